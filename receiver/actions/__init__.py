@@ -1,0 +1,64 @@
+"""What every kind of action has in common: the work it is given, what it gives back, and how it fails."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from receiver.errors import Failed
+from receiver.records import Definition, JsonObject, Result, SavedFile
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """One try of one action: what was configured, the event document (what the action receives), and its results."""
+
+    definition: Definition
+    body: JsonObject
+    results: list[Result]
+    task_id: str
+    key: str
+    attempt: int
+
+
+class Done(Struct, frozen=True, kw_only=True):
+    """A try that worked. `detail` is kept with the attempt; `files` become the task's saved files."""
+
+    detail: JsonObject
+    files: tuple[SavedFile, ...] = ()
+
+
+class ActionFailed(Failed):
+    """A try that did not work.
+
+    `reason` is one redacted sentence, `permanent` ends the action, `retry_after` (seconds) is the earliest next try,
+    `expired` says that the result link is dead, `detail` is kept with the attempt.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        permanent: bool = False,
+        retry_after: float | None = None,
+        expired: bool = False,
+        detail: JsonObject | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.permanent = permanent
+        self.retry_after = retry_after
+        self.expired = expired
+        self.detail: JsonObject = detail or {}
+
+
+def left_behind(error: BaseException) -> list[str]:
+    """What a performer noted while it was being cancelled, found on the cancellation or the TimeoutError it became."""
+    notes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        notes += getattr(cause, "__notes__", [])
+        cause = cause.__cause__
+    return notes
+
+
+Performer: TypeAlias = Callable[[Work], Awaitable[Done]]

@@ -1,0 +1,105 @@
+"""The action that runs a program: argument list, event document on stdin, never a shell."""
+
+import asyncio
+import errno
+import os
+import signal
+from collections.abc import Mapping
+
+import msgspec
+
+from receiver.actions import ActionFailed, Done, Work
+from receiver.actions.child import TERM_GRACE, Child, Outcome
+from receiver.records import JsonObject
+
+SECRET_VARIABLES = frozenset(
+    {"RUNNINGHUB_API_KEY", "RECEIVER_SECRETS", "RECEIVER_ADMIN_TOKEN", "RECEIVER_DATABASE", "DATABASE_URL"}
+)
+
+
+class Runner:
+    """Exit code 0 is done, any other is tried again. `environment` is the server's own (None: as it is then).
+
+    A program that is stopped has `grace` seconds to end by itself.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None, *, grace: float = TERM_GRACE) -> None:
+        self._environment = environment
+        self._grace = grace
+
+    async def __call__(self, work: Work) -> Done:
+        argv = work.definition.command
+        if not argv or not argv[0]:
+            raise ActionFailed("`command` is empty", permanent=True)
+        started = asyncio.get_running_loop().time()
+        try:
+            outcome = await _run(Child(self._grace), argv, msgspec.json.encode(work.body), self._variables(work))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ActionFailed(f"there is no program {_short(argv[0])}", permanent=True) from None
+        except (PermissionError, ValueError) as error:
+            raise ActionFailed(f"{_short(argv[0])} cannot be run: {_cause(error)}", permanent=True) from error
+        except OSError as error:
+            permanent = error.errno == errno.ENOEXEC
+            raise ActionFailed(f"{_short(argv[0])} cannot be run: {_cause(error)}", permanent=permanent) from error
+        return _judged(outcome, asyncio.get_running_loop().time() - started)
+
+    def _variables(self, work: Work) -> dict[str, str]:
+        given = os.environ if self._environment is None else self._environment
+        return {
+            **{name: value for name, value in given.items() if name not in SECRET_VARIABLES},
+            "RECEIVER_TASK_ID": work.task_id,
+            "RECEIVER_EVENT_TYPE": str(work.body.get("type", "")),
+            "RECEIVER_ACTION_NAME": work.definition.name,
+            "RECEIVER_ATTEMPT": str(work.attempt),
+            "RECEIVER_IDEMPOTENCY_KEY": work.key,
+        }
+
+
+async def _run(child: Child, argv: tuple[str, ...], stdin: bytes, environment: Mapping[str, str]) -> Outcome:
+    """When cancelled, end the group and wait for that; when cancelled again, kill it and go."""
+    running = asyncio.create_task(child.run(argv, stdin, environment))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError as cancelled:
+        child.stop()
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            child.kill()
+            raise
+        if not running.cancelled() and running.exception() is None:
+            cancelled.add_note(f"the program and all it started were ended ({_ending(running.result().code)})")
+        raise
+
+
+def _judged(outcome: Outcome, seconds: float) -> Done:
+    detail: JsonObject = {
+        "exit_code": outcome.code,
+        "seconds": round(seconds, 3),
+        "stdout": _text(outcome.out),
+        "stderr": _text(outcome.err),
+    }
+    if outcome.code == 0:
+        return Done(detail=detail)
+    raise ActionFailed(f"the program ended with {_ending(outcome.code)}", detail=detail)
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace").replace("\x00", "")
+
+
+def _short(text: str) -> str:
+    return ascii(text[:120])
+
+
+def _cause(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

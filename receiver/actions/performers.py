@@ -1,0 +1,26 @@
+"""The table of everything that can perform an action."""
+
+from collections.abc import Callable, Mapping
+
+from receiver.actions import Performer
+from receiver.actions.command import Runner
+from receiver.actions.download import Downloader
+from receiver.actions.egress import Egress
+from receiver.actions.http import Poster
+from receiver.actions.python import Caller
+from receiver.records import ActionKind
+
+
+def performers(
+    egress: Egress, *, clock: Callable[[], float], environment: Mapping[str, str] | None = None
+) -> dict[ActionKind, Performer]:
+    """One performer for each kind. `environment` is what commands inherit (None: the process's own).
+
+    The caller bounds each try by cancelling it; a performer cleans up before it lets the cancellation through.
+    """
+    return {
+        ActionKind.DOWNLOAD: Downloader(egress, clock),
+        ActionKind.HTTP: Poster(egress, clock),
+        ActionKind.COMMAND: Runner(environment),
+        ActionKind.PYTHON: Caller(),
+    }

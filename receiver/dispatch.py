@@ -1,0 +1,144 @@
+"""Dispatching: one owed action is claimed under a lease, its effect is had, the claim is settled with a fence.
+
+The effect happens at least once. Every repetition carries the same idempotency key.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from receiver import rules
+from receiver.actions import ActionFailed, Done, Performer, Work
+from receiver.records import ActionKind, Claimed, Definition, JsonObject, event_body, idempotency_key
+from receiver.redaction import Redactor
+from receiver.store import Store
+from receiver.store.terms import Settlement
+
+RENEWALS = 3
+"""How often a lease is renewed within its length."""
+
+
+class LeaseLost(Exception):
+    """The action went to somebody else while it ran here; whatever came of it must not be settled."""
+
+
+async def dispatch(
+    store: Store,
+    performers: Mapping[ActionKind, Performer],
+    definition: Definition,
+    redact: Redactor,
+    clock: Callable[[], float],
+    jitter: Callable[[], float],
+) -> bool:
+    """Runs one due action of a definition. False when none is due. `jitter` gives numbers in [0, 1).
+
+    When it is cancelled, the claim is given back at once and does not count as a try.
+    """
+    claimed = await store.claim_action(definition.name, clock(), definition.lease)
+    if claimed is None:
+        return False
+    try:
+        settlement = await _try(store, performers[definition.kind], definition, claimed, clock, jitter)
+    except LeaseLost:
+        return True
+    except asyncio.CancelledError:
+        returned = Settlement(outcome="returned", due_at=clock(), reason="the server stopped while it ran")
+        await store.settle_action(claimed, returned, clock())
+        raise
+    detail = redact.data(settlement.detail)
+    reason = redact.text(settlement.reason) if settlement.reason else None
+    settled = Settlement(
+        outcome=settlement.outcome, due_at=settlement.due_at, reason=reason, detail=detail, files=settlement.files
+    )
+    await store.settle_action(claimed, settled, clock())
+    return True
+
+
+async def _try(
+    store: Store,
+    performer: Performer,
+    definition: Definition,
+    claimed: Claimed,
+    clock: Callable[[], float],
+    jitter: Callable[[], float],
+) -> Settlement:
+    try:
+        async with asyncio.timeout(definition.timeout):
+            done = await _under_lease(store, performer, definition, claimed, clock)
+    except ActionFailed as failure:
+        if failure.expired and await store.ask_for_new_links(claimed, clock()):
+            detail: JsonObject = {**failure.detail, "error": failure.reason, "asked": "for new links"}
+            due_at = clock() + rules.EXPIRED_RETRY
+            return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
+        return _failed(definition, claimed, failure, clock(), jitter())
+    except TimeoutError:
+        slow = ActionFailed(f"it took longer than its timeout of {definition.timeout:g} s")
+        return _failed(definition, claimed, slow, clock(), jitter())
+    except (LeaseLost, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        broken = ActionFailed(f"{type(error).__name__}: {error}")
+        return _failed(definition, claimed, broken, clock(), jitter())
+    return Settlement(outcome="done", detail=done.detail, files=done.files)
+
+
+def _failed(definition: Definition, claimed: Claimed, failure: ActionFailed, now: float, jitter: float) -> Settlement:
+    detail: JsonObject = {**failure.detail, "error": failure.reason}
+    attempts = claimed.action.attempts
+    due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
+    reason = failure.reason
+    links_die = claimed.event.at + rules.LINKS_LIVE
+    if failure.expired or (definition.kind is ActionKind.DOWNLOAD and due_at > links_die):
+        reason = f"expired: {reason}"
+    elif not failure.permanent and attempts < definition.max_attempts:
+        return Settlement(outcome="retry", due_at=due_at, reason=reason, detail=detail)
+    return Settlement(outcome="dead", reason=reason, detail=detail)
+
+
+async def _under_lease(
+    store: Store,
+    performer: Performer,
+    definition: Definition,
+    claimed: Claimed,
+    clock: Callable[[], float],
+) -> Done:
+    """Has the effect while the lease is renewed beside it. Raises LeaseLost when it could not be."""
+    effect = asyncio.ensure_future(performer(_work(definition, claimed)))
+    renewal = asyncio.ensure_future(_renew(store, claimed, definition.lease, clock))
+    try:
+        await asyncio.wait({effect, renewal}, return_when=asyncio.FIRST_COMPLETED)
+        if effect.done():
+            return effect.result()
+        raise LeaseLost
+    finally:
+        for part in (effect, renewal):
+            part.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await part
+
+
+async def _renew(store: Store, claimed: Claimed, lease: float, clock: Callable[[], float]) -> None:
+    while True:
+        await asyncio.sleep(lease / RENEWALS)
+        if not await store.renew_lease(claimed, clock() + lease):
+            return
+
+
+def _work(definition: Definition, claimed: Claimed) -> Work:
+    action, event, task = claimed.action, claimed.event, claimed.task
+    key = idempotency_key(task.id, action.name, action.generation)
+    described: JsonObject = {
+        "id": action.id,
+        "name": action.name,
+        "generation": action.generation,
+        "attempt": action.attempts,
+    }
+    body = event_body(event, task, results=event.results, action=described, key=key)
+    return Work(
+        definition=definition,
+        body=body,
+        results=event.results,
+        task_id=task.id,
+        key=key,
+        attempt=action.attempts,
+    )

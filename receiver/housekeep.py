@@ -1,0 +1,18 @@
+"""Housekeeping: leases of dead workers, submissions without a sender, result links about to die."""
+
+from collections.abc import Sequence
+
+from receiver import rules
+from receiver.records import ActionKind, Definition
+from receiver.store import Store
+
+
+async def housekeep(store: Store, definitions: Sequence[Definition], policy: rules.Policy, now: float) -> bool:
+    """One round. True when anything was found that makes an action or a task due."""
+    freed = await store.free_expired_leases(now, {each.name: each.max_attempts for each in definitions})
+    doubted = await store.doubt_interrupted(now - rules.SUBMIT_PATIENCE, policy.patience)
+    downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]
+    for name, count in await store.unsaved_since(downloads, now - rules.LINKS_ALERT):
+        message = f"{count} results are not saved by {name}, and their links die within hours"
+        await store.raise_alert("links_expiring", name, message, now)
+    return bool(freed or doubted)

@@ -1,0 +1,70 @@
+"""Receiving: a stranger's bytes on one of our callback URLs, kept before they are acknowledged.
+
+This verb is handed the store and the links and nothing else: it cannot make an outbound call.
+"""
+
+import hashlib
+
+from msgspec import Struct
+
+from receiver.errors import Refused
+from receiver.links import Links
+from receiver.records import NewDelivery
+from receiver.rules import UNREADABLE_KEPT
+from receiver.runninghub import wire
+from receiver.store import Store
+
+
+class Inbound(Struct, frozen=True, kw_only=True):
+    """A request's body: the bytes that were read, and whether there were more than may be."""
+
+    body: bytes
+    too_large: bool = False
+
+
+class Received(Struct, frozen=True, kw_only=True):
+    """What to answer: 200, 202 for what cannot be read, 413 for what was too large; and whether the task is due."""
+
+    status: int
+    duplicate: bool
+    due: bool
+
+
+async def receive(store: Store, links: Links, token: str, inbound: Inbound, now: float) -> Received:
+    """Keeps a callback. Returns only after it is on disk.
+
+    Raises Refused (404) for a token that is not ours, with nothing stored, and StoreUnavailable.
+    """
+    link = links.read(token)
+    if link is None:
+        raise _stranger()
+    body = inbound.body[:UNREADABLE_KEPT] if inbound.too_large else inbound.body
+    outcome, problem = _read(body, too_large=inbound.too_large)
+    delivery = NewDelivery(
+        task=link.task_id,
+        purpose=link.purpose,
+        body=body,
+        digest=hashlib.sha256(body).digest(),
+        size=len(inbound.body),
+        provider_task_id=outcome.task_id if outcome else None,
+        claim=outcome.end if outcome else None,
+        problem=problem,
+    )
+    recorded = await store.record_delivery(delivery, now)
+    if recorded is None:
+        raise _stranger()
+    status = 413 if inbound.too_large else 202 if problem else 200
+    return Received(status=status, duplicate=recorded.duplicate, due=recorded.due)
+
+
+def _read(body: bytes, *, too_large: bool) -> tuple[wire.Outcome | None, str | None]:
+    if too_large:
+        return None, "too large"
+    try:
+        return wire.read_callback(body), None
+    except wire.Unreadable as problem:
+        return None, str(problem)
+
+
+def _stranger() -> Refused:
+    return Refused(404, "not_found", "there is no such callback URL")

@@ -1,0 +1,483 @@
+"""The nouns: tasks, deliveries, events, actions, attempts, checks and alerts, as frozen records without behaviour.
+
+Times are seconds since 1970 (UTC) as float inside the program and RFC 3339 with milliseconds and Z outside;
+`rfc3339` is the one place where the first becomes the second.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Generic, TypeAlias, TypeVar
+from uuid import UUID, uuid5
+
+import msgspec
+from msgspec import Struct
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+JsonObject: TypeAlias = dict[str, Json]
+T = TypeVar("T")
+
+
+class Kind(StrEnum):
+    MODEL = "model"
+    WORKFLOW = "workflow"
+    APP = "app"
+    QUICK = "quick"
+
+
+class TaskState(StrEnum):
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    IN_DOUBT = "in_doubt"
+    REJECTED = "rejected"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class End(StrEnum):
+    """How a task ended: the state of an event."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+class Source(StrEnum):
+    """How we learned that a task ended."""
+
+    CALLBACK = "callback"
+    RESEND = "resend"
+    QUERY = "query"
+    DETAIL = "detail"
+    SUBMIT = "submit"
+    CANCEL = "cancel"
+
+
+class Purpose(StrEnum):
+    """What a callback URL was issued for."""
+
+    SUBMIT = "submit"
+    RESEND = "resend"
+
+
+class ActionState(StrEnum):
+    OWED = "owed"
+    RUNNING = "running"
+    DONE = "done"
+    DEAD = "dead"
+    SKIPPED = "skipped"
+
+
+class ActionKind(StrEnum):
+    DOWNLOAD = "download"
+    HTTP = "http"
+    COMMAND = "command"
+    PYTHON = "python"
+
+
+class CheckKind(StrEnum):
+    SUBMIT = "submit"
+    QUERY = "query"
+    DETAIL = "detail"
+    RESEND = "resend"
+    CANCEL = "cancel"
+
+
+class MissState(StrEnum):
+    """Where the search for a callback stands that did not come for a task that ended."""
+
+    WATCHING = "watching"
+    MISSED = "missed"
+    RESENT = "resent"
+    LATE = "late"
+    UNREGISTERED = "unregistered"
+
+
+class MissCause(StrEnum):
+    """Why a callback did not arrive, read from the provider's webhook detail."""
+
+    NEVER_SENT = "never_sent"
+    REFUSED = "refused_by_us"
+    UNREACHABLE = "unreachable"
+    ELSEWHERE = "answered_elsewhere"
+    UNREGISTERED = "unregistered"
+    UNKNOWN = "unknown"
+
+    @property
+    def phrase(self) -> str:
+        """What the operator should know of the cause."""
+        return MISS_PHRASES[self]
+
+
+MISS_PHRASES = {
+    MissCause.NEVER_SENT: "RunningHub never sent them",
+    MissCause.REFUSED: "something at the public URL refused them; see the detail's callbackResponse",
+    MissCause.UNREACHABLE: "RunningHub cannot reach the public URL",
+    MissCause.ELSEWHERE: "something other than this server answers at the public URL",
+    MissCause.UNREGISTERED: "RunningHub did not register the callback URL",
+    MissCause.UNKNOWN: "RunningHub does not say why",
+}
+
+
+class ReplayMode(StrEnum):
+    RETRY = "retry"
+    AGAIN = "again"
+    MISSING = "missing"
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """One thing a task made: a file behind a link, or a text. `file` is the path it was saved under."""
+
+    url: str | None = None
+    type: str | None = None
+    text: str | None = None
+    node_id: str | None = None
+    file: str | None = None
+
+
+class TaskError(Struct, frozen=True, kw_only=True):
+    """Why a task did not succeed, in the provider's code, its name for it, and a sentence."""
+
+    code: str
+    name: str
+    message: str
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """One order to the provider. `key` never leaves the store's callers; `id` is the public id."""
+
+    key: int
+    id: str
+    kind: Kind
+    target: str
+    input: JsonObject
+    labels: dict[str, str]
+    state: TaskState
+    created_at: float
+    sent_at: float | None
+    submitted_at: float | None
+    ended_at: float | None
+    provider_task_id: str | None
+    provider_status: str | None
+    callback: bool
+    error: TaskError | None
+    check_at: float | None
+    asked: int
+    unsure_asked: int
+    delivered_at: float | None
+    queried_at: float | None
+    empty_since: float | None
+    empty_count: int
+    miss: MissState | None
+    miss_cause: MissCause | None
+    missed_at: float | None
+    resends: int
+    resent_at: float | None
+    refresh: bool
+    confirmed: bool
+    idempotency_key: str | None
+    again_of: str | None
+
+
+class NewTask(Struct, frozen=True, kw_only=True):
+    """What a task is made from. `digest` tells whether two orders under one idempotency key are the same."""
+
+    id: str
+    kind: Kind
+    target: str
+    input: JsonObject
+    labels: dict[str, str]
+    digest: bytes
+    idempotency_key: str | None = None
+    again_of: str | None = None
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """One inbound POST on a callback URL with a valid token, as it came; repeated bytes are counted."""
+
+    id: int
+    task: str
+    purpose: Purpose
+    received_at: float
+    last_at: float
+    count: int
+    size: int
+    readable: bool
+    contradicting: bool
+    provider_task_id: str | None
+    claim: str | None
+    problem: str | None
+
+
+class NewDelivery(Struct, frozen=True, kw_only=True):
+    """What the door knows of a callback before it is stored."""
+
+    task: str
+    purpose: Purpose
+    body: bytes
+    digest: bytes
+    size: int
+    provider_task_id: str | None = None
+    claim: str | None = None
+    problem: str | None = None
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """How a task ended; at most one per task."""
+
+    id: str
+    task: str
+    state: End
+    source: Source
+    confirmed: bool
+    contradicted: bool = False
+    no_results: bool = False
+    at: float
+    results: list[Result]
+    error: TaskError | None
+    usage: JsonObject
+    extra: JsonObject
+
+
+class SavedFile(Struct, frozen=True, kw_only=True):
+    """A result file on disk. `result` is the index of the result it came from; `size` in bytes."""
+
+    result: int
+    path: str
+    sha256: str
+    size: int
+
+
+class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tasks a definition is for: all named labels equal, and the target matches the pattern."""
+
+    labels: dict[str, str] = {}
+    target: str | None = None
+
+
+class Definition(Struct, frozen=True, kw_only=True):
+    """A configured action. Durations in seconds; `lease` is how long a claim lasts unless it is renewed."""
+
+    name: str
+    kind: ActionKind
+    on: tuple[End, ...] = (End.SUCCEEDED,)
+    when: When = When()
+    timeout: float
+    lease: float = 60
+    max_attempts: int = 12
+    concurrency: int = 4
+    unconfirmed: bool = False
+    allow_private: bool = False
+    after: tuple[str, ...] = ()
+    directory: str = "results"
+    url: str = ""
+    secret: str | None = None
+    headers: dict[str, str] = {}
+    command: tuple[str, ...] = ()
+    function: str = ""
+
+    def __repr__(self) -> str:
+        return f"Definition({self.name!r}, {self.kind.value})"
+
+
+class NewEvent(Struct, frozen=True, kw_only=True):
+    """What was learned of a task's end, before it is recorded.
+
+    `settled` says that nothing more will be asked: the provider confirmed it, or confirming is turned off.
+    """
+
+    task: Task
+    state: End
+    source: Source
+    confirmed: bool
+    settled: bool
+    no_results: bool = False
+    results: list[Result] = []
+    error: TaskError | None = None
+    usage: JsonObject = {}
+    extra: JsonObject = {}
+    only_from: TaskState | None = None
+
+
+class OwedAction(Struct, frozen=True, kw_only=True):
+    """An action to be written beside an event. `held` actions wait until the event is confirmed."""
+
+    name: str
+    held: bool = False
+    after: tuple[str, ...] = ()
+
+
+class Telling(StrEnum):
+    """What recording an event came to."""
+
+    NEW = "new"
+    KNOWN = "known"
+    CONFIRMED = "confirmed"
+    CONTRADICTED = "contradicted"
+    ILLEGAL = "illegal"
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One try of one action. `outcome` is None while it runs, then done, retry, dead, returned or interrupted."""
+
+    number: int
+    started_at: float
+    ended_at: float | None
+    outcome: str | None
+    detail: JsonObject
+
+
+class Action(Struct, frozen=True, kw_only=True):
+    """One downstream effect owed because of an event and a definition."""
+
+    id: int
+    task: str
+    event: str
+    name: str
+    generation: int
+    state: ActionState
+    due_at: float | None
+    attempts: int
+    created_at: float
+    settled_at: float | None
+    reason: str | None
+    replay: int | None
+
+
+class Claimed(Struct, frozen=True, kw_only=True):
+    """An action in a worker's hands: the action, its fence, and what it is about."""
+
+    action: Action
+    fence: int
+    event: Event
+    task: Task
+
+
+class Page(Struct, Generic[T], frozen=True, kw_only=True):
+    """A page of a list, newest first, and the cursor of the next one (None: this was the last)."""
+
+    items: list[T]
+    next: str | None
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """What a list is narrowed to. Times in seconds; `q` is an id or the prefix of a target or label."""
+
+    state: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
+    target: str | None = None
+    label: tuple[tuple[str, str], ...] = ()
+    q: str | None = None
+    task: str | None = None
+    name: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int = 50
+    cursor: int | None = None
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One exchange with the provider about a task, redacted."""
+
+    id: int
+    task: str
+    kind: CheckKind
+    at: float
+    seconds: float
+    ok: bool
+    summary: str
+    answer: str | None
+
+
+class NewCheck(Struct, frozen=True, kw_only=True):
+    kind: CheckKind
+    at: float
+    seconds: float
+    ok: bool
+    summary: str
+    answer: str | None = None
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """Something wrong that is no task's end."""
+
+    id: int
+    kind: str
+    subject: str
+    message: str
+    opened_at: float
+    last_at: float
+    closed_at: float | None
+    count: int
+
+
+class DefinitionState(Struct, frozen=True, kw_only=True):
+    """What the database knows of a configured action, beside its configuration."""
+
+    name: str
+    kind: str
+    configured: bool
+    paused: bool
+    counts: dict[str, int]
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """A bulk replay: what it matched, how far it is, and whether it was cancelled."""
+
+    id: int
+    mode: ReplayMode
+    filter: JsonObject
+    rate: float | None
+    created_at: float
+    matched: int
+    done: int
+    state: str
+    finished_at: float | None
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Seconds since 1970 as RFC 3339 UTC with milliseconds and Z; None stays None."""
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(round(seconds * 1000) / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def event_id(task_id: str) -> str:
+    """The id of a task's one event: the same whoever tells it, however often."""
+    return str(uuid5(UUID(task_id), "event"))
+
+
+def idempotency_key(task_id: str, name: str, generation: int) -> str:
+    """The key that every try of one effect carries, so that a receiver can drop repetitions."""
+    return f"{task_id}:{name}:{generation}"
+
+
+def event_body(event: Event, task: Task, *, results: list[Result], action: Mapping[str, Json], key: str) -> JsonObject:
+    """The JSON document an action receives, as POST body, on stdin or as function argument. Fields are only added."""
+    return {
+        "type": f"task.{event.state}",
+        "id": event.id,
+        "time": rfc3339(event.at),
+        "source": event.source.value,
+        "confirmed": event.confirmed,
+        "task": {
+            "id": task.id,
+            "kind": task.kind.value,
+            "target": task.target,
+            "labels": dict(task.labels),
+            "provider_task_id": task.provider_task_id,
+            "state": task.state.value,
+            "submitted_at": rfc3339(task.submitted_at),
+            "ended_at": rfc3339(task.ended_at),
+        },
+        "results": [msgspec.to_builtins(result) for result in results],
+        "error": msgspec.to_builtins(event.error),
+        "usage": event.usage,
+        "action": dict(action),
+        "idempotency_key": key,
+    }

@@ -1,0 +1,303 @@
+"""Bytes from RunningHub to records and back. Pure and total: no bytes, however hostile, raise anything but Unreadable.
+
+The provider speaks four envelopes: V1 `{code, msg, data}`, the bare V2 task object, `{code, message, data}` for uploads
+and keys, and `{code, msg}` where a V2 request was refused before dispatch. Its callback wraps either a JSON text (V1)
+or a V2 task object (pages "Start ComfyUI Task 2 - Advanced" and "Query generation result (V2)"). Fields we do not know
+are kept; ids are decimal texts of 64 bits whatever JSON type they came as.
+"""
+
+from typing import TypeGuard
+
+import msgspec
+from msgspec import Struct
+
+from receiver.errors import ReceiverError
+from receiver.records import End, Json, JsonObject, Result, TaskError
+from receiver.runninghub.errors import NO_SUCH_TASK, describe
+
+DEPTH = 32
+"""Deeper nesting than this in a field we do not know is dropped."""
+ID_LIMIT = 64
+TEXT_LIMIT = 4000
+"""Characters kept of an error's sentence."""
+
+ENDS: dict[str, End] = {
+    "SUCCESS": End.SUCCEEDED,
+    "FAILED": End.FAILED,
+    "CANCEL": End.CANCELLED,
+    "CANCELLED": End.CANCELLED,
+    "CANCELED": End.CANCELLED,
+}
+RUNNING = frozenset({"CREATE", "QUEUED", "RUNNING"})
+
+V2_FIELDS = frozenset({"taskId", "status", "errorCode", "errorMessage", "results", "failedReason", "usage"})
+USAGE_FIELDS = ("consumeMoney", "consumeCoins", "taskCostTime", "thirdPartyConsumeMoney")
+
+
+class Unreadable(ReceiverError):
+    """These bytes are not what RunningHub sends; the message says why, without quoting them."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What the provider says of a task. `end` is None while it runs; `known` is False when it knows no such task."""
+
+    task_id: str | None = None
+    status: str = ""
+    end: End | None = None
+    known: bool = True
+    results: list[Result] = []
+    error: TaskError | None = None
+    usage: JsonObject = {}
+    extra: JsonObject = {}
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """A V1 answer. `code` is a text, "0" for success."""
+
+    code: str
+    message: str
+    data: Json
+
+
+class WebhookDetail(Struct, frozen=True, kw_only=True):
+    """A webhook event as the provider keeps it (page "Get Webhook Event Details").
+
+    `status` is SUCCESS, FAILED or None before the first try; `response` what our door answered; `outcome` is None until
+    the task ended.
+    """
+
+    id: str
+    task_id: str | None
+    url: str
+    status: str | None
+    response: str
+    retry_count: int
+    outcome: Outcome | None
+
+
+def read_json(body: bytes) -> Json:
+    """Any bytes as JSON data, cleaned: no NUL in texts, no numbers that cannot be stored. Raises Unreadable."""
+    try:
+        decoded: Json = msgspec.json.decode(body)
+        return _clean(decoded, DEPTH)
+    except RecursionError:
+        raise Unreadable("nested too deeply") from None
+    except UnicodeError:
+        raise Unreadable("not UTF-8") from None
+    except (msgspec.DecodeError, ValueError):
+        raise Unreadable("not JSON") from None
+
+
+def read_callback(body: bytes) -> Outcome:
+    """A callback's body, in any of the shapes that were documented or seen. Raises Unreadable."""
+    payload = read_json(body)
+    if not isinstance(payload, dict):
+        raise Unreadable("not a JSON object")
+    inner = payload.get("eventData")
+    if isinstance(inner, str):
+        inner = read_json(inner.encode())
+    if inner is None:
+        inner = payload
+    if not isinstance(inner, dict):
+        raise Unreadable("eventData is neither an object nor the text of one")
+    outcome = read_outcome(inner)
+    task_id = read_id(payload.get("taskId")) or outcome.task_id
+    extra = {**_unknown(payload, frozenset({"event", "eventData", "taskId"})), **outcome.extra}
+    return msgspec.structs.replace(outcome, task_id=task_id, extra=extra if inner is not payload else outcome.extra)
+
+
+def read_outcome(data: JsonObject) -> Outcome:
+    """A V2 task object, or a V1 answer of the outputs endpoint. Raises Unreadable when it is neither."""
+    if isinstance(data.get("status"), str) and data["status"]:
+        return _read_v2(data)
+    if "code" in data:
+        return _read_v1(data)
+    code = read_code(data.get("errorCode"))
+    if code:
+        return _read_v2({**data, "status": "FAILED"}) if code not in NO_SUCH_TASK else Outcome(known=False)
+    raise Unreadable("neither a status nor a code")
+
+
+def read_task_object(body: bytes) -> tuple[Outcome | None, str, str]:
+    """An answer of a V2 task endpoint as (outcome, error code, error message); the outcome is None for a refusal.
+
+    A refusal has an empty status and an errorCode, or is an envelope of its own with a code. Raises Unreadable.
+    """
+    payload = read_json(body)
+    if not isinstance(payload, dict):
+        raise Unreadable("not a JSON object")
+    status = payload.get("status")
+    if isinstance(status, str) and status.upper() in (RUNNING | ENDS.keys()):
+        return _read_v2(payload), "", ""
+    code = read_code(payload.get("errorCode")) or read_code(payload.get("code"))
+    message = _first_text(payload, "errorMessage", "message", "msg")
+    task_id = read_id(payload.get("taskId"))
+    if not code and not task_id and "queue limit" in message.lower():
+        return None, "421", message
+    if code and not task_id:
+        return None, code, message
+    if task_id:
+        return _read_v2(payload), code, message
+    raise Unreadable("neither a task nor an error code")
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """A V1 answer. Raises Unreadable."""
+    payload = read_json(body)
+    if not isinstance(payload, dict):
+        raise Unreadable("not a JSON object")
+    code = payload.get("code")
+    if isinstance(code, bool) or not isinstance(code, int | str):
+        raise Unreadable("no code")
+    return Envelope(code=str(code), message=_first_text(payload, "msg", "message"), data=payload.get("data"))
+
+
+def read_webhook_detail(data: Json) -> WebhookDetail:
+    """The data of a webhook detail. Raises Unreadable."""
+    if not isinstance(data, dict):
+        raise Unreadable("a webhook detail without data")
+    webhook_id = read_id(data.get("id"))
+    if webhook_id is None:
+        raise Unreadable("a webhook detail without an id")
+    retries = data.get("retryCount")
+    status = _text(data.get("callbackStatus")).upper()
+    return WebhookDetail(
+        id=webhook_id,
+        task_id=read_id(data.get("taskId")),
+        url=_text(data.get("webhookUrl")),
+        status=status or None,
+        response=_text(data.get("callbackResponse"))[:TEXT_LIMIT],
+        retry_count=retries if isinstance(retries, int) and not isinstance(retries, bool) else 0,
+        outcome=_event_data(data.get("eventData")),
+    )
+
+
+def read_id(value: Json) -> str | None:
+    """A 64-bit id from a text or an integer. A float has lost its last digits already and is no id."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return str(value) if 0 < value < 2**64 else None
+    if isinstance(value, str):
+        text = value.strip()
+        return text if 0 < len(text) <= ID_LIMIT and text.isprintable() else None
+    return None
+
+
+def read_code(value: Json) -> str:
+    """An error code as text; none, "" and 0 are "no error"."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return ""
+    code = str(value).strip()[:ID_LIMIT]
+    return "" if code == "0" else code
+
+
+def _event_data(value: Json) -> Outcome | None:
+    try:
+        data = read_json(value.encode()) if isinstance(value, str) and value else value
+        return read_outcome(data) if isinstance(data, dict) and data else None
+    except Unreadable:
+        return None
+
+
+def _read_v2(data: JsonObject) -> Outcome:
+    status = _text(data.get("status")).upper()
+    end = ENDS.get(status)
+    code = read_code(data.get("errorCode"))
+    reason = data.get("failedReason")
+    message = _first_text(reason, "exception_message") or _first_text(data, "errorMessage", "message", "msg")
+    return Outcome(
+        task_id=read_id(data.get("taskId")),
+        status=status,
+        end=end,
+        known=code not in NO_SUCH_TASK,
+        results=_results(data.get("results"), "url", "outputType"),
+        error=_error(code, message) if end not in (None, End.SUCCEEDED) else None,
+        usage=_usage(data.get("usage")),
+        extra={**_unknown(data, V2_FIELDS), **({"failedReason": reason} if reason else {})},
+    )
+
+
+def _read_v1(envelope: JsonObject) -> Outcome:
+    """The answer of the outputs endpoint (page "Check Task Output"): 804 and 813 are states, 805 is a failure."""
+    code = read_code(envelope.get("code"))
+    data = envelope.get("data")
+    if isinstance(data, dict) and isinstance(data.get("status"), str):
+        return _read_v2(data)
+    if code in ("804", "813"):
+        return Outcome(status="RUNNING" if code == "804" else "QUEUED")
+    if code in NO_SUCH_TASK:
+        return Outcome(known=False)
+    if code:
+        reason = data.get("failedReason") if isinstance(data, dict) else None
+        message = _first_text(reason, "exception_message") or _first_text(envelope, "msg", "message")
+        extra: JsonObject = {"failedReason": reason} if reason else {}
+        return Outcome(status="FAILED", end=End.FAILED, error=_error(code, message), extra=extra)
+    items = data if isinstance(data, list) else []
+    usage = _usage(items[0] if items else None)
+    return Outcome(status="SUCCESS", end=End.SUCCEEDED, results=_results(items, "fileUrl", "fileType"), usage=usage)
+
+
+def _results(items: Json, url: str, kind: str) -> list[Result]:
+    if not isinstance(items, list):
+        return []
+    rows = [item for item in items if _is_object(item)]
+    return [
+        Result(
+            url=_first_text(row, url, "url", "fileUrl", "outputUrl") or None,
+            type=_first_text(row, kind, "outputType", "fileType") or None,
+            text=_first_text(row, "text", "content", "output") or None,
+            node_id=read_id(row.get("nodeId")),
+        )
+        for row in rows
+    ]
+
+
+def _usage(usage: Json) -> JsonObject:
+    """Money, coins and seconds, as texts: the provider writes them now as texts, now as numbers."""
+    if not isinstance(usage, dict):
+        return {}
+    return {
+        name: None if usage[name] is None else str(usage[name])
+        for name in USAGE_FIELDS
+        if name in usage and not isinstance(usage[name], dict | list)
+    }
+
+
+def _error(code: str, message: str) -> TaskError:
+    entry = describe(code) if code else None
+    name = entry.name if entry else "FAILED"
+    meaning = entry.meaning if entry else "the provider gave no reason"
+    return TaskError(code=code, name=name, message=(message or meaning)[:TEXT_LIMIT])
+
+
+def _unknown(data: JsonObject, known: frozenset[str]) -> JsonObject:
+    return {name: value for name, value in data.items() if name not in known and value not in (None, "")}
+
+
+def _is_object(value: Json) -> TypeGuard[JsonObject]:
+    return isinstance(value, dict)
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _first_text(data: Json, *names: str) -> str:
+    if not isinstance(data, dict):
+        return ""
+    return next((text for name in names if (text := _text(data.get(name)))), "")
+
+
+def _clean(value: Json, depth: int) -> Json:
+    if isinstance(value, str):
+        return value.replace("\x00", "")
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if isinstance(value, dict | list) and depth == 0:
+        return None
+    if isinstance(value, dict):
+        return {name.replace("\x00", ""): _clean(item, depth - 1) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item, depth - 1) for item in value]
+    return value

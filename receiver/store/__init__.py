@@ -1,0 +1,24 @@
+"""The ledger behind its verbs. A verb is one atomic unit; SQL, rows and cursors never leave this folder."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+from receiver.errors import SettingsError
+from receiver.store.sqlite.store import SqliteStore
+
+Store: TypeAlias = SqliteStore
+"""What the verbs are handed. A second store will have the same verbs."""
+
+SQLITE_PREFIX = "sqlite:///"
+
+
+def database_path(url: str) -> Path:
+    """The file behind a database URL. Raises SettingsError for a kind that is not supported."""
+    if url.startswith(SQLITE_PREFIX):
+        return Path(url.removeprefix(SQLITE_PREFIX))
+    raise SettingsError([f"database: expected {SQLITE_PREFIX}PATH"])
+
+
+def open_store(url: str, *, disk_floor: int = 0) -> Store:
+    """A store for a database URL, not yet opened."""
+    return SqliteStore(database_path(url), disk_floor=disk_floor)

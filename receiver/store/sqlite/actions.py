@@ -1,0 +1,325 @@
+"""Actions: effects owed, claimed with a lease, settled with a fence, every try kept."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from receiver.records import (
+    Action,
+    Attempt,
+    Claimed,
+    DefinitionState,
+    Filter,
+    Page,
+)
+from receiver.store.sqlite.access import Access, action_of, count_up, decode, encode, marks, page_of, task_of
+from receiver.store.sqlite.alerts import close_alert, open_alert
+from receiver.store.sqlite.events import SELECT as SELECT_EVENT
+from receiver.store.sqlite.events import release_waiting, with_files
+from receiver.store.sqlite.tasks import task_conditions
+from receiver.store.terms import Settlement
+
+SELECT = """
+select a.*, t.id as task_id, e.id as event_id
+from actions a join tasks t on t.key = a.task join events e on e.key = a.event
+"""
+
+
+class Actions(Access):
+    async def claim_action(self, name: str, now: float, lease: float) -> Claimed | None:
+        """The due action of a definition that waits longest, now running under a lease of `lease` seconds.
+
+        None when nothing is due or the definition is paused. The fence that comes with it is good for one settlement.
+        """
+        return await self._write(lambda connection: _claim(connection, name, now, lease))
+
+    async def renew_lease(self, claimed: Claimed, until: float) -> bool:
+        """Prolongs a lease. False when the action is no longer in this worker's hands."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return bool(
+                connection.execute(
+                    "update actions set lease_until = ? where id = ? and fence = ? and state = 'running'",
+                    (until, claimed.action.id, claimed.fence),
+                ).rowcount
+            )
+
+        return await self._write(work)
+
+    async def settle_action(self, claimed: Claimed, settlement: Settlement, now: float) -> bool:
+        """Ends a try. False when the lease went to somebody else meanwhile: then nothing changes."""
+        return await self._write(lambda connection: _settle(connection, claimed, settlement, now))
+
+    async def free_expired_leases(self, now: float, max_attempts: dict[str, int]) -> int:
+        """Actions whose worker died are owed again, or dead when that was their last try. Returns how many."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            rows = connection.execute(
+                "select id, name, fence, attempts from actions where state = 'running' and lease_until <= ?", (now,)
+            ).fetchall()
+            for row in rows:
+                connection.execute(
+                    "update attempts set ended_at = ?, outcome = 'interrupted' where action = ? and number = ?",
+                    (now, row["id"], row["fence"]),
+                )
+                if row["attempts"] >= max_attempts.get(row["name"], 1):
+                    _bury(connection, row["id"], row["name"], "its worker died during the last try", now)
+                else:
+                    connection.execute(
+                        "update actions set state = 'owed', due_at = ?, lease_until = null where id = ?",
+                        (now, row["id"]),
+                    )
+            return len(rows)
+
+        return await self._write(work)
+
+    async def next_action_at(self, name: str) -> float | None:
+        """When the next action of a definition is due, None when none is owed or the definition is paused."""
+
+        def work(connection: sqlite3.Connection) -> float | None:
+            if _is_paused(connection, name):
+                return None
+            due: float | None = connection.execute(
+                "select min(due_at) from actions where name = ? and state = 'owed' and due_at is not null", (name,)
+            ).fetchone()[0]
+            return due
+
+        return await self._read(work)
+
+    async def action(self, action_id: int) -> Action | None:
+        def work(connection: sqlite3.Connection) -> Action | None:
+            row = connection.execute(f"{SELECT} where a.id = ?", (action_id,)).fetchone()
+            return action_of(row) if row else None
+
+        return await self._read(work)
+
+    async def actions(self, wanted: Filter) -> Page[Action]:
+        """A page of actions, newest first; name is the definition's."""
+
+        def work(connection: sqlite3.Connection) -> Page[Action]:
+            conditions = task_conditions(replace(wanted, state=(), since=None, until=None))
+            conditions.among("a.state", wanted.state)
+            if wanted.name is not None:
+                conditions.add("a.name = ?", wanted.name)
+            if wanted.since is not None:
+                conditions.add("a.created_at >= ?", wanted.since)
+            if wanted.until is not None:
+                conditions.add("a.created_at < ?", wanted.until)
+            if wanted.cursor is not None:
+                conditions.add("a.id < ?", wanted.cursor)
+            rows = connection.execute(
+                f"{SELECT} {conditions.where} order by a.id desc limit ?", (*conditions.values, wanted.limit + 1)
+            ).fetchall()
+            return page_of(rows, wanted.limit, action_of, "id")
+
+        return await self._read(work)
+
+    async def attempts(self, action_id: int) -> list[Attempt]:
+        """Every try of an action, oldest first."""
+
+        def work(connection: sqlite3.Connection) -> list[Attempt]:
+            rows = connection.execute(
+                "select * from attempts where action = ? order by number", (action_id,)
+            ).fetchall()
+            return [
+                Attempt(
+                    number=row["number"],
+                    started_at=row["started_at"],
+                    ended_at=row["ended_at"],
+                    outcome=row["outcome"],
+                    detail=decode(row["detail"]),
+                )
+                for row in rows
+            ]
+
+        return await self._read(work)
+
+    async def skip_action(self, action_id: int, reason: str, now: float) -> bool:
+        """Cancels an action that is owed or dead. False when it is neither."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            row = connection.execute(
+                """
+                update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?
+                where id = ? and state in ('owed', 'dead') returning event
+                """,
+                (now, reason, action_id),
+            ).fetchone()
+            if row is not None:
+                release_waiting(connection, row["event"], now)
+            return row is not None
+
+        return await self._write(work)
+
+    async def ask_for_new_links(self, claimed: Claimed, now: float) -> bool:
+        """The result links are dead: the provider is asked once for new ones. False when it was asked already."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return bool(
+                connection.execute(
+                    "update tasks set refresh = 1, check_at = ? where key = ? and refresh = 0",
+                    (now, claimed.task.key),
+                ).rowcount
+            )
+
+        return await self._write(work)
+
+    async def unsaved_since(self, names: Sequence[str], before: float) -> list[tuple[str, int]]:
+        """Definitions among `names` with unfinished actions for events before a time, each with how many."""
+
+        def work(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+            rows = connection.execute(
+                f"""
+                select a.name, count(*) as n from actions a join events e on e.key = a.event
+                where a.state in ('owed', 'running') and a.name in ({marks(names)}) and e.at < ? group by a.name
+                """,
+                (*names, before),
+            ).fetchall()
+            return [(row["name"], row["n"]) for row in rows]
+
+        return await self._read(work)
+
+    # ------------------------------------------------------------ definitions
+
+    async def sync_definitions(self, kinds: dict[str, str], now: float) -> int:
+        """Writes down what is configured; owed actions of a definition that is gone are skipped. Returns how many."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            connection.execute("update definitions set configured = 0")
+            for name, kind in kinds.items():
+                connection.execute(
+                    """
+                    insert into definitions (name, kind, configured) values (?, ?, 1)
+                    on conflict (name) do update set kind = excluded.kind, configured = 1
+                    """,
+                    (name, kind),
+                )
+            return connection.execute(
+                f"""
+                update actions set state = 'skipped', settled_at = ?, due_at = null, reason = 'its definition is gone'
+                where state = 'owed' and name not in ({marks(kinds)})
+                """,
+                (now, *kinds),
+            ).rowcount
+
+        return await self._write(work)
+
+    async def set_paused(self, name: str, *, paused: bool) -> bool:
+        """Pauses or resumes a definition. False when there is none of that name."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            sql = "update definitions set paused = ? where name = ?"
+            return bool(connection.execute(sql, (paused, name)).rowcount)
+
+        return await self._write(work)
+
+    async def definition_states(self) -> list[DefinitionState]:
+        """Every definition that is or was configured, with its actions counted by state."""
+
+        def work(connection: sqlite3.Connection) -> list[DefinitionState]:
+            counts: dict[str, dict[str, int]] = {}
+            for row in connection.execute("select name, state, count(*) as n from actions group by name, state"):
+                counts.setdefault(row["name"], {})[row["state"]] = row["n"]
+            rows = connection.execute("select * from definitions order by name").fetchall()
+            return [
+                DefinitionState(
+                    name=row["name"],
+                    kind=row["kind"],
+                    configured=bool(row["configured"]),
+                    paused=bool(row["paused"]),
+                    counts=counts.get(row["name"], {}),
+                )
+                for row in rows
+            ]
+
+        return await self._read(work)
+
+
+def _is_paused(connection: sqlite3.Connection, name: str) -> bool:
+    row = connection.execute("select paused from definitions where name = ?", (name,)).fetchone()
+    return bool(row and row["paused"])
+
+
+def _claim(connection: sqlite3.Connection, name: str, now: float, lease: float) -> Claimed | None:
+    if _is_paused(connection, name):
+        return None
+    row = connection.execute(
+        """
+        update actions set state = 'running', lease_until = ?, fence = fence + 1, attempts = attempts + 1
+        where id = (
+          select id from actions where name = ? and state = 'owed' and due_at <= ? order by due_at, id limit 1
+        )
+        returning id, fence, task, event
+        """,
+        (now + lease, name, now),
+    ).fetchone()
+    if row is None:
+        return None
+    connection.execute(
+        "insert into attempts (action, number, started_at) values (?, ?, ?)", (row["id"], row["fence"], now)
+    )
+    return Claimed(
+        action=action_of(connection.execute(f"{SELECT} where a.id = ?", (row["id"],)).fetchone()),
+        fence=row["fence"],
+        event=with_files(connection, connection.execute(f"{SELECT_EVENT} where e.key = ?", (row["event"],)).fetchone()),
+        task=task_of(connection.execute("select * from tasks where key = ?", (row["task"],)).fetchone()),
+    )
+
+
+def _settle(connection: sqlite3.Connection, claimed: Claimed, settlement: Settlement, now: float) -> bool:
+    held = connection.execute(
+        "select event, task from actions where id = ? and fence = ? and state = 'running'",
+        (claimed.action.id, claimed.fence),
+    ).fetchone()
+    if held is None:
+        return False
+    connection.execute(
+        "update attempts set ended_at = ?, outcome = ?, detail = ? where action = ? and number = ?",
+        (now, settlement.outcome, encode(settlement.detail), claimed.action.id, claimed.fence),
+    )
+    for file in settlement.files:
+        connection.execute(
+            "insert or replace into files (task, result, path, sha256, size) values (?, ?, ?, ?, ?)",
+            (held["task"], file.result, file.path, file.sha256, file.size),
+        )
+    if settlement.outcome == "done":
+        _finish(connection, claimed, held["event"], now)
+    elif settlement.outcome == "dead":
+        _bury(connection, claimed.action.id, claimed.action.name, settlement.reason or "", now)
+    else:
+        # A try that was given back, unfinished, does not count against its action.
+        back = 1 if settlement.outcome == "returned" else 0
+        connection.execute(
+            """
+            update actions set state = 'owed', due_at = ?, lease_until = null, reason = ?, attempts = attempts - ?
+            where id = ?
+            """,
+            (settlement.due_at, settlement.reason, back, claimed.action.id),
+        )
+    return True
+
+
+def _finish(connection: sqlite3.Connection, claimed: Claimed, event: int, now: float) -> None:
+    connection.execute(
+        """
+        update actions set state = 'done', settled_at = ?, due_at = null, lease_until = null, reason = null
+        where id = ?
+        """,
+        (now, claimed.action.id),
+    )
+    release_waiting(connection, event, now)
+    dead = connection.execute(
+        "select 1 from actions where name = ? and state = 'dead' limit 1", (claimed.action.name,)
+    ).fetchone()
+    if dead is None:
+        close_alert(connection, "action_dead", claimed.action.name, now)
+
+
+def _bury(connection: sqlite3.Connection, action: int, name: str, reason: str, now: float) -> None:
+    connection.execute(
+        "update actions set state = 'dead', settled_at = ?, due_at = null, lease_until = null, reason = ? where id = ?",
+        (now, reason, action),
+    )
+    count_up(connection, "actions_dead")
+    open_alert(connection, "action_dead", name, f"action {action} of {name} is dead: {reason}", now)

@@ -1,0 +1,192 @@
+"""Replays: many actions owed again, or anew, in one transaction; their rate is spread over their due times."""
+
+import sqlite3
+
+from receiver.records import JsonObject, OwedAction, Replay, ReplayMode
+from receiver.store.sqlite.access import Access, Conditions, decode, encode, marks, task_of
+from receiver.store.sqlite.events import owe
+from receiver.store.terms import Candidate, Selection
+
+REPLAYABLE = ("dead", "done", "skipped")
+"""States of an action that `retry` may take up; one that is owed or running is on its way already."""
+
+
+class Replays(Access):
+    async def count_retries(self, wanted: Selection) -> int:
+        """How many actions `retry` would take up."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            conditions = _action_conditions(wanted)
+            count: int = connection.execute(
+                f"select count(*) from actions a join tasks t on t.key = a.task {conditions.where}", conditions.values
+            ).fetchone()[0]
+            return count
+
+        return await self._read(work)
+
+    async def retry(self, wanted: Selection, note: JsonObject, rate: float | None, now: float) -> Replay:
+        """The same rows are owed again with a fresh budget of tries; `rate` is how many become due per second."""
+
+        def work(connection: sqlite3.Connection) -> Replay:
+            conditions = _action_conditions(wanted)
+            replay = _begin(connection, ReplayMode.RETRY, note, rate, now)
+            matched = connection.execute(
+                f"""
+                update actions set state = 'owed', attempts = 0, settled_at = null, held = 0,
+                  before_replay = actions.state, replay = ?, due_at = ? + p.place * ?
+                from (
+                  select a.id, row_number() over (order by a.id) - 1 as place
+                  from actions a join tasks t on t.key = a.task {conditions.where}
+                ) p where actions.id = p.id
+                """,
+                (replay, now, _spacing(rate), *conditions.values),
+            ).rowcount
+            return _matched(connection, replay, matched)
+
+        return await self._write(work)
+
+    async def candidates(self, wanted: Selection) -> list[Candidate]:
+        """The ended tasks of a selection, oldest first, with what they owed before."""
+
+        def work(connection: sqlite3.Connection) -> list[Candidate]:
+            conditions = Conditions()
+            conditions.add("t.confirmed = 1")
+            _narrow(conditions, wanted, "e.at")
+            if wanted.action_state:
+                states = marks(wanted.action_state)
+                conditions.add(
+                    f"exists (select 1 from actions a where a.event = e.key and a.state in ({states}))",
+                    *wanted.action_state,
+                )
+            rows = connection.execute(
+                f"""
+                select t.*, e.key as event,
+                  coalesce((select max(generation) from actions where event = e.key), 0) as generation,
+                  (select group_concat(distinct name) from actions where event = e.key) as names
+                from events e join tasks t on t.key = e.task {conditions.where} order by e.key
+                """,
+                conditions.values,
+            ).fetchall()
+            return [
+                Candidate(
+                    task=task_of(row),
+                    event=row["event"],
+                    generation=row["generation"],
+                    present=frozenset((row["names"] or "").split(",")),
+                )
+                for row in rows
+            ]
+
+        return await self._read(work)
+
+    async def owe_anew(
+        self,
+        mode: ReplayMode,
+        owed: list[tuple[Candidate, int, list[OwedAction]]],
+        note: JsonObject,
+        rate: float | None,
+        now: float,
+    ) -> Replay:
+        """New actions for events that are long recorded, each candidate with its generation."""
+
+        def work(connection: sqlite3.Connection) -> Replay:
+            replay = _begin(connection, mode, note, rate, now)
+            written = 0
+            for candidate, generation, actions in owed:
+                due = now + written * _spacing(rate)
+                written += owe(
+                    connection, candidate.event, candidate.task.key, actions, due, generation=generation, replay=replay
+                )
+            return _matched(connection, replay, written)
+
+        return await self._write(work)
+
+    async def replay(self, replay_id: int) -> Replay | None:
+        """A replay and how far it is."""
+
+        def work(connection: sqlite3.Connection) -> Replay | None:
+            row = connection.execute("select * from replays where id = ?", (replay_id,)).fetchone()
+            return _replay_of(connection, row) if row else None
+
+        return await self._read(work)
+
+    async def cancel_replay(self, replay_id: int, now: float) -> Replay | None:
+        """What a replay has not begun is as it was before it; what runs, ends. None when there is no such replay."""
+
+        def work(connection: sqlite3.Connection) -> Replay | None:
+            connection.execute(
+                """
+                update actions set state = coalesce(before_replay, 'skipped'), due_at = null, settled_at = ?,
+                  reason = 'its replay was cancelled'
+                where replay = ? and state = 'owed' and attempts = 0
+                """,
+                (now, replay_id),
+            )
+            connection.execute(
+                "update replays set cancelled_at = coalesce(cancelled_at, ?) where id = ?", (now, replay_id)
+            )
+            row = connection.execute("select * from replays where id = ?", (replay_id,)).fetchone()
+            return _replay_of(connection, row) if row else None
+
+        return await self._write(work)
+
+
+def _spacing(rate: float | None) -> float:
+    return 1.0 / rate if rate else 0.0
+
+
+def _begin(connection: sqlite3.Connection, mode: ReplayMode, note: JsonObject, rate: float | None, now: float) -> int:
+    row = connection.execute(
+        "insert into replays (mode, filter, rate, created_at, matched) values (?, ?, ?, ?, 0) returning id",
+        (mode, encode(note), rate, now),
+    ).fetchone()
+    return int(row["id"])
+
+
+def _matched(connection: sqlite3.Connection, replay: int, matched: int) -> Replay:
+    connection.execute("update replays set matched = ? where id = ?", (matched, replay))
+    return _replay_of(connection, connection.execute("select * from replays where id = ?", (replay,)).fetchone())
+
+
+def _action_conditions(wanted: Selection) -> Conditions:
+    conditions = Conditions()
+    if wanted.action is not None:
+        conditions.add("a.id = ?", wanted.action)
+    if wanted.name is not None:
+        conditions.add("a.name = ?", wanted.name)
+    states = [state for state in wanted.action_state or ("dead",) if state in REPLAYABLE]
+    conditions.among("a.state", states) if states else conditions.add("0")
+    _narrow(conditions, wanted, "a.created_at")
+    return conditions
+
+
+def _narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
+    conditions.among("t.state", wanted.task_state)
+    if wanted.task is not None:
+        conditions.add("t.id = ?", wanted.task)
+    if wanted.since is not None:
+        conditions.add(f"{time} >= ?", wanted.since)
+    if wanted.until is not None:
+        conditions.add(f"{time} < ?", wanted.until)
+
+
+def _replay_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Replay:
+    open_count, finished_at = connection.execute(
+        """
+        select coalesce(sum(state in ('owed', 'running')), 0), max(settled_at) from actions where replay = ?
+        """,
+        (row["id"],),
+    ).fetchone()
+    cancelled = row["cancelled_at"] is not None
+    state = "running" if open_count else "cancelled" if cancelled else "done"
+    return Replay(
+        id=row["id"],
+        mode=ReplayMode(row["mode"]),
+        filter=decode(row["filter"]),
+        rate=row["rate"],
+        created_at=row["created_at"],
+        matched=row["matched"],
+        done=row["matched"] - open_count,
+        state=state,
+        finished_at=None if open_count else finished_at or row["created_at"],
+    )

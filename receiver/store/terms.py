@@ -1,0 +1,61 @@
+"""What the store's verbs take and give, beside the records: independent of any kind of database."""
+
+from msgspec import Struct
+
+from receiver.records import End, JsonObject, Purpose, SavedFile, Task
+
+
+class Added(Struct, frozen=True, kw_only=True):
+    """What adding a task came to: the task, whether it is new, and whether its key was used for another order."""
+
+    task: Task
+    new: bool
+    conflict: bool = False
+
+
+class Recorded(Struct, frozen=True):
+    """What recording a delivery came to: whether the same bytes were there already, and whether the task is due."""
+
+    duplicate: bool
+    due: bool
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """What a readable delivery says: the end it claims, the provider's id it names, its raw body."""
+
+    delivery: int
+    purpose: Purpose
+    provider_task_id: str | None
+    claim: End | None
+    body: bytes
+
+
+class Settlement(Struct, frozen=True, kw_only=True):
+    """How a try ended: `outcome` is done, retry, dead or returned; `due_at` belongs to retry and returned."""
+
+    outcome: str
+    due_at: float | None = None
+    reason: str | None = None
+    detail: JsonObject = {}
+    files: tuple[SavedFile, ...] = ()
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Which actions or events a replay is about. Times in seconds."""
+
+    action: int | None = None
+    action_state: tuple[str, ...] = ()
+    task_state: tuple[str, ...] = ()
+    name: str | None = None
+    task: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """An ended task that `again` or `missing` may owe something for: its event and the newest generation."""
+
+    task: Task
+    event: int
+    generation: int
+    present: frozenset[str]

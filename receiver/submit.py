@@ -1,0 +1,122 @@
+"""Submitting: an order becomes a row, the row becomes one request, the answer decides what the row becomes.
+
+The row is written before the provider is called and nothing is ever sent twice by itself: the provider has no
+idempotency key, so a second send may be a second bill.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from receiver import rules
+from receiver.errors import Refused
+from receiver.exchange import exchange
+from receiver.links import Links
+from receiver.records import (
+    CheckKind,
+    Definition,
+    End,
+    JsonObject,
+    Kind,
+    NewEvent,
+    NewTask,
+    Purpose,
+    Source,
+    Task,
+    TaskError,
+)
+from receiver.redaction import Redactor
+from receiver.runninghub.client import RunningHub, Submission
+from receiver.runninghub.errors import ProviderError
+from receiver.store import Store
+
+
+def order_digest(kind: Kind, target: str, body: JsonObject, labels: dict[str, str]) -> bytes:
+    """What makes two orders the same: equal digests for equal orders, whatever the order of their keys."""
+    return hashlib.sha256(msgspec.json.encode([kind, target, body, labels], order="deterministic")).digest()
+
+
+async def accept(store: Store, order: NewTask, now: float) -> tuple[Task, bool]:
+    """Puts an order into our own queue. Returns the task and whether it is new.
+
+    Raises Refused (409) when its idempotency key was used for another order.
+    """
+    added = await store.add_task(order, now)
+    if added.conflict:
+        raise Refused(
+            409,
+            "idempotency_conflict",
+            "this Idempotency-Key was used for another order; use a new key, or send the same body",
+            {"task": added.task.id},
+        )
+    return added.task, added.new
+
+
+async def submit_next(
+    store: Store,
+    provider: RunningHub,
+    links: Links,
+    definitions: Sequence[Definition],
+    policy: rules.Policy,
+    redact: Redactor,
+    clock: Callable[[], float],
+) -> bool:
+    """Sends the oldest queued task, once. False when there is nothing to send, or no room, or no API key."""
+    if not provider.has_key:
+        return False
+    task = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue)
+    if task is None:
+        return False
+    url = links.issue(task.id, Purpose.SUBMIT)
+    try:
+        submission = await exchange(
+            store,
+            redact,
+            clock,
+            task,
+            CheckKind.SUBMIT,
+            lambda: provider.submit(task.kind, task.target, task.input, url),
+            lambda taken: (f"taken as {taken.task_id}, {taken.outcome.status or 'no status'}", taken.answer),
+        )
+    except ProviderError as error:
+        await _not_taken(store, task, error, definitions, policy, clock())
+    else:
+        await _taken(store, task, submission, clock())
+    return True
+
+
+async def _taken(store: Store, task: Task, submission: Submission, now: float) -> None:
+    ended_at_once = submission.outcome.end is not None
+    first = now if ended_at_once else rules.ladder(now, 0, now, callback=task.callback)
+    mine = await store.mark_submitted(task, submission.task_id, submission.outcome.status, first, now)
+    if not mine:
+        message = f"RunningHub gave task {task.id} an id that another task has; it is in doubt"
+        await store.raise_alert("id_taken", task.id, message, now)
+
+
+async def _not_taken(
+    store: Store,
+    task: Task,
+    error: ProviderError,
+    definitions: Sequence[Definition],
+    policy: rules.Policy,
+    now: float,
+) -> None:
+    match rules.submission_verdict(error.code, error.http_status):
+        case rules.Later(pause=pause):
+            await store.put_back(task, now + max(pause, min(error.retry_after or 0.0, rules.BACKOFF_CAP)))
+        case rules.InDoubt():
+            await store.mark_in_doubt(task, now + policy.patience)
+            message = f"task {task.id} was sent, but no answer came: it may exist and be billed"
+            await store.raise_alert("task_in_doubt", task.id, message, now)
+        case rules.Rejected():
+            event = NewEvent(
+                task=task,
+                state=End.REJECTED,
+                source=Source.SUBMIT,
+                confirmed=True,
+                settled=True,
+                error=TaskError(code=error.code, name=error.name, message=error.meaning),
+            )
+            await store.record_event(event, rules.owed(definitions, event), now)
