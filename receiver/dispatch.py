@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from receiver import rules
-from receiver.actions import ActionFailed, Done, Performer, Work
-from receiver.records import ActionKind, Claimed, Definition, JsonObject, event_body, idempotency_key
+from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
+from receiver.errors import StoreUnavailable
+from receiver.records import ActionKind, Claimed, Definition, JsonObject, Line, event_body, idempotency_key
 from receiver.redaction import Redactor
 from receiver.store import Store
 from receiver.store.terms import Settlement
@@ -29,18 +30,19 @@ async def dispatch(
     redact: Redactor,
     clock: Callable[[], float],
     jitter: Callable[[], float],
-) -> bool:
-    """Runs one due action of a definition. False when none is due. `jitter` gives numbers in [0, 1).
+) -> Line | None:
+    """Runs one due action of a definition. None when none is due. `jitter` gives numbers in [0, 1).
 
     When it is cancelled, the claim is given back at once and does not count as a try.
     """
     claimed = await store.claim_action(definition.name, clock(), definition.lease)
     if claimed is None:
-        return False
+        return None
+    line: Line = {"did": "action", "action": claimed.action.id, "name": definition.name, "task": claimed.task.id}
     try:
         settlement = await _try(store, performers[definition.kind], definition, claimed, clock, jitter)
     except LeaseLost:
-        return True
+        return {**line, "outcome": "lease lost"}
     except asyncio.CancelledError:
         returned = Settlement(outcome="returned", due_at=clock(), reason="the server stopped while it ran")
         await store.settle_action(claimed, returned, clock())
@@ -50,8 +52,8 @@ async def dispatch(
     settled = Settlement(
         outcome=settlement.outcome, due_at=settlement.due_at, reason=reason, detail=detail, files=settlement.files
     )
-    await store.settle_action(claimed, settled, clock())
-    return True
+    mine = await store.settle_action(claimed, settled, clock())
+    return {**line, "outcome": settled.outcome if mine else "lease lost", "reason": reason}
 
 
 async def _try(
@@ -71,8 +73,9 @@ async def _try(
             due_at = clock() + rules.EXPIRED_RETRY
             return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
         return _failed(definition, claimed, failure, clock(), jitter())
-    except TimeoutError:
-        slow = ActionFailed(f"it took longer than its timeout of {definition.timeout:g} s")
+    except TimeoutError as late:
+        notes: JsonObject = {"left_behind": list(left_behind(late))}
+        slow = ActionFailed(f"it took longer than its timeout of {definition.timeout:g} s", detail=notes)
         return _failed(definition, claimed, slow, clock(), jitter())
     except (LeaseLost, asyncio.CancelledError):
         raise
@@ -103,25 +106,28 @@ async def _under_lease(
     clock: Callable[[], float],
 ) -> Done:
     """Has the effect while the lease is renewed beside it. Raises LeaseLost when it could not be."""
-    effect = asyncio.ensure_future(performer(_work(definition, claimed)))
-    renewal = asyncio.ensure_future(_renew(store, claimed, definition.lease, clock))
+    worker = asyncio.current_task()
+    assert worker is not None
+    renewal = asyncio.create_task(_renew(store, claimed, definition.lease, clock))
+    renewal.add_done_callback(lambda ended: None if ended.cancelled() else worker.cancel())
     try:
-        await asyncio.wait({effect, renewal}, return_when=asyncio.FIRST_COMPLETED)
-        if effect.done():
-            return effect.result()
-        raise LeaseLost
+        return await performer(_work(definition, claimed))
+    except asyncio.CancelledError:
+        if renewal.done():
+            worker.uncancel()
+            raise LeaseLost from None
+        raise
     finally:
-        for part in (effect, renewal):
-            part.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await part
+        renewal.cancel()
 
 
 async def _renew(store: Store, claimed: Claimed, lease: float, clock: Callable[[], float]) -> None:
+    """Ends when the lease is lost. While nothing can be written it is not: nobody else can claim either."""
     while True:
         await asyncio.sleep(lease / RENEWALS)
-        if not await store.renew_lease(claimed, clock() + lease):
-            return
+        with suppress(StoreUnavailable):
+            if not await store.renew_lease(claimed, clock() + lease):
+                return
 
 
 def _work(definition: Definition, claimed: Claimed) -> Work:

@@ -26,6 +26,7 @@ from receiver.records import (
     CheckKind,
     Definition,
     End,
+    Line,
     MissCause,
     MissState,
     NewEvent,
@@ -69,13 +70,13 @@ class Reconciler:
         self._redact = redact
         self._clock = clock
 
-    async def step(self) -> bool:
-        """Looks at the task that is due longest. False when none is due."""
+    async def step(self) -> Line | None:
+        """Looks at the task that is due longest. None when none is due."""
         task = await self._store.take_due_task(self._clock(), rules.CHECK_HOLD)
         if task is None:
-            return False
+            return None
         await self._examine(task)
-        return True
+        return {"did": "reconcile", "task": task.id, "state": task.state.value}
 
     async def reconcile(self, task_id: str) -> None:
         """Looks at one task now, because somebody asked. Raises Refused (404)."""

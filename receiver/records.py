@@ -15,6 +15,8 @@ from msgspec import Struct
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 JsonObject: TypeAlias = dict[str, Json]
+Line: TypeAlias = dict[str, str | int | None]
+"""What a verb did, as fields for the log; None in its place when there was nothing to do."""
 T = TypeVar("T")
 
 

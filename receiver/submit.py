@@ -19,6 +19,7 @@ from receiver.records import (
     End,
     JsonObject,
     Kind,
+    Line,
     NewEvent,
     NewTask,
     Purpose,
@@ -61,13 +62,13 @@ async def submit_next(
     policy: rules.Policy,
     redact: Redactor,
     clock: Callable[[], float],
-) -> bool:
-    """Sends the oldest queued task, once. False when there is nothing to send, or no room, or no API key."""
+) -> Line | None:
+    """Sends the oldest queued task, once. None when there is nothing to send, or no room, or no API key."""
     if not provider.has_key:
-        return False
+        return None
     task = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue)
     if task is None:
-        return False
+        return None
     url = links.issue(task.id, Purpose.SUBMIT)
     try:
         submission = await exchange(
@@ -80,10 +81,10 @@ async def submit_next(
             lambda taken: (f"taken as {taken.task_id}, {taken.outcome.status or 'no status'}", taken.answer),
         )
     except ProviderError as error:
-        await _not_taken(store, task, error, definitions, policy, clock())
-    else:
-        await _taken(store, task, submission, clock())
-    return True
+        outcome = await _not_taken(store, task, error, definitions, policy, clock())
+        return {"did": "submit", "task": task.id, "outcome": outcome, "code": error.code}
+    await _taken(store, task, submission, clock())
+    return {"did": "submit", "task": task.id, "outcome": "submitted", "provider_task_id": submission.task_id}
 
 
 async def _taken(store: Store, task: Task, submission: Submission, now: float) -> None:
@@ -102,14 +103,16 @@ async def _not_taken(
     definitions: Sequence[Definition],
     policy: rules.Policy,
     now: float,
-) -> None:
+) -> str:
     match rules.submission_verdict(error.code, error.http_status):
         case rules.Later(pause=pause):
             await store.put_back(task, now + max(pause, min(error.retry_after or 0.0, rules.BACKOFF_CAP)))
+            return "later"
         case rules.InDoubt():
             await store.mark_in_doubt(task, now + policy.patience)
             message = f"task {task.id} was sent, but no answer came: it may exist and be billed"
             await store.raise_alert("task_in_doubt", task.id, message, now)
+            return "in_doubt"
         case rules.Rejected():
             event = NewEvent(
                 task=task,
@@ -120,3 +123,4 @@ async def _not_taken(
                 error=TaskError(code=error.code, name=error.name, message=error.meaning),
             )
             await store.record_event(event, rules.owed(definitions, event), now)
+            return "rejected"

@@ -1,0 +1,100 @@
+"""A loop around a step: call it while there is something to do, then rest until something is due or somebody calls."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from receiver.errors import StoreUnavailable
+from receiver.records import Line
+
+IDLE = 60.0
+"""Seconds of rest at the most, should nobody call and nothing be due."""
+SHORTEST_REST = 0.05
+AFTER_AN_ERROR = 2.0
+
+log = structlog.get_logger()
+
+
+class Loop:
+    """Runs `step` over and over. `next_due` says when there will be something to do, None for "not by itself".
+
+    `workers` of them run side by side. A step that raises is logged and tried again; it never ends the loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], Awaitable[Line | None]],
+        next_due: Callable[[], Awaitable[float | None]],
+        clock: Callable[[], float],
+        *,
+        workers: int = 1,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._step = step
+        self._next_due = next_due
+        self._clock = clock
+        self._workers = workers
+        self._after = after
+        self._wakes: list[asyncio.Event] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def start(self) -> None:
+        for number in range(self._workers):
+            wake = asyncio.Event()
+            self._wakes.append(wake)
+            self._tasks.append(asyncio.create_task(self._run(wake), name=f"{self.name}-{number}"))
+
+    def wake(self) -> None:
+        """There may be something to do now."""
+        for wake in self._wakes:
+            wake.set()
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    def stop(self) -> None:
+        """No new step is begun; `ended` tells when the last one is through."""
+        self._stopping = True
+        self.wake()
+
+    async def ended(self, patience: float) -> None:
+        """Waits for the steps in hand, `patience` seconds at the most, then cancels them and waits for that."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=max(0.0, patience))
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, wake: asyncio.Event) -> None:
+        while not self._stopping:
+            wake.clear()
+            try:
+                line = await self._step()
+                if line is not None:
+                    log.info(self.name, **line)
+                    if self._after is not None:
+                        self._after()
+                    continue
+                due = await self._next_due()
+            except StoreUnavailable as problem:
+                log.warning(self.name, problem=problem.reason)
+                due = self._clock() + AFTER_AN_ERROR
+            except Exception:
+                log.exception(self.name)
+                due = self._clock() + AFTER_AN_ERROR
+            rest = IDLE if due is None else min(IDLE, max(SHORTEST_REST, due - self._clock()))
+            await _either(wake, rest)
+
+
+async def _either(wake: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,188 @@
+"""Opens the hands from the settings, runs the loops, closes in reverse."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import httpx
+
+from receiver.actions.egress import Egress
+from receiver.actions.performers import performers
+from receiver.dispatch import dispatch
+from receiver.housekeep import housekeep
+from receiver.links import Links
+from receiver.loop import Loop
+from receiver.reconcile import Reconciler
+from receiver.records import Definition, Line
+from receiver.redaction import Redactor
+from receiver.runninghub.client import RunningHub, open_http
+from receiver.settings import Settings
+from receiver.store import Store, open_store
+from receiver.submit import submit_next
+
+ADMIN_TOKEN = "admin_token"
+LINK_SECRET = "link_secret"
+SUBMITTERS = 4
+RECONCILERS = 4
+HOUSEKEEPING = 10.0
+"""Seconds between two rounds of housekeeping."""
+STOP_PATIENCE = 6.0
+"""Seconds for what is in hand when the server stops; ending a command may take two more, and ten are allowed."""
+
+
+class Service:
+    """Everything a running server consists of, but its doors. `start` it, use it, `close` it.
+
+    `transport` replaces the network to the provider, `read_wait` is the first pause between two reads of it (seconds).
+    """
+
+    store: Store
+    links: Links
+    redact: Redactor
+    reconciler: Reconciler
+    admin_token: str
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+        transport: httpx.AsyncBaseTransport | None = None,
+        read_wait: float = 0.5,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.definitions = settings.definitions
+        self.store = open_store(settings.database, disk_floor=settings.disk_floor)
+        self._jitter = jitter
+        self._http = open_http(transport)
+        self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
+        self._egress = Egress([_host_and_port(settings.base_url)])
+        self._performers = performers(self._egress, clock=clock)
+        self._loops: list[Loop] = []
+
+    async def start(self, *, loops: bool = True) -> None:
+        """Opens the store and begins to work; without `loops` every step is for the caller to make.
+
+        Raises DatabaseInUse, and sqlite3.Error for a file that is no database.
+        """
+        await self.store.open()
+        self.admin_token = self.settings.admin_token or await self.store.secret(ADMIN_TOKEN)
+        secrets = self.settings.secrets or (await self.store.secret(LINK_SECRET),)
+        self.links = Links(secrets, self.settings.public_url)
+        self.redact = Redactor([self.settings.api_key, self.admin_token, *secrets, *_secrets_of(self.definitions)])
+        self.reconciler = Reconciler(
+            self.store,
+            self.provider,
+            self.links,
+            self.definitions,
+            self.settings.policy,
+            self.redact,
+            self.clock,
+        )
+        now = self.clock()
+        await self.store.sync_definitions({each.name: each.kind for each in self.definitions}, now)
+        await self.store.doubt_interrupted(now, self.settings.patience)
+        if loops:
+            self._start_loops()
+
+    async def hold(self, patience: float = STOP_PATIENCE) -> None:
+        """Begins nothing new, waits `patience` seconds for what is in hand, then gives it back."""
+        for loop in self._loops:
+            loop.stop()
+        until = time.monotonic() + patience
+        await asyncio.gather(*(loop.ended(until - time.monotonic()) for loop in self._loops))
+
+    async def close(self) -> None:
+        """Closes everything, last of all the store. May follow a `hold`, and may be called without one."""
+        await self.hold(patience=0.0)
+        await self._egress.aclose()
+        await self._http.aclose()
+        await self.store.close()
+
+    def problems(self) -> list[str]:
+        """Reason codes for why this server is not ready; empty when it is."""
+        store = self.store.problem()
+        return ([store] if store else []) + [f"loop_dead:{loop.name}" for loop in self._loops if not loop.alive]
+
+    # ------------------------------------------------------------ one step each
+
+    async def submit_next(self) -> Line | None:
+        return await submit_next(
+            self.store, self.provider, self.links, self.definitions, self.settings.policy, self.redact, self.clock
+        )
+
+    async def reconcile_next(self) -> Line | None:
+        return await self.reconciler.step()
+
+    async def dispatch_next(self, definition: Definition) -> Line | None:
+        return await dispatch(self.store, self._performers, definition, self.redact, self.clock, self._jitter)
+
+    async def housekeep(self) -> Line | None:
+        found = await housekeep(self.store, self.definitions, self.settings.policy, self.clock())
+        if found:
+            self.wake()
+        return None
+
+    def wake(self) -> None:
+        """There may be something to do: every loop looks."""
+        for loop in self._loops:
+            loop.wake()
+
+    def wake_reconcile(self) -> None:
+        """A task is due."""
+        for loop in self._loops:
+            if loop.name == "reconcile":
+                loop.wake()
+
+    # ------------------------------------------------------------ loops
+
+    def _start_loops(self) -> None:
+        self._loops = [
+            Loop("submit", self.submit_next, self._submit_due, self.clock, workers=SUBMITTERS, after=self.wake),
+            Loop(
+                "reconcile",
+                self.reconcile_next,
+                self.store.next_check_at,
+                self.clock,
+                workers=RECONCILERS,
+                after=self.wake,
+            ),
+            Loop("housekeep", self.housekeep, self._housekeeping_due, self.clock),
+            *(self._dispatcher(definition) for definition in self.definitions),
+        ]
+        for loop in self._loops:
+            loop.start()
+
+    def _dispatcher(self, definition: Definition) -> Loop:
+        """A definition's own workers, so that a backlog of one never holds up another."""
+
+        async def step() -> Line | None:
+            return await self.dispatch_next(definition)
+
+        async def due() -> float | None:
+            return await self.store.next_action_at(definition.name)
+
+        waited_for = any(definition.name in other.after for other in self.definitions)
+        after = self.wake if waited_for or definition.kind == "download" else None
+        return Loop(f"dispatch:{definition.name}", step, due, self.clock, workers=definition.concurrency, after=after)
+
+    async def _submit_due(self) -> float | None:
+        if not self.provider.has_key:
+            return None
+        return await self.store.queue_resumes_at(self.clock(), self.settings.max_in_flight)
+
+    async def _housekeeping_due(self) -> float | None:
+        return self.clock() + HOUSEKEEPING
+
+
+def _host_and_port(url: str) -> tuple[str, int | None]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port
+
+
+def _secrets_of(definitions: tuple[Definition, ...]) -> list[str | None]:
+    return [value for each in definitions for value in (each.secret, *each.headers.values())]

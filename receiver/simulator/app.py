@@ -1,0 +1,175 @@
+"""Owns the simulator as a whole: builds its parts, is an ASGI app, and puts time and faults into a test's hand."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Unpack
+
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
+
+from receiver.simulator.agenda import Agenda
+from receiver.simulator.callbacks import Callbacks, Deliver, WebhookRow
+from receiver.simulator.delivery import InProcessTransport
+from receiver.simulator.faults import Chances, Fault, Plan, PlanOptions
+from receiver.simulator.files import Files
+from receiver.simulator.ids import Snowflakes, chance_source
+from receiver.simulator.ledger import Ledger, Request, SentCallback
+from receiver.simulator.outages import EVERY_ROUTE, Outage, Outages, Pause
+from receiver.simulator.routes import Doors, Terms
+from receiver.simulator.tasks import Status, Task, Tasks
+
+ROUTES = ("submit", "query", "detail", "resend", "cancel", "files")
+NODES = 1024
+
+
+class Simulator:
+    """A RunningHub over plain memory: an ASGI app which does nothing by itself.
+
+    Time is `clock()`, in seconds since 1970; whatever is due by it happens in `tick`. Callbacks leave by `deliver`.
+    The same seed, clock and requests give the same ids, bytes and faults.
+
+    * `base_url`: the front of the result files' links.
+    * `api_key`: the only key accepted, None for every one that is not blank.
+    * `task_seconds`: from submission to end. `retry_seconds`: the pauses between a failed attempt and the next.
+    * `callback_delay`: seconds by which every callback is held back.
+    * `max_in_flight`: tasks that may be under way; beyond it submissions meet error 421, `number_421` as a number.
+    * `file_size`: bytes of a result file, which lives `link_seconds` after the task's end.
+    * `chances`: what befalls tasks without a plan of their own.
+    * `callback_on_cancel`: whether a cancelled task sends a callback.
+    * `pause`: how to be slow on a real socket.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        deliver: Deliver,
+        seed: int = 0,
+        base_url: str = "http://simulator.test",
+        api_key: str | None = None,
+        task_seconds: float = 5.0,
+        retry_seconds: Sequence[float] = (30.0, 30.0, 30.0),
+        callback_delay: float = 0.0,
+        max_in_flight: int | None = None,
+        number_421: bool = False,
+        file_size: int = 65536,
+        link_seconds: float = 86400.0,
+        chances: Chances = Chances(),  # noqa: B008 (frozen)
+        callback_on_cancel: bool = False,
+        pause: Pause | None = None,
+    ) -> None:
+        self._clock = clock
+        self._seed = seed
+        self._chances = chances
+        self._plans: deque[Plan] = deque()
+        self._agenda = Agenda()
+        self._outages = Outages()
+        self._ledger = Ledger()
+        snowflakes = Snowflakes(clock, chance_source(seed, "node").randrange(NODES))
+        files = Files(seed=seed, base_url=base_url, size=file_size, link_seconds=link_seconds)
+        self._callbacks = Callbacks(
+            seed=seed,
+            clock=clock,
+            deliver=deliver,
+            agenda=self._agenda,
+            snowflakes=snowflakes,
+            ledger=self._ledger,
+            retry_seconds=retry_seconds,
+            callback_delay=callback_delay,
+            callback_on_cancel=callback_on_cancel,
+        )
+        self._tasks = Tasks(
+            seed=seed,
+            snowflakes=snowflakes,
+            agenda=self._agenda,
+            files=files,
+            task_seconds=task_seconds,
+            on_end=self._callbacks.announce,
+        )
+        doors = Doors(
+            clock=clock,
+            terms=Terms(api_key, max_in_flight, number_421),
+            tasks=self._tasks,
+            callbacks=self._callbacks,
+            files=files,
+            agenda=self._agenda,
+            ledger=self._ledger,
+            outages=self._outages,
+            next_plan=self._next_plan,
+            pause=pause,
+        )
+        self._app = Starlette(routes=doors.routes())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def transport(self) -> InProcessTransport:
+        """An httpx transport into this simulator, without sockets; its outages raise what a client would raise."""
+        return InProcessTransport(self)
+
+    async def tick(self) -> bool:
+        """Does everything due at the clock's time: starts, ends, callbacks, retries. False when nothing was due.
+
+        Several turns may run at once; each due step happens in one of them.
+        """
+        any_due = False
+        while (entry := self._agenda.take(self._clock())) is not None:
+            any_due = True
+            await entry.step()
+        return any_due
+
+    def next_due(self) -> float | None:
+        """When the next step is due, in seconds since 1970; None when nothing will happen by itself."""
+        return self._agenda.next_due()
+
+    def plan_next(self, *faults: Fault, **options: Unpack[PlanOptions]) -> None:
+        """Queues a plan for one submission to come; without faults for one where nothing goes wrong."""
+        self.add_plan(Plan(frozenset(faults), **options))
+
+    def add_plan(self, plan: Plan) -> None:
+        """Queues a ready plan for one submission to come."""
+        self._plans.append(plan)
+
+    def outage(self, route: str, kind: Outage | str, times: int | None = None, *, seconds: float = 30.0) -> None:
+        """Puts a route, or "*" for all, out of order for the next `times` requests or until healed.
+
+        `seconds` is how slow "slow" is on a real socket. ValueError for a route or kind that does not exist.
+        """
+        if route not in (EVERY_ROUTE, *ROUTES):
+            raise ValueError(f"there is no route {route!r}")
+        self._outages.begin(route, Outage(kind), times, seconds)
+
+    def heal(self, route: str = EVERY_ROUTE) -> None:
+        """Ends the outage of a route, or of all."""
+        self._outages.heal(route)
+
+    def finish(self, task_id: str, status: Status | None = None) -> None:
+        """Ends a task now, as its plan says or as `status`; its callback is due at the next tick."""
+        self._tasks.end(self._tasks.by_id[task_id], self._clock(), status)
+
+    def count(self, route: str) -> int:
+        """How many requests a route got, including those that met an outage."""
+        return self._ledger.counts[route]
+
+    @property
+    def requests(self) -> list[Request]:
+        return self._ledger.requests
+
+    @property
+    def callbacks(self) -> list[SentCallback]:
+        return self._ledger.callbacks
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        return self._tasks.by_id
+
+    @property
+    def webhooks(self) -> dict[str, WebhookRow]:
+        """The webhook rows by task id."""
+        return self._callbacks.by_task
+
+    def _next_plan(self) -> Plan:
+        if self._plans:
+            return self._plans.popleft()
+        # By the task's number, so that a planned task in between changes nothing for the others.
+        return self._chances.draw(chance_source(self._seed, "chances", len(self._tasks.by_id)))

@@ -1,0 +1,209 @@
+"""Owns the webhook rows: what is sent at a task's end, what the receiver said, when it is tried again, the resends."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import TypeAlias
+
+from receiver.simulator import answers
+from receiver.simulator.agenda import Agenda, Entry
+from receiver.simulator.answers import to_bytes
+from receiver.simulator.faults import Fault
+from receiver.simulator.ids import Snowflakes, chance_source
+from receiver.simulator.ledger import Ledger, SentCallback
+from receiver.simulator.tasks import Status, Task
+
+HEADERS = {"Content-Type": "application/json", "User-Agent": "Java/17.0.9"}
+MASKED_KEY = "*" * 18
+KEPT_TEXT = 200
+"""Characters of a refusing receiver's body that the provider keeps."""
+
+
+@dataclass(frozen=True)
+class DeliveryAnswer:
+    """What a delivery met: the HTTP status and body, or None and the reason why there was no connection."""
+
+    status: int | None
+    text: str
+
+
+Deliver: TypeAlias = Callable[[str, bytes, Mapping[str, str]], Awaitable[DeliveryAnswer]]
+
+
+@dataclass
+class WebhookRow:
+    """What the provider keeps of one task's callback, from the submission on. Times in seconds since 1970."""
+
+    id: str
+    task_id: str
+    url: str
+    created_at: float
+    updated_at: float
+    event_data: str = ""
+    status: str | None = None
+    response: str | None = None
+    retry_count: int = 0
+    attempts: int = 0
+
+    def shown(self) -> answers.Document:
+        """The row as the detail tells it, the key masked (page "Get Webhook Event Details")."""
+        return {
+            "id": self.id,
+            "userApiKey": MASKED_KEY,
+            "taskId": self.task_id,
+            "webhookUrl": self.url,
+            "eventData": self.event_data,
+            "callbackStatus": self.status,
+            "callbackResponse": self.response,
+            "retryCount": self.retry_count,
+            "createTime": answers.local_time(self.created_at),
+            "updateTime": answers.local_time(self.updated_at),
+        }
+
+
+@dataclass(frozen=True)
+class Message:
+    """One sending. `then` are the pauses before the attempts that follow a failed one, in seconds."""
+
+    row: WebhookRow
+    url: str
+    body: bytes
+    then: tuple[float, ...] = ()
+    again: bool = False
+    """Whether the row counts it as a retry."""
+    echo: bool = False
+    """A copy of the message before it: the row does not notice."""
+
+
+class Callbacks:
+    """Rows by webhook id and by task id. Whatever is sent goes through `deliver`, at a time the agenda keeps."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        clock: Callable[[], float],
+        deliver: Deliver,
+        agenda: Agenda,
+        snowflakes: Snowflakes,
+        ledger: Ledger,
+        retry_seconds: Sequence[float],
+        callback_delay: float,
+        callback_on_cancel: bool,
+    ) -> None:
+        self.by_id: dict[str, WebhookRow] = {}
+        self.by_task: dict[str, WebhookRow] = {}
+        self._seed = seed
+        self._clock = clock
+        self._deliver = deliver
+        self._agenda = agenda
+        self._snowflakes = snowflakes
+        self._ledger = ledger
+        self._retry_seconds = tuple(retry_seconds)
+        self._callback_delay = callback_delay
+        self._callback_on_cancel = callback_on_cancel
+
+    def register(self, task: Task) -> None:
+        """Opens the row of a task that named a webhook URL; its id comes right after the task's."""
+        if task.webhook_url is None:
+            return
+        row = WebhookRow(self._snowflakes.mint(), task.id, task.webhook_url, task.created_at, task.created_at)
+        self.by_id[row.id] = self.by_task[task.id] = row
+
+    def announce(self, task: Task) -> Sequence[Entry]:
+        """Puts what a task's end makes us send on the agenda."""
+        row = self.by_task.get(task.id)
+        if row is None or (task.status is Status.CANCEL and not self._callback_on_cancel):
+            return ()
+        ended_at = task.ended_at if task.ended_at is not None else self._clock()
+        row.event_data = to_bytes(answers.ended(task, task.status)).decode()
+        row.updated_at = ended_at
+        if task.plan.has(Fault.NEVER_SENT):
+            return ()
+        if task.plan.has(Fault.LOST_CALLBACK):
+            row.status, row.retry_count = "FAILED", len(self._retry_seconds)
+            row.response = _no_connection(row.url, "Connection refused")
+            return ()
+        message = Message(row, self._url(task, row), self._body(task), self._retry_seconds)
+        due = ended_at + self._delay(task)
+        messages = [message, replace(message, echo=True)] if task.plan.has(Fault.DUPLICATE) else [message]
+        return [self._agenda.add(due, self._sending(each)) for each in messages]
+
+    def resend(self, row: WebhookRow, url: str | None, now: float) -> None:
+        """Sends a row's event once more at the next turn, to `url` or where it went first; without further retries.
+
+        Faults distort what is sent by itself. A resend always tells the row's own event, truthfully.
+        """
+        body = b'{"eventData":' + row.event_data.encode() + f',"event":"TASK_END","taskId":"{row.task_id}"}}'.encode()
+        self._agenda.add(now, self._sending(Message(row, url or row.url, body, again=True)))
+
+    def _delay(self, task: Task) -> float:
+        # A callback that is to outrun its own submit answer cannot wait, whatever holds the others back.
+        general = 0.0 if task.plan.has(Fault.BEFORE_ANSWER) else self._callback_delay
+        return general + (task.plan.delay if task.plan.has(Fault.LATE) else 0.0)
+
+    def _url(self, task: Task, row: WebhookRow) -> str:
+        if not task.plan.has(Fault.WRONG_TOKEN):
+            return row.url
+        address, question, query = row.url.partition("?")
+        front, slash, segment = address.rpartition("/")
+        # The first character, since the last one of a base64 text may decode to the same bytes when changed.
+        changed = ("A" if segment[:1] != "A" else "B") + segment[1:]
+        return f"{front}{slash}{changed}{question}{query}"
+
+    def _body(self, task: Task) -> bytes:
+        rng = chance_source(self._seed, "callback", task.id)
+        shown_id = self._snowflakes.mint() if task.plan.has(Fault.OTHER_ID) else task.id
+        claims = task.plan.has(Fault.FALSE_CLAIM) and task.status is not Status.CANCEL
+        status = Status.SUCCESS if claims else task.status
+        event_data = answers.ended(task, status, task_id=shown_id)
+        if task.plan.has(Fault.HUGE_BODY):
+            event_data["promptTips"] = "x" * int(task.plan.megabytes * 1024 * 1024)
+        body = to_bytes(answers.callback(event_data, shown_id))
+        if task.plan.has(Fault.JUNK_BODY):
+            return rng.choice((b"", b"<html>it works</html>", body[: len(body) // 2], b"[" * 2000, b"\xff\xfe\x00junk"))
+        return body
+
+    def _sending(self, message: Message) -> Callable[[], Awaitable[None]]:
+        async def send() -> None:
+            await self._send(message)
+
+        return send
+
+    async def _send(self, message: Message) -> None:
+        """One attempt: sent, noted, and if it failed put on the agenda again while pauses are left."""
+        row = message.row
+        if not message.echo:
+            row.attempts += 1
+        attempt, at = row.attempts, self._clock()
+        answer = await self._deliver(message.url, message.body, HEADERS)
+        self._ledger.note_callback(
+            SentCallback(message.url, message.body, at, answer.status, row.task_id, attempt),
+        )
+        if message.echo:
+            return
+        now = self._clock()
+        row.retry_count += message.again
+        row.updated_at = now
+        delivered = answer.status is not None and 200 <= answer.status < 300
+        row.status = "SUCCESS" if delivered else "FAILED"
+        row.response = answer.text if delivered else _failure(message.url, answer)
+        if not delivered and message.then:
+            follow_up = replace(message, then=message.then[1:], again=True)
+            self._agenda.add(now + message.then[0], self._sending(follow_up))
+
+
+def _failure(url: str, answer: DeliveryAnswer) -> str:
+    """A failed delivery in the words of the provider's Java client."""
+    if answer.status is None:
+        return _no_connection(url, answer.text)
+    try:
+        reason = HTTPStatus(answer.status).phrase
+    except ValueError:
+        reason = "Unknown"
+    body = f'"{answer.text[:KEPT_TEXT]}"' if answer.text else "[no body]"
+    return f"{answer.status} {reason}: {body}"
+
+
+def _no_connection(url: str, reason: str) -> str:
+    return f'I/O error on POST request for "{url}": {reason or "Connection refused"}'

@@ -1,0 +1,96 @@
+"""Owns the result files: their links, their bytes and how long they live. Bytes come from the seed, not from a disk."""
+
+import hashlib
+import mimetypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from receiver.simulator.ids import chance_source, hex_id
+
+BLOCK = 65536
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A published file of `size` bytes. `dead` files are gone before their time."""
+
+    path: str
+    size: int
+    published_at: float
+    dead: bool
+    seed: int
+
+    @property
+    def content_type(self) -> str:
+        if self.path.endswith(".glb"):
+            return "model/gltf-binary"
+        return mimetypes.guess_type(self.path)[0] or "application/octet-stream"
+
+    @property
+    def etag(self) -> str:
+        """A strong entity tag, with its quotes."""
+        return f'"{hashlib.sha256(f"{self.seed}:{self.path}:{self.size}".encode()).hexdigest()[:32]}"'
+
+    def read(self, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes from `start` up to but not including `stop`, in blocks; only those blocks are made."""
+        for number in range(start // BLOCK, -(-stop // BLOCK)):
+            at = number * BLOCK
+            block = chance_source(self.seed, self.path, number).randbytes(min(BLOCK, self.size - at))
+            yield block[max(0, start - at) : stop - at]
+
+
+class Files:
+    """The files of one user behind `base_url`, each `size` bytes long and alive for `link_seconds`."""
+
+    def __init__(self, *, seed: int, base_url: str, size: int, link_seconds: float) -> None:
+        self._seed = seed
+        self._base_url = base_url.rstrip("/")
+        self._user = hex_id(chance_source(seed, "user"))
+        self._size = size
+        self._link_seconds = link_seconds
+        self._published: dict[str, StoredFile] = {}
+
+    def link(self, name: str, extension: str) -> str:
+        """The URL a file of that name will have; it answers 404 until published."""
+        return f"{self._base_url}/files/{self._user}/output/{name}.{extension}"
+
+    def publish(self, link: str, now: float, *, dead: bool) -> None:
+        """Puts the link's file up at `now`, or for a dead one only its name."""
+        path = _path(link)
+        self._published[path] = StoredFile(path, self._size, now, dead, self._seed)
+
+    def find(self, path: str, now: float) -> StoredFile | None:
+        """The file at `/files/...`, or None when there is none, or not any more."""
+        stored = self._published.get(path)
+        if stored is None or stored.dead or now >= stored.published_at + self._link_seconds:
+            return None
+        return stored
+
+
+def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The first byte and the byte after the last of a single-range `Range` header, None for the whole file.
+
+    ValueError when the range lies outside. Several ranges or other units are ignored, as the standard allows.
+    """
+    unit, _, wanted = (header or "").partition("=")
+    first, dash, last = wanted.strip().partition("-")
+    if unit.strip().lower() != "bytes" or not dash or not _digits(first) or not _digits(last) or not (first or last):
+        return None
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), min(size, int(last) + 1) if last else size
+    if start >= size or stop <= start:
+        raise ValueError("the range lies outside the file")
+    return start, stop
+
+
+def _digits(text: str) -> bool:
+    return len(text) <= 18 and (not text or (text.isascii() and text.isdigit()))
+
+
+def _path(link: str) -> str:
+    # The base URL may have a path of its own; the route has not.
+    path = urlsplit(link).path
+    return path[path.index("/files/") :]

@@ -1,0 +1,137 @@
+"""How the API reads requests and writes answers: JSON by msgspec, bounded bodies, one form of error."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import Refused, StoreUnavailable
+from receiver.records import Filter, JsonObject
+from receiver.runninghub.errors import ProviderError
+from receiver.runninghub.wire import Unreadable, read_json
+from receiver.views import ErrorDocument, ErrorView
+
+BODY_LIMIT = 8 * 1024 * 1024
+LIMIT_MOST = 500
+
+log = structlog.get_logger()
+
+
+def answer(content: object, status: int = 200) -> Response:
+    """Any struct as a JSON answer."""
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def error_answer(status: int, code: str, message: str, details: object = None) -> Response:
+    return answer(ErrorDocument(error=ErrorView(code=code, message=message, details=details)), status)
+
+
+async def refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return error_answer(error.status, error.code, error.message, error.details)
+
+
+async def unavailable(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreUnavailable)
+    response = error_answer(503, error.reason, str(error))
+    response.headers["retry-after"] = str(error.retry_after)
+    return response
+
+
+async def provider_failed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProviderError)
+    details = {"code": error.code, "name": error.name, "retryable": error.retryable}
+    return error_answer(502, "provider_error", f"RunningHub: {error}", details)
+
+
+async def broken(_: Request, error: Exception) -> Response:
+    log.error("request", exc_info=error)
+    return error_answer(500, "internal", "something broke here; the server's log says what")
+
+
+async def read_object(request: Request) -> JsonObject:
+    """The request's JSON object. Raises Refused (400, 413)."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            raise Refused(413, "too_large", f"the body is larger than {BODY_LIMIT} bytes")
+    if not body:
+        return {}
+    try:
+        value = read_json(body)
+    except Unreadable as problem:
+        raise Refused(400, "not_json", f"the body is not JSON: {problem}") from None
+    if not isinstance(value, dict):
+        raise Refused(400, "not_an_object", "the body must be a JSON object")
+    return value
+
+
+def read_filter(request: Request) -> Filter:
+    """What a list is narrowed to, from its query. Raises Refused (422)."""
+    query = request.query_params
+    labels = []
+    for text in query.getlist("label"):
+        name, separator, value = text.replace("=", ":", 1).partition(":")
+        if not separator:
+            raise invalid("label", "expected name:value")
+        labels.append((name, value))
+    return Filter(
+        state=_several(query.getlist("state")),
+        kind=_several(query.getlist("kind")),
+        target=query.get("target"),
+        label=tuple(labels),
+        q=query.get("q") or None,
+        task=query.get("task"),
+        name=query.get("name"),
+        since=read_time(query.get("since"), "since"),
+        until=read_time(query.get("until"), "until"),
+        limit=_number(query.get("limit"), "limit", 1, LIMIT_MOST) or 50,
+        cursor=_number(query.get("cursor"), "cursor", 0, 2**63 - 1),
+    )
+
+
+def read_time(text: object, path: str) -> float | None:
+    """RFC 3339, or seconds since 1970. Raises Refused (422)."""
+    if text is None or text == "":
+        return None
+    try:
+        if isinstance(text, int | float) and not isinstance(text, bool):
+            return float(text)
+        moment = datetime.fromisoformat(str(text))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise invalid(path, "expected a time such as 2026-11-22T08:00:00Z") from None
+
+
+def invalid(path: str, message: str) -> Refused:
+    return problems([(path, message)])
+
+
+def problems(found: list[tuple[str, str]]) -> Refused:
+    """The refusal of bad input: every problem with its path."""
+    listed: list[JsonObject] = [{"path": path, "message": message} for path, message in found]
+    summary = "; ".join(f"{path}: {message}" for path, message in found)
+    return Refused(422, "invalid", summary, list(listed))
+
+
+def read_id(request: Request) -> int:
+    """The number in the path. Raises Refused (404)."""
+    text = request.path_params["id"]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Refused(404, "not_found", f"there is no {text}")
+    return int(text)
+
+
+def _several(values: list[str]) -> tuple[str, ...]:
+    return tuple(part for value in values for part in value.split(",") if part)
+
+
+def _number(text: str | None, path: str, least: int, most: int) -> int | None:
+    if text is None or text == "":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise invalid(path, f"expected a whole number from {least} to {most}")
+    return int(text)

@@ -1,0 +1,282 @@
+"""The JSON API: tasks, deliveries, events, actions, definitions, alerts, replays and the backup."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uuid_utils
+from msgspec.structs import replace
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from receiver.errors import Refused, not_found
+from receiver.records import Filter, JsonObject, Task
+from receiver.replay import replay
+from receiver.rules import DELIVERY_BODIES
+from receiver.service import Service
+from receiver.store.sqlite.replays import REPLAYABLE
+from receiver.store.terms import Selection
+from receiver.submit import accept
+from receiver.views import (
+    DeliveryPage,
+    PageView,
+    action_view,
+    alert_view,
+    definition_view,
+    delivery_view,
+    dry_run_view,
+    event_view,
+    replay_view,
+    task_detail,
+    task_view,
+)
+from receiver.web.answers import answer, read_filter, read_id, read_object
+from receiver.web.orders import read_order
+from receiver.web.selections import read_replay
+
+CHUNK = 1024 * 1024
+ACTIONS_SHOWN = 200
+AGAIN_FROM = frozenset({"in_doubt", "rejected", "failed", "cancelled", "lost", "succeeded"})
+
+
+class Api:
+    """The handlers of /api, over a running service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._store = service.store
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/tasks", self.submit, methods=["POST"]),
+            Route("/tasks", self.tasks),
+            Route("/tasks/{task}", self.task),
+            Route("/tasks/{task}/reconcile", self.reconcile, methods=["POST"]),
+            Route("/tasks/{task}/resend", self.resend, methods=["POST"]),
+            Route("/tasks/{task}/cancel", self.cancel, methods=["POST"]),
+            Route("/tasks/{task}/submit-again", self.submit_again, methods=["POST"]),
+            Route("/deliveries", self.deliveries),
+            Route("/deliveries/{id}/body", self.delivery_body),
+            Route("/events", self.events),
+            Route("/actions", self.actions),
+            Route("/actions/{id}", self.action),
+            Route("/actions/{id}/retry", self.retry, methods=["POST"]),
+            Route("/actions/{id}/skip", self.skip, methods=["POST"]),
+            Route("/definitions", self.definitions),
+            Route("/definitions/{name}/pause", self.pause, methods=["POST"]),
+            Route("/definitions/{name}/resume", self.resume, methods=["POST"]),
+            Route("/alerts", self.alerts),
+            Route("/replays", self.replay, methods=["POST"]),
+            Route("/replays/{id}", self.replay_state),
+            Route("/replays/{id}", self.cancel_replay, methods=["DELETE"]),
+            Route("/backup", self.backup),
+        ]
+
+    # ------------------------------------------------------------ tasks
+
+    async def submit(self, request: Request) -> Response:
+        document = await read_object(request)
+        order = read_order(document, str(uuid_utils.uuid7()), request.headers.get("idempotency-key"))
+        self._refuse_without_key()
+        task, new = await accept(self._store, order, self._service.clock())
+        self._service.wake()
+        return answer(task_view(task), 202 if new else 200)
+
+    async def submit_again(self, request: Request) -> Response:
+        """A new task with the same order: the old one stays as it is, for it may still end."""
+        task = await self._task(request)
+        if task.state not in AGAIN_FROM:
+            raise Refused(
+                409, "not_ended", f"the task is {task.state}; it may be submitted again when that has changed"
+            )
+        self._refuse_without_key()
+        document: JsonObject = {
+            "kind": task.kind.value,
+            "target": task.target,
+            "input": task.input,
+            "labels": dict(task.labels),
+        }
+        order = read_order(document, str(uuid_utils.uuid7()), None, again_of=task.id)
+        again, _ = await accept(self._store, order, self._service.clock())
+        self._service.wake()
+        return answer(task_view(again), 202)
+
+    async def tasks(self, request: Request) -> Response:
+        found = await self._store.tasks(read_filter(request))
+        return answer(PageView(items=[task_view(task) for task in found.items], next=found.next))
+
+    async def task(self, request: Request) -> Response:
+        return await self._detail((await self._task(request)).id)
+
+    async def reconcile(self, request: Request) -> Response:
+        task = await self._task(request)
+        await self._service.reconciler.reconcile(task.id)
+        self._service.wake()
+        return await self._detail(task.id)
+
+    async def resend(self, request: Request) -> Response:
+        task = await self._task(request)
+        await self._service.reconciler.resend(task.id)
+        return await self._detail(task.id)
+
+    async def cancel(self, request: Request) -> Response:
+        task = await self._task(request)
+        await self._service.reconciler.cancel(task.id)
+        self._service.wake()
+        return await self._detail(task.id)
+
+    # ------------------------------------------------------------ lists
+
+    async def deliveries(self, request: Request) -> Response:
+        found = await self._store.deliveries(read_filter(request))
+        totals = await self._store.counters()
+        items = [delivery_view(delivery) for delivery in found.items]
+        return answer(DeliveryPage(items=items, next=found.next, totals=totals))
+
+    async def delivery_body(self, request: Request) -> Response:
+        """The raw bytes, as data: no browser may take them for a page."""
+        body = await self._store.delivery_body(read_id(request))
+        if body is None:
+            raise not_found("delivery", request.path_params["id"])
+        headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
+        return Response(body, media_type="application/octet-stream", headers=headers)
+
+    async def events(self, request: Request) -> Response:
+        found = await self._store.events(read_filter(request))
+        return answer(PageView(items=[event_view(event) for event in found.items], next=found.next))
+
+    async def actions(self, request: Request) -> Response:
+        found = await self._store.actions(read_filter(request))
+        return answer(PageView(items=[action_view(action) for action in found.items], next=found.next))
+
+    async def alerts(self, request: Request) -> Response:
+        found = await self._store.alerts(read_filter(request))
+        return answer(PageView(items=[alert_view(alert) for alert in found.items], next=found.next))
+
+    # ------------------------------------------------------------ actions and definitions
+
+    async def action(self, request: Request) -> Response:
+        action = await self._store.action(read_id(request))
+        if action is None:
+            raise not_found("action", request.path_params["id"])
+        return answer(action_view(action, await self._store.attempts(action.id)))
+
+    async def retry(self, request: Request) -> Response:
+        action_id = read_id(request)
+        selection = Selection(action=action_id, action_state=REPLAYABLE)
+        taken = await self._store.retry(selection, {"action": action_id}, None, self._service.clock())
+        shown = await self.action(request)
+        if taken.matched == 0:
+            raise Refused(409, "on_its_way", f"action {action_id} is owed or running already")
+        self._service.wake()
+        return shown
+
+    async def skip(self, request: Request) -> Response:
+        action_id = read_id(request)
+        done = await self._store.skip_action(action_id, "skipped by hand", self._service.clock())
+        shown = await self.action(request)
+        if not done:
+            raise Refused(409, "not_owed", f"action {action_id} is neither owed nor dead, so it cannot be skipped")
+        self._service.wake()
+        return shown
+
+    async def definitions(self, _: Request) -> Response:
+        configured = {definition.name: definition for definition in self._service.definitions}
+        states = await self._store.definition_states()
+        return answer(PageView(items=[definition_view(each, configured.get(each.name)) for each in states], next=None))
+
+    async def pause(self, request: Request) -> Response:
+        return await self._set_paused(request, paused=True)
+
+    async def resume(self, request: Request) -> Response:
+        shown = await self._set_paused(request, paused=False)
+        self._service.wake()
+        return shown
+
+    # ------------------------------------------------------------ replays and backup
+
+    async def replay(self, request: Request) -> Response:
+        order = read_replay(await read_object(request))
+        matched, made = await replay(
+            self._store,
+            self._service.definitions,
+            order.mode,
+            order.wanted,
+            order.note,
+            rate=order.rate,
+            dry_run=order.dry_run,
+            now=self._service.clock(),
+        )
+        if made is not None:
+            self._service.wake()
+            return answer(replay_view(made), 202)
+        return answer(dry_run_view(order.mode, matched, order.rate))
+
+    async def replay_state(self, request: Request) -> Response:
+        found = await self._store.replay(read_id(request))
+        if found is None:
+            raise not_found("replay", request.path_params["id"])
+        return answer(replay_view(found))
+
+    async def cancel_replay(self, request: Request) -> Response:
+        found = await self._store.cancel_replay(read_id(request), self._service.clock())
+        if found is None:
+            raise not_found("replay", request.path_params["id"])
+        return answer(replay_view(found))
+
+    async def backup(self, _: Request) -> Response:
+        """The whole database, copied in one step into a file beside it that is gone when it was sent."""
+        directory = Path(tempfile.mkdtemp(prefix=".backup-", dir=self._store.path.parent))
+        copy = directory / "receiver.db"
+        await self._store.backup(copy)
+        headers = {
+            "content-disposition": 'attachment; filename="receiver.db"',
+            "content-length": str(copy.stat().st_size),
+        }
+        return StreamingResponse(_stream_once(copy), media_type="application/vnd.sqlite3", headers=headers)
+
+    # ------------------------------------------------------------ shared
+
+    def _refuse_without_key(self) -> None:
+        if not self._service.provider.has_key:
+            raise Refused(409, "no_api_key", "no API key is configured: set RUNNINGHUB_API_KEY and start again")
+
+    async def _task(self, request: Request) -> Task:
+        task_id = request.path_params["task"]
+        task = await self._store.task(task_id)
+        if task is None:
+            raise not_found("task", task_id[:64])
+        return task
+
+    async def _detail(self, task_id: str) -> Response:
+        task = await self._store.task(task_id)
+        assert task is not None
+        about = Filter(task=task_id, limit=DELIVERY_BODIES)
+        actions = await self._store.actions(replace(about, limit=ACTIONS_SHOWN))
+        tried = [(action, await self._store.attempts(action.id)) for action in reversed(actions.items)]
+        deliveries = await self._store.deliveries(about)
+        event = await self._store.event(task_id)
+        checks = await self._store.checks(task_id)
+        return answer(task_detail(task, event, tried, deliveries.items[::-1], checks))
+
+    async def _set_paused(self, request: Request, *, paused: bool) -> Response:
+        name = request.path_params["name"]
+        if not await self._store.set_paused(name, paused=paused):
+            raise not_found("definition", name[:64])
+        configured = {definition.name: definition for definition in self._service.definitions}
+        state = next(each for each in await self._store.definition_states() if each.name == name)
+        return answer(definition_view(state, configured.get(name)))
+
+
+async def _stream_once(path: Path) -> AsyncIterator[bytes]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.unlink(path)
+        os.rmdir(path.parent)
+        while chunk := await asyncio.to_thread(os.read, descriptor, CHUNK):
+            yield chunk
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,101 @@
+"""The public door: POST /callbacks/{token}. Any bytes end in accept or one kind of refusal."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from receiver.errors import Refused, StoreUnavailable
+from receiver.receive import Inbound, receive
+from receiver.service import Service
+
+READ_PATIENCE = 30.0
+"""Seconds in which a body must have come."""
+CLOSE = (b"connection", b"close")
+
+log = structlog.get_logger()
+
+
+class CallbackDoor:
+    """A plain ASGI endpoint: this is the hot path, and a Request and a Response cost a third of it (measured)."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive_: Receive, send: Send) -> None:
+        try:
+            status, answer, headers = await self._answer(scope, receive_)
+        except StoreUnavailable as problem:
+            status, answer = 503, _error(problem.reason, "nothing can be stored now; send it again later")
+            headers = [(b"retry-after", str(problem.retry_after).encode()), CLOSE]
+        except ClientGone:
+            return
+        except Exception:
+            # The sender tries again after a 503; after a 500 nobody knows what it does.
+            log.exception("callback")
+            status, answer, headers = 503, _error("internal", "send it again later"), [(b"retry-after", b"30"), CLOSE]
+        await _send(send, status, answer, headers)
+
+    async def _answer(self, scope: Scope, receive_: Receive) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+        service = self._service
+        if scope["method"] != "POST":
+            return 405, _error("method_not_allowed", "callbacks are POSTed"), [(b"allow", b"POST"), CLOSE]
+        token: str = scope["path_params"]["token"]
+        if service.links.read(token) is None:
+            return 404, NOT_FOUND, [CLOSE]
+        try:
+            async with asyncio.timeout(READ_PATIENCE):
+                inbound = await _read(receive_, service.settings.max_body)
+        except TimeoutError:
+            return 408, _error("too_slow", "the body did not come in time"), [CLOSE]
+        try:
+            received = await receive(service.store, service.links, token, inbound, service.clock())
+        except Refused:
+            return 404, NOT_FOUND, [CLOSE]
+        if received.due:
+            service.wake_reconcile()
+        if received.status == 413:
+            return 413, _error("too_large", "the body is too large; its beginning is kept"), [CLOSE]
+        return received.status, _ACCEPTED[received.duplicate], []
+
+
+class ClientGone(Exception):
+    """The sender hung up before its body was complete."""
+
+
+_ACCEPTED: Mapping[bool, bytes] = {
+    True: b'{"received":true,"duplicate":true}',
+    False: b'{"received":true,"duplicate":false}',
+}
+
+
+async def _read(receive_: Receive, limit: int) -> Inbound:
+    """The body, up to `limit` bytes; what comes after is not read."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message: Message = await receive_()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        chunks.append(chunk)
+        if size > limit:
+            return Inbound(body=b"".join(chunks), too_large=True)
+        if not message.get("more_body", False):
+            return Inbound(body=b"".join(chunks))
+
+
+async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _error(code: str, message: str) -> bytes:
+    return json.dumps({"error": {"code": code, "message": message, "details": None}}).encode()
+
+
+NOT_FOUND = _error("not_found", "there is no such callback URL")
