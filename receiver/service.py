@@ -3,11 +3,12 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import httpx
 
+from receiver.actions import Performer
 from receiver.actions.egress import Egress
 from receiver.actions.performers import performers
 from receiver.dispatch import dispatch
@@ -15,7 +16,7 @@ from receiver.housekeep import housekeep
 from receiver.links import Links
 from receiver.loop import Loop
 from receiver.reconcile import Reconciler
-from receiver.records import Definition, Line
+from receiver.records import ActionKind, Definition, Line
 from receiver.redaction import Redactor
 from receiver.runninghub.client import RunningHub, open_http
 from receiver.settings import Settings
@@ -35,7 +36,8 @@ STOP_PATIENCE = 6.0
 class Service:
     """Everything a running server consists of, but its doors. `start` it, use it, `close` it.
 
-    `transport` replaces the network to the provider, `read_wait` is the first pause between two reads of it (seconds).
+    `transport` replaces the network to the provider, `read_wait` is the first pause between two reads of it (seconds),
+    `perform` replaces what has the effects of actions.
     """
 
     store: Store
@@ -52,6 +54,7 @@ class Service:
         jitter: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
         read_wait: float = 0.5,
+        perform: Mapping[ActionKind, Performer] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -61,7 +64,7 @@ class Service:
         self._http = open_http(transport)
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self._egress = Egress([_host_and_port(settings.base_url)])
-        self._performers = performers(self._egress, clock=clock)
+        self._performers = perform or performers(self._egress, clock=clock)
         self._loops: list[Loop] = []
 
     async def start(self, *, loops: bool = True) -> None:

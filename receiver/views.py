@@ -14,7 +14,6 @@ from receiver.records import (
     DefinitionState,
     Delivery,
     Event,
-    JsonObject,
     Replay,
     Result,
     Task,
@@ -47,7 +46,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
     id: str
     kind: str
     target: str
-    input: JsonObject
+    input: Mapping[str, object]
     labels: dict[str, str]
     state: str
     provider_task_id: str | None
@@ -74,7 +73,7 @@ class EventView(Struct, frozen=True, kw_only=True):
     at: str
     results: list[Result]
     error: TaskError | None
-    usage: JsonObject
+    usage: Mapping[str, object]
 
 
 class AttemptView(Struct, frozen=True, kw_only=True):
@@ -83,7 +82,7 @@ class AttemptView(Struct, frozen=True, kw_only=True):
     ended_at: str | None
     seconds: float | None
     outcome: str | None
-    detail: JsonObject
+    detail: Mapping[str, object]
 
 
 class ActionView(Struct, frozen=True, kw_only=True):
@@ -146,7 +145,7 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     """A task with all that is known of it."""
 
     results: list[Result]
-    usage: JsonObject
+    usage: Mapping[str, object]
     event: EventView | None
     actions: list[ActionView]
     deliveries: list[DeliveryView]

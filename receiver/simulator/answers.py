@@ -45,7 +45,7 @@ def envelope(data: object = None, *, code: int = 0, msg: str = "success") -> Doc
 
 
 def refusal(error_code: str | int, message: str | None = None) -> Document:
-    """A V2 task object for a task that is not: how submit and query refuse (page "Generate task submission results")."""
+    """A V2 task object that names no task: how submit and query say no (page "Generate task submission results")."""
     return {
         "taskId": "",
         "status": "",

@@ -17,7 +17,7 @@ from receiver.simulator.faults import Chances
 
 LONGEST_WAIT = 0.05
 """Seconds between two looks at the clock: a submission may put something on the agenda at any time."""
-LANES = 32
+LANES = 16
 """Turns that are taken side by side, so that one receiver that hangs does not hold up the callbacks of the others."""
 
 
