@@ -120,8 +120,10 @@ def _check_http(values: dict[str, object], problems: list[str]) -> None:
     secret = values.get("secret")
     if isinstance(secret, str):
         try:
-            base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
         except (binascii.Error, ValueError):
+            key = b""
+        if not key:
             problems.append("secret: expected base64, with or without whsec_ before it, got (hidden)")
 
 

@@ -21,6 +21,9 @@ def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) ->
     root.setLevel(level)
     for name in LOUD_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("stamina").setLevel(
+        logging.ERROR
+    )  # a read that is tried again is no event; a failed one is a check
     redact_logs(Redactor([]))
     structlog.configure(
         processors=[

@@ -12,6 +12,8 @@ IDLE = 60.0
 """Seconds of rest at the most, should nobody call and nothing be due."""
 SHORTEST_REST = 0.05
 AFTER_AN_ERROR = 2.0
+CANCEL_PATIENCE = 3.0
+"""Seconds for a step that was cancelled; a program that is stopped takes two of them."""
 
 log = structlog.get_logger()
 
@@ -63,13 +65,18 @@ class Loop:
         self.wake()
 
     async def ended(self, patience: float) -> None:
-        """Waits for the steps in hand, `patience` seconds at the most, then cancels them and waits for that."""
-        if not self._tasks:
+        """Waits for the steps in hand, `patience` seconds at the most, then cancels them and waits a little for that.
+
+        What will not be cancelled, such as a user's function that catches everything, is left to itself.
+        """
+        tasks, self._tasks = self._tasks, []
+        if not tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=max(0.0, patience))
+        _, late = await asyncio.wait(tasks, timeout=max(0.0, patience))
         for task in late:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if late:
+            await asyncio.wait(late, timeout=CANCEL_PATIENCE)
 
     async def _run(self, wake: asyncio.Event) -> None:
         while not self._stopping:

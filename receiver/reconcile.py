@@ -145,7 +145,7 @@ class Reconciler:
             if not outcome.known:
                 await self._unknown(task, provider_id, claim)
             elif outcome.end is None:
-                await self._store.note_running(task, outcome.status, self._clock())
+                await self._store.note_running(task, outcome.status)
                 await self._later(task, claim, alive=True)
             elif outcome.end is End.SUCCEEDED and not rules.has_content(outcome.results):
                 await self._empty(task, provider_id, claim, outcome)
@@ -194,12 +194,10 @@ class Reconciler:
         """Sets the next question. `alive` is what the provider says works on; anything else is lost one day."""
         now = self._clock()
         since = task.submitted_at or task.sent_at or task.created_at
-        if now - since >= self._policy.patience and not alive:
-            await self._store.give_up(task, now)
-            return
-        unsure = claim is not None and now - (task.delivered_at or now) < self._policy.confirm_patience
-        if unsure:
+        if claim is not None and now - (task.delivered_at or now) < self._policy.confirm_patience:
             await self._store.check_again(task, now + rules.unsure_delay(task.unsure_asked), unsure=True)
+        elif now - since >= self._policy.patience and not alive:
+            await self._store.give_up(task, now)
         else:
             due = rules.ladder(since, task.asked + 1, now + 1, callback=task.callback)
             await self._store.check_again(task, due if alive else min(due, since + self._policy.patience))

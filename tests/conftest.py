@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from house import House, open_house
 
 
@@ -11,4 +12,11 @@ from house import House, open_house
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     """The whole program with one action for success and one for failure."""
     async with open_house(tmp_path) as house:
+        yield house
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """One house for all the strangers of a file, where none may leave a trace that another would see."""
+    async with open_house(tmp_path_factory.mktemp("house")) as house:
         yield house

@@ -1,5 +1,6 @@
-"""The whole program in one process, on a clock that a test moves: real store, real doors, the simulator for the world."""
+"""The whole program in one process, on a clock that a test moves: real store, real doors, a simulated provider."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ INPUT: JsonObject = {
     "resolution": "1080p",
     "generateAudio": False,
 }
+TLS = ssl.create_default_context()
 ON_END = """
 [[actions]]
 name = "on-success"
@@ -85,6 +87,7 @@ class House:
             transport=self.simulator.transport(),
             read_wait=0.0,
             perform=dict.fromkeys(ActionKind, self._perform),
+            tls=TLS,
         )
         await self.service.start(loops=False)
         self.store = self.service.store
@@ -123,6 +126,8 @@ class House:
         """Everything that is due now, by whomever, until nothing is."""
         while await self._turn():
             pass
+        if self.door_open:
+            await self.service.housekeep()
 
     async def _turn(self) -> bool:
         moved = await self.simulator.tick()
@@ -133,7 +138,6 @@ class House:
         moved = await service.reconcile_next() is not None or moved
         for definition in service.definitions:
             moved = await service.dispatch_next(definition) is not None or moved
-        await service.housekeep()
         return moved
 
     async def advance(self, seconds: float) -> None:

@@ -1,8 +1,35 @@
-"""The command line."""
+"""The command line: `receiver` and its commands. Whatever is slow to import is imported inside the commands."""
 
 import click
 
+from receiver.cli.actions import actions
+from receiver.cli.backup import backup
+from receiver.cli.deliveries import alerts, deliveries
+from receiver.cli.local import check, config, token
+from receiver.cli.outcome import Verbs
+from receiver.cli.replays import replay
+from receiver.cli.serving import demo, serve
+from receiver.cli.simulate import simulate
+from receiver.cli.submit import submit
+from receiver.cli.tasks import cancel, reconcile, resend, submit_again, task, tasks
 
-@click.group()
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="receiver")
 def main() -> None:
-    """receiver."""
+    """Order tasks from RunningHub, and lose none of their results.
+
+    Most commands speak to a running server: the one named by RECEIVER_URL, else the one on this machine.
+
+    \b
+    Examples:
+      receiver demo
+      receiver serve
+      receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" --wait
+    """
+
+
+main.section("Run", serve, demo, simulate)
+main.section("Tasks", submit, tasks, task, reconcile, resend, cancel, submit_again)
+main.section("What came, and what was done", deliveries, actions, replay, alerts)
+main.section("Care", token, check, config, backup)

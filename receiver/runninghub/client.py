@@ -4,6 +4,7 @@ Reads (query, webhook detail) are tried again here, a few times within seconds. 
 no idempotency key, so a second send may be a second bill.
 """
 
+import ssl
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -57,9 +58,9 @@ class DetailReading(msgspec.Struct, frozen=True, kw_only=True):
     answer: bytes
 
 
-def open_http(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -> httpx.AsyncClient:
     """The HTTP client for the provider: explicit timeouts and limits, no proxy from the environment, no redirects."""
-    return httpx.AsyncClient(transport=transport, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+    return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
 
 
 class RunningHub:

@@ -110,7 +110,7 @@ def read_outcome(data: JsonObject) -> Outcome:
     """A V2 task object, or a V1 answer of the outputs endpoint. Raises Unreadable when it is neither."""
     if isinstance(data.get("status"), str) and data["status"]:
         return _read_v2(data)
-    if "code" in data:
+    if _is_code(data.get("code")):
         return _read_v1(data)
     code = read_code(data.get("errorCode"))
     if code:
@@ -127,10 +127,10 @@ def read_task_object(body: bytes) -> tuple[Outcome | None, str, str]:
     if not isinstance(payload, dict):
         raise Unreadable("not a JSON object")
     status = payload.get("status")
-    if isinstance(status, str) and status.upper() in (RUNNING | ENDS.keys()):
-        return _read_v2(payload), "", ""
     code = read_code(payload.get("errorCode")) or read_code(payload.get("code"))
     message = _first_text(payload, "errorMessage", "message", "msg")
+    if isinstance(status, str) and status.upper() in (RUNNING | ENDS.keys()):
+        return _read_v2(payload), code, message
     task_id = read_id(payload.get("taskId"))
     if not code and not task_id and "queue limit" in message.lower():
         return None, "421", message
@@ -147,7 +147,7 @@ def read_envelope(body: bytes) -> Envelope:
     if not isinstance(payload, dict):
         raise Unreadable("not a JSON object")
     code = payload.get("code")
-    if isinstance(code, bool) or not isinstance(code, int | str):
+    if not _is_code(code):
         raise Unreadable("no code")
     return Envelope(code=str(code), message=_first_text(payload, "msg", "message"), data=payload.get("data"))
 
@@ -223,7 +223,8 @@ def _read_v1(envelope: JsonObject) -> Outcome:
     code = read_code(envelope.get("code"))
     data = envelope.get("data")
     if isinstance(data, dict) and isinstance(data.get("status"), str):
-        return _read_v2(data)
+        refused: JsonObject = {"errorCode": code, "errorMessage": _first_text(envelope, "msg")} if code else {}
+        return _read_v2({**refused, **data})
     if code in ("804", "813"):
         return Outcome(status="RUNNING" if code == "804" else "QUEUED")
     if code in NO_SUCH_TASK:
@@ -277,6 +278,10 @@ def _unknown(data: JsonObject, known: frozenset[str]) -> JsonObject:
 
 def _is_object(value: Json) -> TypeGuard[JsonObject]:
     return isinstance(value, dict)
+
+
+def _is_code(value: Json) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool) and value != ""
 
 
 def _text(value: Json) -> str:

@@ -4,19 +4,24 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.logs import redact_logs
 from receiver.service import Service
+from receiver.web.answers import error_answer
 from receiver.web.app import create_app
 
 REQUEST_PATIENCE = 3
 """Seconds for requests in hand when the server stops; a hung one is cut off."""
+LAST_PATIENCE = 9.5
+"""Seconds after the first signal when the process ends, whatever will not: ten are allowed."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger()
@@ -28,6 +33,23 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class Interruptible:
+    """Answers 503 to a request that is cut off because the server stops; uvicorn would say 500 and log a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            response = error_answer(503, "stopping", "the server is being stopped; send it again later")
+            response.headers["retry-after"] = "5"
+            response.headers["connection"] = "close"
+            with suppress(RuntimeError):  # an answer was begun already
+                await response(scope, receive, send)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -53,20 +75,27 @@ def url_of(listener: socket.socket) -> str:
 async def serve(service: Service, listener: socket.socket, *, ready: Callable[[str], None]) -> None:
     """Starts the service, serves until SIGTERM or SIGINT, and stops within ten seconds.
 
-    `ready` is told the URL when requests are taken. A second signal ends the process at once. Raises what
+    `ready` is told the URL when requests are taken. A second signal ends the process at once, and so does the first
+    one after a while: a user's function may refuse to end, and Python waits for its threads. Raises what
     `Service.start` raises.
     """
     stopping = asyncio.Event()
+    closed = threading.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
         if stopping.is_set():
             os._exit(1)
         stopping.set()
+        end = threading.Timer(LAST_PATIENCE, lambda: os._exit(0 if closed.is_set() else 1))
+        end.daemon = True
+        end.start()
 
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    await service.start()
+    told = asyncio.create_task(stopping.wait())
+    if not await _started(service, told):
+        return
     redact_logs(service.redact)
     server = Server(_config(service))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -76,7 +105,7 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
         left.write_text(url)
         ready(url)
         log.info("serve", url=url, public_url=service.settings.public_url)
-        await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         log.info("stop")
         with suppress(FileNotFoundError):
@@ -85,11 +114,25 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
         stopped = asyncio.create_task(service.hold())
         await asyncio.gather(serving, stopped, return_exceptions=True)
         await service.close()
+        closed.set()
+    await serving
+
+
+async def _started(service: Service, told: asyncio.Task[bool]) -> bool:
+    """Starts the service. False when it was told to stop meanwhile: the database may be in use for half a minute."""
+    starting = asyncio.create_task(service.start())
+    await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return False
+    starting.result()
+    return True
 
 
 def _config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(service),
+        Interruptible(create_app(service)),
         access_log=False,
         log_config=None,
         lifespan="off",

@@ -11,7 +11,7 @@ from receiver.errors import StoreUnavailable
 from receiver.store.sqlite.actions import Actions
 from receiver.store.sqlite.alerts import Alerts
 from receiver.store.sqlite.checks import Checks
-from receiver.store.sqlite.database import Lock, Readers, back_up, connect, connect_read_only, create_private
+from receiver.store.sqlite.database import Lock, Readers, back_up, connect, create_private
 from receiver.store.sqlite.deliveries import Deliveries
 from receiver.store.sqlite.events import Events
 from receiver.store.sqlite.replays import Replays
@@ -94,18 +94,3 @@ class SqliteStore(Tasks, Deliveries, Events, Actions, Replays, Checks, Alerts):
             self._room_checked_at = now
             self._has_room = shutil.disk_usage(self.path.parent).free >= self._disk_floor
         return self._has_room
-
-
-def read_secret(path: Path, name: str) -> str | None:
-    """A secret out of a database file, without a server; None when it has none, or there is no such file."""
-    try:
-        connection = connect_read_only(path)
-    except sqlite3.OperationalError:
-        return None
-    try:
-        row = connection.execute("select value from secrets where name = ?", (name,)).fetchone()
-    except sqlite3.OperationalError:
-        return None
-    finally:
-        connection.close()
-    return row["value"] if row else None

@@ -177,7 +177,7 @@ class Tasks(Access):
                 """
                 update tasks set state = 'in_doubt',
                   check_at = case when delivered_at is null then sent_at + ? else sent_at end
-                where state = 'submitting' and sent_at < ?
+                where state = 'submitting' and sent_at <= ?
                 """,
                 (patience, sent_before),
             ).rowcount
@@ -211,11 +211,11 @@ class Tasks(Access):
         def work(connection: sqlite3.Connection) -> Task | None:
             row = connection.execute(
                 """
-                update tasks set check_at = ?
+                update tasks set check_at = ?, queried_at = ?
                 where key = (select key from tasks where check_at <= ? order by check_at limit 1)
                 returning *
                 """,
-                (now + hold, now),
+                (now + hold, now, now),
             ).fetchone()
             return task_of(row) if row else None
 
@@ -232,17 +232,17 @@ class Tasks(Access):
 
         return await self._read(work)
 
-    async def note_running(self, task: Task, status: str, now: float) -> None:
+    async def note_running(self, task: Task, status: str) -> None:
         """The provider knows the task and works on it; a task that was lost is found."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 """
-                update tasks set provider_status = ?, queried_at = ?,
+                update tasks set provider_status = ?,
                   state = case when state = 'lost' then 'submitted' else state end
                 where key = ?
                 """,
-                (status, now, task.key),
+                (status, task.key),
             )
 
         await self._write(work)
@@ -271,7 +271,7 @@ class Tasks(Access):
 
         def work(connection: sqlite3.Connection) -> Task | None:
             row = connection.execute(
-                "update tasks set check_at = ? where id = ? returning *", (now + hold, task_id)
+                "update tasks set check_at = ?, queried_at = ? where id = ? returning *", (now + hold, now, task_id)
             ).fetchone()
             return task_of(row) if row else None
 
@@ -283,11 +283,10 @@ class Tasks(Access):
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 """
-                update tasks set empty_count = empty_count + 1, empty_since = coalesce(empty_since, ?),
-                  queried_at = ?, check_at = ?
+                update tasks set empty_count = empty_count + 1, empty_since = coalesce(empty_since, ?), check_at = ?
                 where key = ?
                 """,
-                (now, now, check_at, task.key),
+                (now, check_at, task.key),
             )
 
         await self._write(work)

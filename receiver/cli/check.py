@@ -1,0 +1,97 @@
+"""Looks at what the settings name on this machine: folders, programs, functions. Changes nothing."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from receiver.actions import ActionFailed
+from receiver.actions.python import load
+from receiver.cli.connect import database_file
+from receiver.records import ActionKind, Definition
+from receiver.settings import MIB, Settings
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that was looked at."""
+
+    ok: bool
+    what: str
+    found: str
+
+
+def examine(settings: Settings, directory: Path) -> list[Finding]:
+    """Everything that a server in this directory would rely on."""
+    return [*_own(settings, directory), *(_of_action(each, directory) for each in settings.definitions)]
+
+
+def _own(settings: Settings, directory: Path) -> Iterator[Finding]:
+    database = database_file(settings, directory)
+    yield _file(database)
+    yield _room(database, settings.disk_floor)
+    address = settings.public_url or "none: no callback URL is sent, RunningHub is asked instead"
+    yield Finding(ok=True, what="public_url", found=address)
+    key = "given" if settings.api_key else "none: callbacks are taken, but nothing can be submitted"
+    yield Finding(ok=True, what="runninghub.api_key", found=key)
+
+
+def _file(path: Path) -> Finding:
+    if not path.exists():
+        return _folder("database", path.parent, f"{path}, to be made")
+    sound = path.is_file() and os.access(path, os.R_OK | os.W_OK)
+    if not sound:
+        return Finding(ok=False, what="database", found=f"{path} is no file that can be read and written")
+    # SQLite puts its log beside it.
+    return _folder("database", path.parent, str(path))
+
+
+def _room(database: Path, floor: int) -> Finding:
+    free = shutil.disk_usage(_nearest(database.parent)).free
+    found = f"{free // MIB} MiB free, the floor is {floor // MIB} MiB"
+    return Finding(ok=free >= floor, what="callbacks.disk_floor", found=found)
+
+
+def _of_action(definition: Definition, directory: Path) -> Finding:
+    what = f"action {definition.name}"
+    match definition.kind:
+        case ActionKind.DOWNLOAD:
+            return _folder(what, directory / definition.directory, f"saves below {definition.directory}")
+        case ActionKind.COMMAND:
+            return _program(what, definition.command[0])
+        case ActionKind.PYTHON:
+            return _function(what, definition.function)
+        case ActionKind.HTTP:
+            signed = "signed" if definition.secret else "unsigned"
+            return Finding(ok=True, what=what, found=f"posts to {definition.url}, {signed}")
+
+
+def _program(what: str, program: str) -> Finding:
+    path = shutil.which(program)
+    return Finding(ok=path is not None, what=what, found=f"runs {path}" if path else f"there is no program {program}")
+
+
+def _function(what: str, function: str) -> Finding:
+    try:
+        load(function)
+    except ActionFailed as error:
+        return Finding(ok=False, what=what, found=str(error))
+    return Finding(ok=True, what=what, found=f"calls {function}")
+
+
+def _folder(what: str, folder: Path, found: str) -> Finding:
+    nearest = _nearest(folder)
+    if not nearest.is_dir():
+        return Finding(ok=False, what=what, found=f"{nearest} is no directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(ok=False, what=what, found=f"{nearest} cannot be written")
+    return Finding(ok=True, what=what, found=found)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or what it would be made in."""
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

@@ -1,0 +1,87 @@
+"""Writes an example of receiver.toml from the table of settings, with one action of each kind. Pure."""
+
+import json
+import textwrap
+from collections.abc import Iterator
+
+from receiver.settings import FIELDS, Field
+
+WIDTH = 100
+HEAD = """\
+# The settings of receiver. Each stands here at its default: take away the # in front of a line to change it.
+# A variable of the environment, where one is named, goes before the file. Durations are seconds, sizes are bytes.
+"""
+PLACEHOLDERS = {
+    "public_url": "https://receiver.example.com",
+    "admin_token": "at-least-16-characters",
+    "runninghub.api_key": "the-key-of-your-account",
+}
+"""What is shown for a setting that has no default."""
+ACTIONS = """\
+
+# What happens when a task ends. With none of these, every result file is saved below results/.
+# All have: name; on = how the task ended (succeeded, failed, cancelled, rejected), default ["succeeded"];
+# when = which tasks; after = names of actions that must be done first; timeout, lease (60), max_attempts (12) and
+# concurrency (4); unconfirmed = whether it may run before RunningHub has confirmed the end.
+
+# Saves the result files. Tried for as long as RunningHub's links live.
+#[[actions]]
+#name = "keep"
+#kind = "download"
+#directory = "results"
+
+# Posts the event as JSON, signed by Standard Webhooks when there is a secret.
+#[[actions]]
+#name = "tell-the-shop"
+#kind = "http"
+#url = "https://shop.example.com/hooks/runninghub"
+#secret = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQ="
+#headers = { X-Source = "receiver" }
+#on = ["succeeded", "failed", "cancelled", "rejected"]
+#when = { labels = { project = "shop" }, target = "rhart-image*" }
+#allow_private = false
+
+# Runs a program without a shell: the event as JSON on its standard input.
+#[[actions]]
+#name = "notify"
+#kind = "command"
+#command = ["notify-send", "a task has failed"]
+#on = ["failed"]
+#timeout = 30
+
+# Calls a Python function, sync or async, with the event as a dict.
+#[[actions]]
+#name = "index"
+#kind = "python"
+#function = "myproject.hooks:on_success"
+#after = ["keep"]
+"""
+
+
+def example_toml() -> str:
+    """A receiver.toml that changes nothing until a line of it is uncommented."""
+    tables: dict[str, list[Field]] = {"": []}
+    for field in FIELDS:
+        table, _, _ = field.key.rpartition(".")
+        tables.setdefault(table, []).append(field)
+    return "\n".join([HEAD, *(line for name, fields in tables.items() for line in _table(name, fields))]) + ACTIONS
+
+
+def _table(name: str, fields: list[Field]) -> Iterator[str]:
+    if name:
+        yield f"[{name}]"
+    for field in fields:
+        yield from textwrap.wrap(_comment(field), WIDTH, initial_indent="# ", subsequent_indent="# ")
+        yield f"#{field.key.rpartition('.')[2]} = {_shown(field)}"
+        yield ""
+
+
+def _comment(field: Field) -> str:
+    variables = f" ({' or '.join(field.variables)})" if field.variables else ""
+    return field.help[:1].upper() + field.help[1:] + variables
+
+
+def _shown(field: Field) -> str:
+    value = field.default if field.default is not None else PLACEHOLDERS.get(field.key, "")
+    # For texts, numbers, truth values and lists of them, JSON is TOML.
+    return json.dumps(value)

@@ -1,0 +1,82 @@
+"""The commands that need no server: the admin token, a look at the settings, an example of them."""
+
+import os
+from pathlib import Path
+
+import click
+
+from receiver.cli.connect import database_file, made_token
+from receiver.cli.options import json_option
+from receiver.cli.outcome import USED_WRONGLY, Ended
+from receiver.cli.show import clean, document, table
+
+
+@click.command()
+@json_option
+def token(as_json: bool) -> None:
+    """Print the admin token, from the settings or the database here.
+
+    \b
+    Example:
+      curl -H "Authorization: Bearer $(receiver token)" http://127.0.0.1:8000/api/tasks
+    """
+    from receiver.settings import load_settings
+
+    settings = load_settings(os.environ, Path.cwd())
+    found = settings.admin_token or made_token(settings, Path.cwd())
+    if found is None:
+        place = database_file(settings, Path.cwd())
+        raise Ended(f"there is no admin token in {place} yet: `receiver serve` makes one when it starts")
+    if as_json:
+        document({"admin_token": found})
+    else:
+        click.echo(found)
+
+
+@click.command()
+@json_option
+def check(as_json: bool) -> None:
+    """Look at the settings here: the files, folders, programs and functions they name.
+
+    Python functions are imported, as the server would. Ends with 2 when something is wrong.
+
+    \b
+    Example:
+      receiver check
+    """
+    from receiver.cli.check import examine
+    from receiver.settings import load_settings
+
+    findings = examine(load_settings(os.environ, Path.cwd()), Path.cwd())
+    problems = [each for each in findings if not each.ok]
+    if as_json:
+        document({"ok": not problems, "found": findings})
+    else:
+        rows = [("ok" if each.ok else "problem", each.what, each.found) for each in findings]
+        table(("", "what", "found"), rows)
+    if problems:
+        click.echo(clean(f"{len(problems)} to put right"), err=True)
+        click.get_current_context().exit(USED_WRONGLY)
+
+
+@click.group()
+def config() -> None:
+    """About the settings.
+
+    \b
+    Example:
+      receiver config example > receiver.toml
+    """
+
+
+@config.command()
+def example() -> None:
+    """Print a receiver.toml with every setting, each commented out at its default.
+
+    \b
+    Example:
+      receiver config example > receiver.toml
+    """
+    from receiver.cli.example import example_toml
+
+    click.echo(example_toml(), nl=False)

@@ -1,0 +1,106 @@
+"""How a command ends: the exit codes, and the one place where an error becomes a sentence with a remedy.
+
+0 done, 1 failed, 2 used wrongly, 3 not found, 4 server unreachable.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import click
+
+FAILED = 1
+USED_WRONGLY = 2
+NOT_FOUND = 3
+UNREACHABLE = 4
+EXITS = {400: USED_WRONGLY, 401: USED_WRONGLY, 403: USED_WRONGLY, 404: NOT_FOUND, 413: USED_WRONGLY, 422: USED_WRONGLY}
+"""The exit code of an API's refusal, by HTTP status; any other status is a failure."""
+
+
+class Ended(click.ClickException):
+    """The end of a command that did not do what it was asked for: a sentence for standard error, and a code."""
+
+    def __init__(self, sentence: str, exit_code: int = FAILED, lines: Sequence[str] = ()) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code  # type: ignore[misc]
+        self.lines = lines
+
+    def show(self, file: object = None) -> None:
+        from receiver.cli.show import clean
+
+        if self.message:
+            click.echo(f"Error: {clean(self.message)}", err=True)
+        for line in self.lines:
+            click.echo(clean(line), err=True)
+
+
+class Verbs(click.Group):
+    """The root of all commands: errors end here, and help lists the commands by what they are for."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self._sections: list[tuple[str, list[str]]] = []
+
+    def section(self, title: str, *commands: click.Command) -> None:
+        """Adds commands under a heading."""
+        self._sections.append((title, [command.name or "" for command in commands]))
+        for command in commands:
+            self.add_command(command)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        placed = [name for _, names in self._sections for name in names]
+        return placed + sorted(self.commands.keys() - set(placed))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        placed = {name for _, names in self._sections for name in names}
+        others = sorted(self.commands.keys() - placed)
+        width = max(map(len, self.commands))
+        for title, names in [*self._sections, ("Others", others)]:
+            rows = [(name.ljust(width), self.commands[name].get_short_help_str(90)) for name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            ended = told(error)
+            if ended is None:
+                raise
+            raise ended from error
+
+
+def told(error: Exception) -> Ended | None:
+    """What to say of an error, and how to end; None for what is no error of ours."""
+    # Imported only now: help must not wait for any of these.
+    import sqlite3
+
+    from receiver.client import ApiError, Unreachable
+    from receiver.errors import ReceiverError, SettingsError
+
+    match error:
+        case SettingsError():
+            return Ended("", USED_WRONGLY, error.problems)
+        case Unreachable():
+            remedy = "start one with `receiver serve`, or set RECEIVER_URL"
+            return Ended(f"no server answers at {error.url} ({error.reason}): {remedy}", UNREACHABLE)
+        case ApiError():
+            return _refused(error.status, error.message, error.details)
+        case ReceiverError():
+            return Ended(str(error))
+        case sqlite3.Error():
+            return Ended(f"the database cannot be used: {error}")
+    return None
+
+
+def _refused(status: int, message: str, details: object) -> Ended:
+    code = EXITS.get(status, FAILED)
+    if status == 401:
+        remedy = "set RECEIVER_ADMIN_TOKEN; `receiver token` prints it on the server's machine"
+        return Ended(f"the server does not know this admin token: {remedy}", code)
+    if isinstance(details, list):
+        lines = [f"  {each.get('path')}: {each.get('message')}" for each in details if isinstance(each, dict)]
+        if lines:
+            return Ended("the server does not accept this:", code, lines)
+    if isinstance(details, Mapping):
+        return Ended(message, code, [f"  {name}: {value}" for name, value in details.items()])
+    return Ended(message, code)

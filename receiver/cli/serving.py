@@ -1,0 +1,115 @@
+"""The commands that run something: the server, the demonstration, the simulated provider."""
+
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from receiver.cli.outcome import USED_WRONGLY, Ended
+from receiver.cli.show import clean
+
+if TYPE_CHECKING:
+    from receiver.settings import Settings
+
+PORT = click.IntRange(0, 65535)
+
+
+def _one_worker(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    if value != 1:
+        raise click.BadParameter("one process owns a SQLite file, so there is one worker", ctx, param)
+    return value
+
+
+@click.command()
+@click.option("--host", help="The address to listen on.  [default: HOST, or host in receiver.toml, or 127.0.0.1]")
+@click.option("--port", type=PORT, help="The port to listen on; 0 takes a free one.  [default: PORT, or 8000]")
+@click.option("--workers", type=int, default=1, callback=_one_worker, hidden=True)
+def serve(host: str | None, port: int | None, workers: int) -> None:
+    """Run the server until it is told to stop.
+
+    The settings are in receiver.toml and the environment; `receiver config example` shows them all, `receiver check`
+    looks at yours.
+
+    \b
+    Example:
+      RUNNINGHUB_API_KEY=... RECEIVER_PUBLIC_URL=https://receiver.example.com receiver serve
+    """
+    from msgspec.structs import replace
+
+    from receiver.logs import configure_logging
+    from receiver.settings import load_settings
+
+    settings = load_settings(os.environ, Path.cwd())
+    settings = replace(
+        settings,
+        host=settings.host if host is None else host,
+        port=settings.port if port is None else port,
+    )
+    configure_logging()
+    _serve(settings)
+
+
+def _serve(settings: "Settings") -> None:
+    from receiver.service import Service
+    from receiver.store.sqlite.database import DatabaseInUse
+    from receiver.web.server import listen
+    from receiver.web.server import serve as run
+
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        place = f"{settings.host}:{settings.port}"
+        raise Ended(
+            f"cannot listen on {place}: {error.strerror or error}; name another --port", USED_WRONGLY
+        ) from error
+    with listener:
+        try:
+            _run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))
+        except DatabaseInUse as error:
+            raise Ended(f"{error}; one process owns a SQLite file, so stop that one first", USED_WRONGLY) from error
+        except OSError as error:
+            raise Ended(f"the database cannot be used: {error}") from error
+
+
+def _run(work: Coroutine[object, object, None]) -> None:
+    import asyncio
+
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+def _announce(url: str, settings: "Settings") -> None:
+    click.echo(f"receiver serves {url}")
+    if sys.stdout.isatty():
+        for hint in hints(settings):
+            click.echo(f"  {clean(hint)}")
+
+
+def hints(settings: "Settings") -> list[str]:
+    """What somebody who starts a server by hand should know."""
+    found = []
+    if settings.admin_token is None:
+        found.append("the admin token is in the database: `receiver token` prints it")
+    if settings.api_key is None:
+        found.append("no RUNNINGHUB_API_KEY: callbacks are taken, but nothing can be submitted")
+    if settings.public_url is None:
+        found.append("no RECEIVER_PUBLIC_URL: no callback URL is sent, RunningHub is asked instead")
+    return found
+
+
+@click.command()
+def demo() -> None:
+    """Show the whole story on a simulated RunningHub, in this process, without a key.
+
+    \b
+    Example:
+      receiver demo
+    """
+    from importlib import import_module
+
+    click.get_current_context().exit(import_module("receiver.demo").main())

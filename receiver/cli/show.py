@@ -1,0 +1,120 @@
+"""What reaches standard output: tables, fields and JSON. Text from outside is made harmless before it is printed."""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import click
+
+Cell: TypeAlias = str | int | float | None
+
+ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor moves
+    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|\x9c|$)"  # titles, links, the clipboard
+    r"|\x1b[ -/]*[0-~]?"
+    r"|\x9b[0-?]*[ -/]*[@-~]",
+    re.DOTALL,
+)
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that turn the direction of writing."""
+RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+STYLES = {
+    "succeeded": "green",
+    "done": "green",
+    "ok": "green",
+    "failed": "red",
+    "rejected": "red",
+    "dead": "red",
+    "lost": "red",
+    "no": "red",
+    "open": "red",
+    "problem": "red",
+    "in_doubt": "yellow",
+    "cancelled": "yellow",
+    "skipped": "yellow",
+    "retry": "yellow",
+    "paused": "yellow",
+    "running": "cyan",
+    "submitted": "cyan",
+}
+KEPT_WHOLE = frozenset({"id", "task", "state", "at (UTC)", "created (UTC)", "received (UTC)"})
+"""Columns that a narrow terminal must not break: they are copied, or compared."""
+WIDEST_CELL = 60
+
+
+def clean(text: object, keep: str = "") -> str:
+    """Text without escape sequences and control characters; line ends and the like become blanks unless kept."""
+    bare = ESCAPES.sub("", str(text))
+    return CONTROLS.sub(lambda found: found[0] if found[0] in keep else " " if found[0] in "\n\r\t" else "", bare)
+
+
+def moment(time: str | None) -> str:
+    """An API's time for a reader, in UTC, without the milliseconds."""
+    return (time or "")[:19].replace("T", " ")
+
+
+def document(content: object) -> None:
+    """Prints the API's JSON document."""
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
+    # JSON leaves these as they are, and a terminal may obey them.
+    click.echo(RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def note(text: str) -> None:
+    """A remark beside the output, on standard error."""
+    click.echo(clean(text), err=True)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], title: str = "") -> None:
+    """Prints rows below headers: drawn for a terminal, else aligned text."""
+    cells = [[clean("" if cell is None else cell) for cell in row] for row in rows]
+    if title:
+        click.echo(f"\n{title}")
+    if sys.stdout.isatty():
+        draw(headers, cells)
+    else:
+        for line in aligned([headers, *cells]):
+            click.echo(line)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with their columns below one another."""
+    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def draw(headers: Sequence[str], rows: Sequence[Sequence[str]], file: object = None) -> None:
+    """The table for a terminal. Cells are text, never markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        drawn.add_column(header, no_wrap=header in KEPT_WHOLE, overflow="fold", max_width=WIDEST_CELL)
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in row))
+    Console(file=file, highlight=False).print(drawn)  # type: ignore[arg-type]
+
+
+def fields(pairs: Iterable[tuple[str, Cell]]) -> None:
+    """Prints names and values, one pair a line; what is empty is left out."""
+    rows = [(name, clean(value)) for name, value in pairs if value not in (None, "")]
+    for line in aligned(rows) if rows else []:
+        click.echo(line)
+
+
+def labels(given: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in given.items())
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))

@@ -1,0 +1,125 @@
+"""`receiver submit`: an order from the command line, and waiting for what it makes."""
+
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from receiver.cli.connect import connect
+from receiver.cli.options import json_option, pair
+from receiver.cli.outcome import FAILED
+from receiver.cli.show import clean, document, note
+from receiver.cli.waiting import spinner
+
+if TYPE_CHECKING:
+    from receiver.client import Client
+    from receiver.views import TaskDetail
+
+SAVING_PATIENCE = 120.0
+"""Seconds for which a task that has ended is watched on, so that its results are shown as files."""
+
+
+def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (value.isascii() and value.isprintable() and value.strip()):
+        raise click.BadParameter("expected printable ASCII characters", ctx, param)
+    return value
+
+
+@click.command()
+@click.argument("target")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--input", "text", metavar="JSON", help="The input as one JSON object.")
+@click.option("--body", "file", type=click.File("rb"), metavar="FILE", help="The input from a JSON file; - is stdin.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    type=pair,
+    metavar="NAME=VALUE",
+    help="A label to find the task by; may be repeated.",
+)
+@click.option("--idempotency-key", metavar="KEY", callback=_header, help="The same order again is the same task.")
+@click.option("--wait", is_flag=True, help="Wait until the task has ended, and print its results.")
+@json_option
+def submit(
+    target: str,
+    pairs: tuple[str, ...],
+    text: str | None,
+    file: IO[bytes] | None,
+    labels: tuple[tuple[str, str], ...],
+    idempotency_key: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Order a task from the model TARGET.
+
+    A VALUE is read as JSON when it is JSON, else as text; write '"5"' for the text 5. A KEY that is repeated, or
+    written KEY[], is a list. Pairs are laid over --input or --body.
+
+    Without --wait the task's id is printed, and the server sees to the rest. With --wait the results are printed, one
+    a line, and the exit code is 1 when the task did not succeed.
+
+    \b
+    Examples:
+      receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" imageNum=2 --wait
+      receiver submit rhart-video-v3.1-pro-official/reference-to-video --body order.json --label project=north
+    """
+    from receiver.cli.pairs import read_input
+
+    order = read_input(text, file.read() if file else None, pairs)
+    with connect() as client:
+        task = client.submit(target, order, labels=dict(labels), idempotency_key=idempotency_key)
+        if wait:
+            _wait(client, task.id, as_json)
+        elif as_json:
+            document(task)
+        else:
+            note(f"{task.state}; see how it goes: receiver task {task.id}")
+            click.echo(task.id)
+
+
+def _wait(client: "Client", task_id: str, as_json: bool) -> None:
+    note(f"task {task_id}")
+    try:
+        task = _followed(client, task_id)
+    except KeyboardInterrupt:
+        note(f"the task goes on; see how it goes: receiver task {task_id}")
+        raise click.Abort from None
+    if as_json:
+        document(task)
+    else:
+        for line in _results(task):
+            click.echo(line)
+    if task.state != "succeeded":
+        error = task.error
+        note(f"{task.state}: {error.code} {error.name}: {error.message}" if error else task.state)
+        click.get_current_context().exit(FAILED)
+
+
+def _followed(client: "Client", task_id: str) -> "TaskDetail":
+    with spinner("asking") as tell:
+        task = client.wait(task_id, on_change=lambda task: tell(_standing(task)))
+        if _settled(task):
+            return task
+        tell(f"{task.state}, saving the results")
+        try:
+            return client.wait(task_id, until=_settled, timeout=SAVING_PATIENCE)
+        except TimeoutError:
+            return client.task(task_id)
+
+
+def _settled(task: "TaskDetail") -> bool:
+    """Whether every action that can run has been tried once."""
+    return not any(
+        action.state == "running" or (action.state == "owed" and action.due_at is not None and action.attempts == 0)
+        for action in task.actions
+    )
+
+
+def _standing(task: "TaskDetail") -> str:
+    said = task.provider_status if task.provider_status and task.state == "submitted" else None
+    return f"{task.state}, RunningHub says {said}" if said else task.state
+
+
+def _results(task: "TaskDetail") -> list[str]:
+    """A line for each result: the file it was saved in, else its link, else its text."""
+    return [clean(result.file or result.url or result.text or "", keep="\n\t") for result in task.results]

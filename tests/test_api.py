@@ -1,0 +1,192 @@
+"""The JSON API: authentication, lists paged by key, one form of error, health, and the backup."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from house import ADMIN_TOKEN, MODEL, House, open_house
+
+from receiver.simulator import Fault
+
+LISTS = ["tasks", "deliveries", "events", "actions", "alerts", "definitions"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("path", [*LISTS, "tasks/x", "replays/1", "backup", "nothing"])
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer ", "Basic YTpi", ADMIN_TOKEN, f"bearer{ADMIN_TOKEN}"])
+async def test_without_the_admin_token_nothing_is_shown(shared_house: House, path: str, header: str | None) -> None:
+    answer = await shared_house.http.get(f"/api/{path}", headers={"Authorization": header} if header else {})
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "unauthorized"
+    assert ADMIN_TOKEN not in answer.text
+
+
+@pytest.mark.parametrize("name", ["tasks", "deliveries", "events", "actions"])
+async def test_every_list_is_paged_by_key_without_loss_or_repetition(house: House, name: str) -> None:
+    for _ in range(7):
+        await house.submit()
+    await house.advance(30)
+    seen: list[object] = []
+    cursor = None
+    while True:
+        more = {"cursor": cursor} if cursor else {}
+        page = (await house.api.get(f"/{name}", params={"limit": "3", **more})).json()
+        assert len(page["items"]) <= 3
+        seen += [item["id"] for item in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert len(seen) == len(set(map(str, seen))) == 7
+    assert seen == sorted(seen, reverse=True) or name == "events"
+
+
+async def test_tasks_are_found_by_state_label_target_prefix_and_id(house: House) -> None:
+    async def order(target: str, **labels: str) -> str:
+        answer = await house.api.post("/tasks", json={"target": target, "labels": labels})
+        task_id: str = answer.json()["id"]
+        return task_id
+
+    first = await order("alpha/one", project="x_1", owner="ann")
+    second = await order("alpha/two", project="x%2")
+    third = await order("beta/one")
+    await house.settle()
+
+    async def found(**query: str) -> set[str]:
+        answer = await house.api.get("/tasks", params=query)
+        assert answer.status_code == 200, answer.text
+        return {item["id"] for item in answer.json()["items"]}
+
+    assert await found(q="alpha") == {first, second}
+    assert await found(q="x_") == {first}
+    assert await found(q="x%") == {second}
+    assert await found(q=third) == {third}
+    assert await found(q=str((await house.task(third)).provider_task_id)) == {third}
+    assert await found(label="owner:ann") == await found(label="owner=ann") == {first}
+    assert await found(target="beta/one") == {third}
+    assert await found(state="submitted,failed") == {first, second, third}
+    assert await found(state="failed") == set()
+    assert await found(until="2020-01-01T00:00:00Z") == set()
+    assert await found(since="2020-01-01T00:00:00Z", kind="model") == {first, second, third}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("limit=ten", "limit"),
+        ("cursor=-1", "cursor"),
+        ("cursor=99999999999999999999", "cursor"),
+        ("since=tomorrow", "since"),
+        ("until=9999999999999999", "until"),
+        ("label=loose", "label"),
+    ],
+)
+async def test_a_bad_query_is_refused_with_its_path(shared_house: House, query: str, path: str) -> None:
+    answer = await shared_house.api.get(f"/tasks?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["details"][0]["path"] == path
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/tasks/nobody", 404, "not_found"),
+        ("POST", "/tasks/nobody/reconcile", 404, "not_found"),
+        ("POST", "/tasks/nobody/cancel", 404, "not_found"),
+        ("POST", "/tasks/nobody/submit-again", 404, "not_found"),
+        ("GET", "/actions/0", 404, "not_found"),
+        ("GET", "/actions/x", 404, "not_found"),
+        ("POST", "/actions/99999999999999999999/retry", 404, "not_found"),
+        ("POST", "/actions/7/skip", 404, "not_found"),
+        ("POST", "/definitions/nobody/pause", 404, "not_found"),
+        ("GET", "/replays/9", 404, "not_found"),
+        ("DELETE", "/replays/9", 404, "not_found"),
+        ("GET", "/deliveries/9/body", 404, "not_found"),
+        ("DELETE", "/tasks", 405, "method_not_allowed"),
+    ],
+)
+async def test_what_does_not_exist_is_refused_in_one_form(
+    shared_house: House, method: str, path: str, status: int, code: str
+) -> None:
+    answer = await shared_house.api.request(method, path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"{", 400), (b"[]", 400), (b"\xff", 400), (b"[" * 100_000, 400), (b"x" * 9_000_000, 413)]
+)
+async def test_a_body_that_is_no_json_object_is_refused(shared_house: House, body: bytes, status: int) -> None:
+    assert (await shared_house.api.post("/tasks", content=body)).status_code == status
+
+
+async def test_a_task_shows_its_whole_story_in_order(house: House) -> None:
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.advance(60)
+    task = await house.task(task_id)
+    told = [moment.what for moment in task.timeline]
+    assert told[:2] == ["queued", "submit"]
+    assert set(told) == {
+        "queued",
+        "submit",
+        "query",
+        "task succeeded",
+        "detail",
+        "callback missed",
+        "resend",
+        "delivery",
+        "action on-success",
+    }
+    assert [moment.at for moment in task.timeline] == sorted(moment.at for moment in task.timeline)
+
+
+async def test_a_raw_body_is_data_and_never_a_page(house: House) -> None:
+    task_id = await house.submit()
+    await house.settle()
+    await house.http.post(house.callback_path(task_id), content=b"<script>alert(1)</script>")
+    delivery = (await house.task(task_id)).deliveries[0]
+    answer = await house.api.get(f"/deliveries/{delivery.id}/body")
+    assert answer.content == b"<script>alert(1)</script>"
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-disposition"] == "attachment"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_health_says_live_and_ready(shared_house: House) -> None:
+    assert (await shared_house.http.get("/healthz")).json() == {"status": "ok"}
+    assert (await shared_house.http.get("/readyz")).json() == {"status": "ready", "reasons": []}
+
+
+async def test_a_backup_is_a_whole_database_with_its_secrets(tmp_path: Path) -> None:
+    async with open_house(tmp_path, environment={"RECEIVER_SECRETS": ""}) as house:
+        task_id = await house.submit()
+        await house.advance(10)
+        answer = await house.api.get("/backup")
+        assert answer.status_code == 200
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(answer.content)
+        with sqlite3.connect(copy) as connection:
+            assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+            assert connection.execute("select id, state from tasks").fetchall() == [(task_id, "succeeded")]
+            assert connection.execute("select name from secrets").fetchall() == [("link_secret",)]
+        connection.close()
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".backup")] == []
+        old = house.callback_path(task_id)
+        await house.close()
+        for path in tmp_path.glob("receiver.db*"):
+            path.unlink()
+        copy.rename(tmp_path / "receiver.db")
+        await house.open()
+        assert (await house.http.post(old, content=b"{}")).status_code == 202
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_order_may_name_the_whole_endpoint(shared_house: House) -> None:
+    answer = await shared_house.api.post("/tasks", json={"target": f"/openapi/v2/{MODEL}"})
+    assert answer.json()["target"] == MODEL
