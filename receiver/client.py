@@ -6,6 +6,7 @@ with Client("http://127.0.0.1:8000", token) as client:
 """
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ FIRST_PAUSE = 0.2
 PAUSE_FACTOR = 1.5
 LONGEST_PAUSE = 2.0
 CONNECT_TIMEOUT = 5.0
+ERRNO = re.compile(r"\[Errno -?\d+\] ")
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -380,12 +382,14 @@ def _translated(url: str) -> Iterator[None]:
         waited = "it takes no connection" if isinstance(error, httpx.ConnectTimeout) else "it took too long"
         raise Unreachable(url, waited) from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise Unreachable(url, str(error) or type(error).__name__) from error
+        raise Unreachable(url, ERRNO.sub("", str(error)) or type(error).__name__) from error
 
 
 def _error_of(answer: httpx.Response) -> ApiError:
     try:
         error = msgspec.json.decode(answer.content, type=ErrorDocument).error
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ApiError(answer.status_code, "http_error", f"HTTP {answer.status_code} {answer.reason_phrase}".strip())
+        status = f"{answer.status_code} {answer.reason_phrase}".strip()
+        place = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}"
+        return ApiError(answer.status_code, "http_error", f"{place} answers {status}; is it a receiver?")
     return ApiError(answer.status_code, error.code, error.message, error.details)

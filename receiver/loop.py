@@ -12,7 +12,7 @@ IDLE = 60.0
 """Seconds of rest at the most, should nobody call and nothing be due."""
 SHORTEST_REST = 0.05
 AFTER_AN_ERROR = 2.0
-CANCEL_PATIENCE = 3.0
+CANCEL_PATIENCE = 2.5
 """Seconds for a step that was cancelled; a program that is stopped takes two of them."""
 
 log = structlog.get_logger()
@@ -69,14 +69,14 @@ class Loop:
 
         What will not be cancelled, such as a user's function that catches everything, is left to itself.
         """
-        tasks, self._tasks = self._tasks, []
-        if not tasks:
+        if not self._tasks:
             return
-        _, late = await asyncio.wait(tasks, timeout=max(0.0, patience))
+        _, late = await asyncio.wait(self._tasks, timeout=max(0.0, patience))
         for task in late:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=CANCEL_PATIENCE)
+        self._tasks.clear()
 
     async def _run(self, wake: asyncio.Event) -> None:
         while not self._stopping:

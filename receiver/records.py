@@ -343,6 +343,7 @@ class Action(Struct, frozen=True, kw_only=True):
     generation: int
     state: ActionState
     due_at: float | None
+    lease_until: float | None
     attempts: int
     created_at: float
     settled_at: float | None

@@ -93,6 +93,7 @@ class ActionView(Struct, frozen=True, kw_only=True):
     generation: int
     state: str
     due_at: str | None
+    lease_until: str | None
     attempts: int
     created_at: str
     settled_at: str | None
@@ -227,6 +228,7 @@ def action_view(action: Action, attempts: Sequence[Attempt] = ()) -> ActionView:
         generation=action.generation,
         state=action.state,
         due_at=rfc3339(action.due_at),
+        lease_until=rfc3339(action.lease_until),
         attempts=action.attempts,
         created_at=_time(action.created_at),
         settled_at=rfc3339(action.settled_at),

@@ -124,10 +124,10 @@ class House:
 
     async def settle(self) -> None:
         """Everything that is due now, by whomever, until nothing is."""
-        while await self._turn():
-            pass
         if self.door_open:
             await self.service.housekeep()
+        while await self._turn():
+            pass
 
     async def _turn(self) -> bool:
         moved = await self.simulator.tick()

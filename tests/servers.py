@@ -8,7 +8,8 @@ import random
 import signal
 import sqlite3
 import sys
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,12 +18,8 @@ from typing import NamedTuple
 import uuid_utils
 
 from receiver.links import Links
-from receiver.logs import configure_logging
 from receiver.records import Kind, NewTask, Purpose
-from receiver.service import Service
-from receiver.settings import load_settings
 from receiver.store import Store, open_store
-from receiver.web.server import listen, serve
 
 ADMIN_TOKEN = "admin-token-of-the-slow-proofs"
 API_KEY = "fedcba9876543210fedcba9876543210"
@@ -31,20 +28,14 @@ NOBODY = "http://127.0.0.1:9"
 """A provider that is not there, so that nothing is confirmed meanwhile."""
 MODEL = "rhart-video-v3.1-pro-official/reference-to-video"
 
-SERVE = (sys.executable, __file__)
+SERVE = (sys.executable, "-m", "receiver", "serve")
+NOW = time.time()
+NEVER = NOW + 1e9
 CONNECTIONS = 32
 BODIES = 40
 """Distinct bodies sent per task; more than fifty would be counted, but not kept."""
-PATIENCE = 40.0
+PATIENCE = 15.0
 """Seconds for anything that is waited for here."""
-
-
-def run(make: Callable[..., Service] = Service) -> None:
-    """What `receiver serve` does, with a service of another make."""
-    settings = load_settings(os.environ, Path.cwd())
-    configure_logging()
-    listener = listen(settings.host, settings.port)
-    asyncio.run(serve(make(settings), listener, ready=lambda url: print(url, flush=True)))
 
 
 # ------------------------------------------------------------ a server
@@ -64,6 +55,11 @@ class Server:
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+    @property
+    def lines(self) -> list[str]:
+        """All that it has said so far."""
+        return [*self.out.splitlines(), *self.err.splitlines()]
 
     @property
     def pid(self) -> int:
@@ -248,12 +244,11 @@ async def _order(store: Store, number: int) -> Ordered:
     order = NewTask(
         id=str(uuid_utils.uuid7()), kind=Kind.MODEL, target=MODEL, input={}, labels={}, digest=number.to_bytes(32)
     )
-    now = order_time = 1_790_000_000.0
-    await store.add_task(order, order_time)
-    taken = await store.take_queued_task(now, sys.maxsize, callback=True)
+    await store.add_task(order, NOW)
+    taken = await store.take_queued_task(NOW, sys.maxsize, callback=True)
     assert taken is not None
     provider_id = str(1_900_000_000_000_000_000 + number)
-    await store.mark_submitted(taken, provider_id, "RUNNING", now + 1e9, now)
+    await store.mark_submitted(taken, provider_id, "RUNNING", NEVER, NOW)
     token = Links([SECRET], None).token(taken.id, Purpose.SUBMIT)
     return Ordered(taken.id, provider_id, f"/callbacks/{token}")
 
@@ -280,15 +275,16 @@ Kept = tuple[str, bytes]
 class Load:
     """Posts distinct callbacks over many connections for as long as it is `on`, and remembers every promise it got.
 
-    It outlives the servers that it is let loose on; no body is ever sent twice.
+    It outlives the servers that it is let loose on. Only a callback that was refused is sent again.
     """
 
     def __init__(self, tasks: Sequence[Ordered], seed: int) -> None:
         self.promised: set[Kept] = set()
         self.statuses: Counter[int] = Counter()
         self.refusals: list[Answer] = []
-        self._unsent = [(task, number) for number in range(len(tasks) * BODIES) for task in [tasks[number % len(tasks)]]]
-        random.Random(seed).shuffle(self._unsent)
+        unsent = [(tasks[number % len(tasks)], number) for number in range(len(tasks) * BODIES)]
+        random.Random(seed).shuffle(unsent)
+        self._unsent = deque(unsent)
         self._stopping = False
         self._answered = asyncio.Condition()
 
@@ -334,6 +330,7 @@ class Load:
             self.promised.add((task.id, hashlib.sha256(body).digest()))
         else:
             self.refusals.append(answer)
+            self._unsent.appendleft((task, number))
         self.statuses[answer.status] += 1
         async with self._answered:
             self._answered.notify_all()
@@ -364,10 +361,13 @@ def is_sound(database: Path) -> bool:
 def indiscretions(server: Server, tasks: Iterable[Ordered] = ()) -> list[str]:
     """Lines of a server's output that hold a secret, a token, or the trace of something broken."""
     secrets = [SECRET, ADMIN_TOKEN, API_KEY, *(task.path.rpartition("/")[2] for task in tasks)]
-    lines = [*server.out.splitlines(), *server.err.splitlines()]
     broken = ("Traceback", "Exception", '"level": "error"', '"level": "critical"', "never awaited", "Warning")
-    return [line for line in lines if any(word in line for word in (*secrets, *broken))]
+    return [line for line in server.lines if any(word in line for word in (*secrets, *broken))]
 
 
-if __name__ == "__main__":
-    run()
+async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Waits for something that nobody tells us of."""
+    async with asyncio.timeout(patience):
+        while not condition():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.02)
+

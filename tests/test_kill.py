@@ -1,57 +1,105 @@
-"""Whatever was answered 200 is on disk, whenever the server is killed."""
+"""Whatever was answered 200 is on disk, and whatever is owed is done, whenever the server is killed."""
 
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import servers
-from servers import Load, Ordered, Server, fill_ledger, indiscretions, is_sound, kept, running
+from servers import Load, Ordered, Server, fill_ledger, indiscretions, is_sound, kept, request, rows, running, success
 
-ROUNDS = 12
-CONTROL_ROUNDS = 12
-TASKS = 600
 SEED = 20_261_122
+ROUNDS = 10
+CONTROL_ROUNDS = 20
+TASKS = 500
+MOST = 900
+"""Answers in a round at the most."""
 EARLY = (servers.SERVE[0], str(Path(__file__).with_name("early_server.py")))
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-async def ledger(tmp_path: Path) -> Sequence[Ordered]:
-    (tmp_path / "receiver.toml").write_text("[callbacks]\ndisk_floor = 0\n")
-    return await fill_ledger(tmp_path / "receiver.db", TASKS)
-
-
 async def kill_under_load(directory: Path, load: Load, answers: int, argv: Sequence[str] = servers.SERVE) -> Server:
-    """One round: a server is started, and killed when it has made so many promises."""
+    """One round: a server is started, and killed when it has given so many answers."""
     async with running(directory, argv=argv) as server, load.on(server):
         await load.more(200, answers)
         await server.kill()
     return server
 
 
-async def test_what_was_answered_is_kept_however_often_the_server_is_killed(
-    tmp_path: Path, ledger: Sequence[Ordered]
-) -> None:
-    moments, load = random.Random(SEED), Load(ledger, SEED)
+async def test_what_was_answered_is_kept_however_often_the_server_is_killed(tmp_path: Path) -> None:
+    database, tasks = await prepared(tmp_path, TASKS)
+    moments, load = random.Random(SEED), Load(tasks, SEED)
     for _ in range(ROUNDS):
-        killed = await kill_under_load(tmp_path, load, moments.randint(1, 900))
-        assert indiscretions(killed, ledger) == []
+        killed = await kill_under_load(tmp_path, load, moments.randint(1, MOST))
+        assert indiscretions(killed, tasks) == []
     async with running(tmp_path) as server:
         await server.stop()
-    database = tmp_path / "receiver.db"
-    print(len(load.promised), "promised", len(kept(database)), "kept")
-    assert load.promised - kept(database) == set()
+    found = kept(database)
+    print(f"{ROUNDS} kills, {len(load.promised)} promised, {len(found)} kept")
+    assert load.promised - found == set()
     assert is_sound(database)
     assert set(load.statuses) == {200}
 
 
-async def test_a_server_that_answers_before_the_commit_is_found_out(tmp_path: Path, ledger: Sequence[Ordered]) -> None:
-    moments, load = random.Random(SEED), Load(ledger, SEED)
+async def test_a_server_that_answers_before_the_commit_is_found_out(tmp_path: Path) -> None:
+    database, tasks = await prepared(tmp_path, TASKS)
+    moments, load = random.Random(SEED), Load(tasks, SEED)
     for number in range(CONTROL_ROUNDS):
-        await kill_under_load(tmp_path, load, moments.randint(1, 900), EARLY)
-        if load.promised - kept(tmp_path / "receiver.db"):
-            print("found in round", number + 1, len(load.promised - kept(tmp_path / "receiver.db")), len(load.promised))
+        await kill_under_load(tmp_path, load, moments.randint(1, MOST), EARLY)
+        if lost := load.promised - kept(database):
+            print(f"{number + 1} kills, {len(load.promised)} promised, {len(lost)} lost")
             return
     pytest.fail("every promise was kept: the proof cannot fail")
+
+
+async def test_actions_that_were_owed_or_running_at_the_kill_are_done_by_the_next_server(tmp_path: Path) -> None:
+    database, tasks = await prepared(
+        tmp_path,
+        4,
+        """
+        [[actions]]
+        name = "mark"
+        kind = "command"
+        command = ["sh", "-c", "echo $RECEIVER_IDEMPOTENCY_KEY >> begun; test ! -e wait || sleep 5; echo . >> done"]
+        lease = 1
+        concurrency = 2
+        """,
+    )
+    begun = tmp_path / "begun"
+    (tmp_path / "wait").touch()
+    async with running(tmp_path) as server:
+        for number, task in enumerate(tasks):
+            answer = await server.ask(request("POST", task.path, success(task, number)))
+            assert answer.status == 200
+        await servers.until(lambda: begun.exists() and begun.read_text().count("\n") == 2)
+        await servers.until(lambda: counts(database) == {"running": 2, "owed": 2})
+        await server.kill()
+    (tmp_path / "wait").unlink()
+    await servers.until(lambda: rows(database, "select 1 from actions where lease_until > ?", time.time()) == [])
+    async with running(tmp_path) as server:
+        try:
+            await servers.until(lambda: counts(database) == {"done": 4})
+        finally:
+            print(server.err, counts(database), rows(database, "select id,name,state,due_at,lease_until,attempts,reason from actions"), time.time())
+        await server.stop()
+        assert indiscretions(server, tasks) == []
+    keys = begun.read_text().split()
+    assert (len(keys), len(set(keys))) == (6, 4), "a repeated effect has the key of the first"
+    assert rows(database, "select outcome, count(*) from attempts group by outcome order by outcome") == [
+        ("done", 4),
+        ("interrupted", 2),
+    ]
+
+
+async def prepared(directory: Path, tasks: int, actions: str = "") -> tuple[Path, Sequence[Ordered]]:
+    """A ledger of tasks that wait for their callbacks, which are believed when there are actions to be had."""
+    believed = "confirm = false" if actions else ""
+    (directory / "receiver.toml").write_text(f"[callbacks]\ndisk_floor = 0\n{believed}\n{actions}")
+    return directory / "receiver.db", await fill_ledger(directory / "receiver.db", tasks)
+
+
+def counts(database: Path) -> dict[object, object]:
+    """How many actions are in which state."""
+    return dict((state, count) for state, count in rows(database, "select state, count(*) from actions group by state"))

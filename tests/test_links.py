@@ -15,7 +15,9 @@ OLD = "old-secret-old-secret"
 NEW = "new-secret-new-secret"
 OTHER = "other-secret-other-secret"
 PUBLIC = "https://receiver.example"
-TASK = "019a0000-0000-7000-8000-000000000001"
+TASK = "01a205ac-c703-76a8-b314-bcbc425dff41"
+NOISE = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(20))
+"""A text that compression does not shrink by much."""
 SAFE = string.ascii_letters + string.digits + "-_"
 BOTH = pytest.mark.parametrize("purpose", Purpose)
 
@@ -110,7 +112,7 @@ FORGERIES = {
     "an object": forged({"task": TASK, "purpose": "submit"}),
     "a text": forged(TASK),
     "nothing at all": forged(None),
-    "an id far too long": forged(["x" * TOKEN_LIMIT + TASK, "submit"]),
+    "an id far too long": forged([NOISE, "submit"]),
 }
 
 
@@ -125,10 +127,10 @@ def test_the_same_forgery_with_all_of_our_ways_is_our_token() -> None:
 
 
 def test_a_token_longer_than_any_of_ours_is_refused_unseen() -> None:
-    fitting = forged(["".join(map(chr, range(33, 123))) * 3, "submit"])
+    fitting = forged([NOISE[:256], "submit"])
     assert len(fitting) <= TOKEN_LIMIT
-    assert links().read(fitting) is not None
-    too_long = forged(["".join(map(chr, range(33, 123))) * 5, "submit"])
+    assert links().read(fitting) == Link(NOISE[:256], Purpose.SUBMIT)
+    too_long = forged([NOISE[:1000], "submit"])
     assert len(too_long) > TOKEN_LIMIT
     assert links().read(too_long) is None
 
@@ -157,8 +159,10 @@ def test_four_texts_are_one_token() -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["", ".", "..", "a", "a.b", "\x00", "é", "\ud800", "٣" * 50, "🏮", " ", "\n", "%00", "../..", "a" * 10_000_000]
-    + ["." + "A" * 50 + "." + "A" * 43, "eJw" + "." * 40, "W10." + "A" * 43],
+    [
+        *["", ".", "..", "a", "a.b", "\x00", "é", "\ud800", "٣" * 50, "🏮", " ", "\n", "%00", "../.."],
+        *["a" * 10_000_000, "." + "A" * 50 + "." + "A" * 43, "eJw" + "." * 40, "W10." + "A" * 43],
+    ],
     ids=lambda token: ascii(token[:12]),
 )
 def test_an_odd_token_is_refused(token: str) -> None:
@@ -219,7 +223,6 @@ def test_the_token_of_a_url_is_read_wherever_the_url_leads(url: str) -> None:
         f"{PUBLIC}/callbacks/x{TOKEN}",
         f"{PUBLIC}/callbacks/?token={TOKEN}",
         f"http://[half/callbacks/{TOKEN}",
-        f"http://[::1]x/callbacks/{TOKEN}",
         "https://your-webhook-url",
         "\ud800",
         "http://\u2100.example/x",

@@ -3,9 +3,14 @@
 0 done, 1 failed, 2 used wrongly, 3 not found, 4 server unreachable.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from receiver.client import ApiError
 
 FAILED = 1
 USED_WRONGLY = 2
@@ -30,6 +35,12 @@ class Ended(click.ClickException):
             click.echo(f"Error: {clean(self.message)}", err=True)
         for line in self.lines:
             click.echo(clean(line), err=True)
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> Ended:
+    # The error's own text names the address once more.
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "there is no such address"
+    return Ended(f"cannot listen on {host}:{port}: {reason}; name another --host or --port", USED_WRONGLY)
 
 
 class Verbs(click.Group):
@@ -84,7 +95,7 @@ def told(error: Exception) -> Ended | None:
             remedy = "start one with `receiver serve`, or set RECEIVER_URL"
             return Ended(f"no server answers at {error.url} ({error.reason}): {remedy}", UNREACHABLE)
         case ApiError():
-            return _refused(error.status, error.message, error.details)
+            return _refused(error)
         case ReceiverError():
             return Ended(str(error))
         case sqlite3.Error():
@@ -92,9 +103,11 @@ def told(error: Exception) -> Ended | None:
     return None
 
 
-def _refused(status: int, message: str, details: object) -> Ended:
-    code = EXITS.get(status, FAILED)
-    if status == 401:
+def _refused(error: "ApiError") -> Ended:
+    # A proxy's "not found" says nothing of what was asked for.
+    code = FAILED if error.code == "http_error" else EXITS.get(error.status, FAILED)
+    message, details = error.message, error.details
+    if error.code == "unauthorized":
         remedy = "set RECEIVER_ADMIN_TOKEN; `receiver token` prints it on the server's machine"
         return Ended(f"the server does not know this admin token: {remedy}", code)
     if isinstance(details, list):

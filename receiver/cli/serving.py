@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.outcome import USED_WRONGLY, Ended
+from receiver.cli.outcome import USED_WRONGLY, Ended, cannot_listen
 from receiver.cli.show import clean
 
 if TYPE_CHECKING:
@@ -61,10 +61,7 @@ def _serve(settings: "Settings") -> None:
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
-        place = f"{settings.host}:{settings.port}"
-        raise Ended(
-            f"cannot listen on {place}: {error.strerror or error}; name another --port", USED_WRONGLY
-        ) from error
+        raise cannot_listen(settings.host, settings.port, error) from error
     with listener:
         try:
             _run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))

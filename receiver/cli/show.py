@@ -88,16 +88,18 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def draw(headers: Sequence[str], rows: Sequence[Sequence[str]], file: object = None) -> None:
-    """The table for a terminal. Cells are text, never markup."""
+    """The table for a terminal, without empty columns. Cells are text, never markup."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    used = [column for column in range(len(headers)) if any(row[column] for row in rows)]
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for header in headers:
-        drawn.add_column(header, no_wrap=header in KEPT_WHOLE, overflow="fold", max_width=WIDEST_CELL)
+    for column in used:
+        drawn.add_column(headers[column], no_wrap=headers[column] in KEPT_WHOLE, overflow="fold", max_width=WIDEST_CELL)
     for row in rows:
-        drawn.add_row(*(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in row))
+        cells = (row[column] for column in used)
+        drawn.add_row(*(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in cells))
     Console(file=file, highlight=False).print(drawn)  # type: ignore[arg-type]
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from receiver.cli.outcome import USED_WRONGLY, Ended
+from receiver.cli.outcome import cannot_listen
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -84,10 +84,7 @@ def simulate(**given: Any) -> None:  # noqa: ANN401 (the simulator's options, by
     try:
         listener = listen(options.host, options.port)
     except OSError as error:
-        place = f"{options.host}:{options.port}"
-        raise Ended(
-            f"cannot listen on {place}: {error.strerror or error}; name another --port", USED_WRONGLY
-        ) from error
+        raise cannot_listen(options.host, options.port, error) from error
     import uvicorn
 
     click.echo(f"a simulated RunningHub serves http://{options.host}:{options.port}")

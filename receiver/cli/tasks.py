@@ -32,7 +32,7 @@ def tasks(everything: bool, as_json: bool, **given: object) -> None:
         note("no tasks")
     else:
         rows = [
-            (task.id, _state(task), task.target, labels(task.labels), moment(task.created_at), _reason(task))
+            (task.id, _state(task), task.target, labels(task.labels), moment(task.created_at), _code(task))
             for task in page.items
         ]
         table(("id", "state", "target", "labels", "created (UTC)", "error"), rows)
@@ -177,6 +177,10 @@ def _state(task: "TaskView") -> str:
 
 def _reason(task: "TaskView") -> str | None:
     return f"{task.error.code} {task.error.name}: {task.error.message}" if task.error else None
+
+
+def _code(task: "TaskView") -> str | None:
+    return f"{task.error.code} {task.error.name}" if task.error else None
 
 
 def _callback(task: "TaskView") -> str:

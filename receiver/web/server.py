@@ -20,7 +20,7 @@ from receiver.web.app import create_app
 
 REQUEST_PATIENCE = 3
 """Seconds for requests in hand when the server stops; a hung one is cut off."""
-LAST_PATIENCE = 9.5
+LAST_PATIENCE = 9.3
 """Seconds after the first signal when the process ends, whatever will not: ten are allowed."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -108,6 +108,7 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
         await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         log.info("stop")
+        told.cancel()
         with suppress(FileNotFoundError):
             left.unlink()
         server.should_exit = True

@@ -195,6 +195,7 @@ def action_of(row: sqlite3.Row) -> Action:
         generation=row["generation"],
         state=ActionState(row["state"]),
         due_at=row["due_at"],
+        lease_until=row["lease_until"],
         attempts=row["attempts"],
         created_at=row["created_at"],
         settled_at=row["settled_at"],

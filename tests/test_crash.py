@@ -1,0 +1,187 @@
+"""What a crash leaves behind at every point of the main job, and what heals it: the actions of the task are done."""
+
+from pathlib import Path
+
+from house import House, open_house
+
+from receiver.actions import Done, Work
+from receiver.records import Purpose
+from receiver.simulator import Fault
+from receiver.store.terms import Settlement
+
+LEASE = 60.0
+
+
+async def test_a_crash_after_the_row_was_written_and_before_it_was_sent(house: House) -> None:
+    task_id = await house.submit()
+    await house.reopen()
+    await house.advance(10)
+    assert house.effects_of(task_id) == ["on-success"]
+    assert house.simulator.count("submit") == 1
+
+
+async def test_a_crash_after_the_provider_took_the_task_and_before_we_wrote_that_down(house: House) -> None:
+    task_id = await house.submit()
+    task = await house.store.take_queued_task(house.clock(), 10, callback=True)
+    assert task is not None
+    url = house.service.links.issue(task.id, Purpose.SUBMIT)
+    await house.service.provider.submit(task.kind, task.target, task.input, url)
+    await house.reopen()
+    assert (await house.task(task_id)).state == "in_doubt"
+    await house.advance(10)
+    assert house.effects_of(task_id) == ["on-success"]
+    assert house.simulator.count("submit") == 1
+
+
+async def test_a_crash_before_the_callback_was_committed(house: House) -> None:
+    task_id = await house.submit()
+    await house.settle()
+    house.door_open = False
+    await house.advance(6)
+    await house.reopen()
+    house.door_open = True
+    await house.advance(40)
+    assert (await house.task(task_id)).deliveries
+    assert house.effects_of(task_id) == ["on-success"]
+    assert await house.alerts() == []
+
+
+async def test_a_crash_before_the_callback_was_committed_and_the_provider_gives_up(house: House) -> None:
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    house.door_open = False
+    await house.advance(300)
+    await house.reopen()
+    house.door_open = True
+    await house.advance(300)
+    assert house.effects_of(task_id) == ["on-success"]
+
+
+async def test_a_crash_after_the_callback_was_committed_and_before_it_was_answered(house: House) -> None:
+    task_id = await house.submit()
+    await house.service.submit_next()
+    house.clock.now += 5
+    await house.simulator.tick()
+    await house.simulator.tick()
+    body = house.simulator.callbacks[0].body
+    await house.reopen()
+    again = await house.http.post(house.callback_path(task_id), content=body)
+    assert again.json() == {"received": True, "duplicate": True}
+    await house.advance(10)
+    assert house.effects_of(task_id) == ["on-success"]
+
+
+async def test_a_crash_while_the_provider_is_being_asked(house: House) -> None:
+    task_id = await house.submit()
+    await house.service.submit_next()
+    house.clock.now += 5
+    await house.simulator.tick()
+    await house.simulator.tick()
+    assert await house.store.take_due_task(house.clock(), 60.0) is not None
+    await house.reopen()
+    await house.advance(59)
+    assert house.effects == []
+    await house.advance(2)
+    assert house.effects_of(task_id) == ["on-success"]
+
+
+async def test_a_crash_after_the_event_was_recorded_and_before_its_action_ran(house: House) -> None:
+    task_id = await ended(house)
+    await house.reopen()
+    await house.settle()
+    assert house.effects_of(task_id) == ["on-success"]
+
+
+async def test_a_crash_before_the_effect_and_after_the_claim(house: House) -> None:
+    task_id = await ended(house)
+    assert await house.store.claim_action("on-success", house.clock(), LEASE) is not None
+    await house.reopen()
+    await house.settle()
+    assert house.effects == []
+    await house.advance(LEASE + 10)
+    assert house.effects_of(task_id) == ["on-success"]
+    tries = (await house.task(task_id)).actions[0].tries
+    assert [each.outcome for each in tries] == ["interrupted", "done"]
+
+
+async def test_a_crash_after_the_effect_and_before_it_was_settled_repeats_it_with_the_same_key(house: House) -> None:
+    task_id = await ended(house)
+    old = await house.store.claim_action("on-success", house.clock(), LEASE)
+    assert old is not None
+    await house.reopen()
+    await house.advance(LEASE + 10)
+    assert [work.key for work in house.effects] == [f"{task_id}:on-success:1"]
+    assert not await house.store.settle_action(old, Settlement(outcome="dead", reason="late"), house.clock())
+    assert (await house.task(task_id)).actions[0].state == "done"
+
+
+async def test_a_worker_that_wakes_late_cannot_settle_what_another_holds(house: House) -> None:
+    await ended(house)
+    old = await house.store.claim_action("on-success", house.clock(), LEASE)
+    assert old is not None
+    house.clock.now += LEASE + 1
+    await house.service.housekeep()
+    new = await house.store.claim_action("on-success", house.clock(), LEASE)
+    assert new is not None
+    now = house.clock()
+    assert not await house.store.renew_lease(old, now + LEASE)
+    assert not await house.store.settle_action(old, Settlement(outcome="done"), now)
+    assert await house.store.settle_action(new, Settlement(outcome="done"), now)
+    assert not await house.store.settle_action(new, Settlement(outcome="done"), now)
+
+
+async def test_an_action_that_kills_its_worker_every_time_is_dead_in_the_end(tmp_path: Path) -> None:
+    toml = '[[actions]]\nname = "on-success"\nkind = "python"\nfunction = "effects:x"\nmax_attempts = 3\n'
+    async with open_house(tmp_path, toml) as house:
+        task_id = await ended(house)
+        for _ in range(3):
+            assert await house.store.claim_action("on-success", house.clock(), LEASE) is not None
+            house.clock.now += LEASE + 1
+            await house.service.housekeep()
+        action = (await house.task(task_id)).actions[0]
+        assert (action.state, action.reason) == ("dead", "its worker died during the last try")
+
+
+async def test_a_crash_between_a_miss_and_its_resend_still_resends_once(house: House) -> None:
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    house.simulator.outage("resend", "refused")
+    await house.advance(31)
+    assert (await house.task(task_id)).callback.miss == "missed"
+    await house.reopen()
+    house.simulator.heal()
+    await house.advance(120)
+    assert (await house.task(task_id)).callback.miss == "late"
+
+
+async def test_after_a_repetition_the_effect_was_had_twice_with_one_key(house: House) -> None:
+    task_id = await ended(house)
+
+    async def die_once(work: Work) -> Done:
+        if len(house.effects) == 1:
+            raise ProcessDied
+        return Done(detail={"attempt": work.attempt})
+
+    house.effect = die_once
+    try:
+        await house.settle()
+    except ProcessDied:
+        await house.reopen()
+    await house.advance(LEASE + 10)
+    assert [work.key for work in house.effects] == [f"{task_id}:on-success:1"] * 2
+
+
+class ProcessDied(BaseException):
+    """Nothing of ours may catch this, as nothing catches a SIGKILL."""
+
+
+async def ended(house: House) -> str:
+    """A task that succeeded, whose action is owed and has not run."""
+    task_id = await house.submit()
+    await house.service.submit_next()
+    house.clock.now += 5
+    await house.simulator.tick()
+    await house.simulator.tick()
+    await house.service.reconcile_next()
+    assert (await house.task(task_id)).actions[0].state == "owed"
+    return task_id

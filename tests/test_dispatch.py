@@ -1,0 +1,124 @@
+"""Dispatching with real concurrency: a lease is renewed while its action runs, a lost one stops it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from house import House, open_house
+
+from receiver.actions import Done, Work
+from receiver.records import Filter
+
+QUICK_LEASE = """
+[[actions]]
+name = "one"
+kind = "python"
+function = "effects:one"
+lease = 0.03
+timeout = 5
+"""
+
+
+@pytest.fixture
+async def quick(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path, QUICK_LEASE) as house:
+        yield house
+
+
+class Held:
+    """An effect that lasts until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.cancelled = False
+
+    async def __call__(self, _: Work) -> Done:
+        self.begun.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return Done(detail={"held": True})
+
+
+async def begin(house: House) -> tuple[Held, "asyncio.Task[object]", str]:
+    task_id = await house.submit()
+    await house.service.submit_next()
+    house.clock.now += 5
+    await house.simulator.tick()
+    await house.simulator.tick()
+    await house.service.reconcile_next()
+    effect = Held()
+    house.effect = effect
+    running = asyncio.create_task(house.service.dispatch_next(house.service.definitions[0]))
+    await effect.begun.wait()
+    return effect, running, task_id
+
+
+async def test_a_lease_is_renewed_while_its_action_runs(quick: House) -> None:
+    effect, running, task_id = await begin(quick)
+    quick.clock.now += 0.025
+    await until_renewed(quick, quick.clock.now + 0.02)
+    assert await quick.store.free_expired_leases(quick.clock.now + 0.02, {"one": 12}) == 0
+    effect.go.set()
+    await running
+    assert (await quick.task(task_id)).actions[0].state == "done"
+
+
+async def until_renewed(house: House, beyond: float) -> None:
+    """Waits until the lease lasts beyond a time, as the store sees it."""
+    async with asyncio.timeout(5):
+        while True:
+            (action,) = (await house.store.actions(Filter())).items
+            if action.lease_until is not None and action.lease_until > beyond:
+                return
+
+
+async def test_an_action_whose_lease_was_lost_is_stopped_and_settles_nothing(quick: House) -> None:
+    effect, running, task_id = await begin(quick)
+    await quick.store.free_expired_leases(quick.clock.now + 100, {"one": 12})
+    line = await running
+    assert isinstance(line, dict)
+    assert line["outcome"] == "lease lost"
+    assert effect.cancelled
+    action = (await quick.task(task_id)).actions[0]
+    assert (action.state, [each.outcome for each in action.tries]) == ("owed", ["interrupted"])
+
+
+async def test_stopping_gives_a_running_action_back_without_counting_the_try(quick: House) -> None:
+    effect, running, task_id = await begin(quick)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert effect.cancelled
+    action = (await quick.task(task_id)).actions[0]
+    assert (action.state, action.attempts) == ("owed", 0)
+    assert [each.outcome for each in action.tries] == ["returned"]
+    effect.go.set()
+    await quick.settle()
+    action = (await quick.task(task_id)).actions[0]
+    assert (action.state, action.attempts) == ("done", 1)
+
+
+async def test_an_action_that_takes_too_long_is_stopped_and_tried_again(tmp_path: Path) -> None:
+    async with open_house(tmp_path, QUICK_LEASE.replace("timeout = 5", "timeout = 0.05")) as house:
+        effect, running, task_id = await begin(house)
+        await running
+        assert effect.cancelled
+        action = (await house.task(task_id)).actions[0]
+        assert (action.state, action.reason) == ("owed", "it took longer than its timeout of 0.05 s")
+
+
+async def test_an_action_that_breaks_is_tried_again_with_the_error_kept(quick: House) -> None:
+    async def broken(_: Work) -> Done:
+        raise ZeroDivisionError("division by zero")
+
+    quick.effect = broken
+    task_id = await quick.submit()
+    await quick.advance(10)
+    tries = (await quick.task(task_id)).actions[0].tries
+    assert tries[0].outcome == "retry"
+    assert tries[0].detail["error"] == "ZeroDivisionError: division by zero"
