@@ -304,7 +304,7 @@ def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[str, di
         return source, {}, [f"{CONFIG_VARIABLE}: there is no file {named}"] if named else []
     except OSError as error:
         return source, {}, [f"{source}: cannot be read: {error.strerror}"]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return source, {}, [f"{source}: is not TOML: {error}"]
 
 

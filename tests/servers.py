@@ -230,8 +230,15 @@ class Ordered(NamedTuple):
     path: str
 
 
-async def fill_ledger(database: Path, count: int) -> list[Ordered]:
-    """Writes `count` submitted tasks into a database that nobody serves yet."""
+async def prepared(directory: Path, tasks: int, actions: str = "", *, floor: int = 0) -> tuple[Path, list[Ordered]]:
+    """A database with tasks that wait for their callbacks. Those are believed when there are actions to be had."""
+    believed = "confirm = false" if actions else ""
+    (directory / "receiver.toml").write_text(f"[callbacks]\ndisk_floor = {floor}\n{believed}\n{actions}")
+    database = directory / "receiver.db"
+    return database, await _fill(database, tasks)
+
+
+async def _fill(database: Path, count: int) -> list[Ordered]:
     store = open_store(f"sqlite:///{database}")
     await store.open()
     try:
@@ -354,6 +361,11 @@ def kept(database: Path) -> set[Kept]:
     return {(str(task), bytes(digest)) for task, digest in found if isinstance(digest, bytes)}
 
 
+def action_states(database: Path) -> dict[object, object]:
+    """How many actions are in which state."""
+    return dict((state, count) for state, count in rows(database, "select state, count(*) from actions group by state"))
+
+
 def is_sound(database: Path) -> bool:
     return rows(database, "pragma integrity_check") == [("ok",)]
 
@@ -361,7 +373,7 @@ def is_sound(database: Path) -> bool:
 def indiscretions(server: Server, tasks: Iterable[Ordered] = ()) -> list[str]:
     """Lines of a server's output that hold a secret, a token, or the trace of something broken."""
     secrets = [SECRET, ADMIN_TOKEN, API_KEY, *(task.path.rpartition("/")[2] for task in tasks)]
-    broken = ("Traceback", "Exception", '"level": "error"', '"level": "critical"', "never awaited", "Warning")
+    broken = ("Traceback", "Exception", '"level": "critical"', "never awaited", "Warning:")
     return [line for line in server.lines if any(word in line for word in (*secrets, *broken))]
 
 

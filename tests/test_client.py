@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.client import ApiError, Client, Unreachable
+from receiver.client import ApiError, Client, Unreachable, has_ended
 from receiver.errors import ReceiverError
 from receiver.records import ActionKind
 from receiver.service import Service
@@ -48,6 +48,10 @@ async def _perform(work: Work) -> Done:
     return Done(detail={"did": "work"})
 
 
+def _is_over(task: TaskDetail) -> bool:
+    return has_ended(task) and all(action.state in ("done", "dead") for action in task.actions)
+
+
 class RunningServer:
     """The whole server on a free port, with the simulator for the provider, in a thread with a loop of its own."""
 
@@ -72,6 +76,12 @@ class RunningServer:
 
     def client(self) -> Client:
         return Client(self.url, self.token)
+
+    def ended(self, client: Client, *faults: Fault) -> TaskDetail:
+        """A task that has ended, all its actions tried; it is asked about without any pause."""
+        if faults:
+            self.simulator.plan_next(*faults)
+        return client.wait(client.submit(MODEL, {}).id, until=_is_over, timeout=20, pause=lambda _: None)
 
     @contextmanager
     def running(self) -> Iterator["RunningServer"]:
@@ -130,11 +140,24 @@ def answered(answer: Answer, token: str | None = TOKEN) -> Client:
 
 def detail(**changes: object) -> bytes:
     """A task's document as the server would write it."""
+    empty: dict[str, object] = {
+        "results": [],
+        "usage": {},
+        "actions": [],
+        "deliveries": [],
+        "checks": [],
+        "timeline": [],
+    }
     document: dict[str, object] = {
         **dict.fromkeys(TaskDetail.__struct_fields__),
-        **{"id": "t", "kind": "model", "target": MODEL, "input": {}, "labels": {}, "state": "queued"},
-        **{"created_at": "2026-11-22T08:00:00.000Z", "results": [], "usage": {}, "actions": []},
-        **{"deliveries": [], "checks": [], "timeline": []},
+        **empty,
+        "id": "t",
+        "kind": "model",
+        "target": MODEL,
+        "input": {},
+        "labels": {},
+        "state": "queued",
+        "created_at": "2026-11-22T08:00:00.000Z",
         "callback": dict.fromkeys(("delivered_at", "miss", "cause", "missed_at", "resent_at")) | {"sent": True},
     }
     return msgspec.json.encode(document | changes)
@@ -146,7 +169,7 @@ def detail(**changes: object) -> bytes:
 def test_an_order_is_followed_from_submission_to_its_results(client: Client) -> None:
     task = client.submit(MODEL, {"prompt": "a lighthouse"}, labels={"project": "north"})
     states: list[str] = []
-    ended = client.wait(task.id, on_change=lambda task: states.append(task.state), timeout=20)
+    ended = client.wait(task.id, on_change=lambda task: states.append(task.state), timeout=20, pause=lambda _: None)
     assert ended.state == states[-1] == "succeeded"
     assert ended.labels == {"project": "north"}
     assert [result.type for result in ended.results] == ["png"]
@@ -180,9 +203,8 @@ def test_a_list_is_narrowed_and_followed_to_its_end(client: Client) -> None:
     assert client.tasks(label={"batch": "a&b=c"}, until=datetime(2020, 1, 1, tzinfo=UTC)).items == []
 
 
-def test_a_dead_action_is_shown_with_its_tries_and_owed_again(client: Client) -> None:
-    task = client.submit(MODEL, {})
-    client.wait(task.id, until=lambda task: any(each.state == "dead" for each in task.actions), timeout=20)
+def test_a_dead_action_is_shown_with_its_tries_and_owed_again(server: RunningServer, client: Client) -> None:
+    task = server.ended(client)
     dead = client.actions(task=task.id, state="dead", name="breaks").items[0]
     assert [each.outcome for each in client.action(dead.id).tries] == ["dead"]
     assert client.pause("breaks").paused
@@ -198,8 +220,7 @@ def test_a_dead_action_is_shown_with_its_tries_and_owed_again(client: Client) ->
 
 
 def test_what_an_operator_does_to_a_task(server: RunningServer, client: Client) -> None:
-    server.simulator.plan_next(Fault.FAILED)
-    task = client.wait(client.submit(MODEL, {}).id, timeout=20)
+    task = server.ended(client, Fault.FAILED)
     assert task.state == "failed"
     assert task.error is not None
     assert client.reconcile(task.id).state == "failed"
@@ -335,14 +356,18 @@ def test_waiting_ends_in_time_though_the_task_does_not() -> None:
     def pause(seconds: float) -> None:
         now[0] += seconds
 
-    with answered(lambda _: httpx.Response(200, content=detail())) as client:
-        with pytest.raises(TimeoutError, match="still queued"):
-            client.wait("t", timeout=10, clock=lambda: now[0], pause=pause)
+    with (
+        answered(lambda _: httpx.Response(200, content=detail())) as client,
+        pytest.raises(TimeoutError, match="still queued"),
+    ):
+        client.wait("t", timeout=10, clock=lambda: now[0], pause=pause)
     assert 10 <= now[0] <= 12
 
 
 def test_a_silent_server_is_given_up_on() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with Client(f"http://127.0.0.1:{silent.getsockname()[1]}", TOKEN, timeout=0.05) as client:
-            with pytest.raises(Unreachable, match="took too long"):
-                client.tasks()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Client(f"http://127.0.0.1:{silent.getsockname()[1]}", TOKEN, timeout=0.05) as client,
+        pytest.raises(Unreachable, match="took too long"),
+    ):
+        client.tasks()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import servers
-from servers import Load, Ordered, Server, fill_ledger, indiscretions, is_sound, kept, request, rows, running, success
+from servers import Load, Server, action_states, indiscretions, is_sound, kept, prepared, request, rows, running, success, until
 
 SEED = 20_261_122
 ROUNDS = 10
@@ -62,7 +62,7 @@ async def test_actions_that_were_owed_or_running_at_the_kill_are_done_by_the_nex
         [[actions]]
         name = "mark"
         kind = "command"
-        command = ["sh", "-c", "echo $RECEIVER_IDEMPOTENCY_KEY >> begun; test ! -e wait || sleep 5; echo . >> done"]
+        command = ["sh", "-c", "echo $RECEIVER_IDEMPOTENCY_KEY >> begun; test ! -e wait || sleep 5; cat > /dev/null"]
         lease = 1
         concurrency = 2
         """,
@@ -73,16 +73,13 @@ async def test_actions_that_were_owed_or_running_at_the_kill_are_done_by_the_nex
         for number, task in enumerate(tasks):
             answer = await server.ask(request("POST", task.path, success(task, number)))
             assert answer.status == 200
-        await servers.until(lambda: begun.exists() and begun.read_text().count("\n") == 2)
-        await servers.until(lambda: counts(database) == {"running": 2, "owed": 2})
+        await until(lambda: begun.exists() and begun.read_text().count("\n") == 2)
+        await until(lambda: action_states(database) == {"running": 2, "owed": 2})
         await server.kill()
     (tmp_path / "wait").unlink()
-    await servers.until(lambda: rows(database, "select 1 from actions where lease_until > ?", time.time()) == [])
+    await until(lambda: rows(database, "select 1 from actions where lease_until > ?", time.time()) == [])
     async with running(tmp_path) as server:
-        try:
-            await servers.until(lambda: counts(database) == {"done": 4})
-        finally:
-            print(server.err, counts(database), rows(database, "select id,name,state,due_at,lease_until,attempts,reason from actions"), time.time())
+        await until(lambda: action_states(database) == {"done": 4})
         await server.stop()
         assert indiscretions(server, tasks) == []
     keys = begun.read_text().split()
@@ -91,15 +88,3 @@ async def test_actions_that_were_owed_or_running_at_the_kill_are_done_by_the_nex
         ("done", 4),
         ("interrupted", 2),
     ]
-
-
-async def prepared(directory: Path, tasks: int, actions: str = "") -> tuple[Path, Sequence[Ordered]]:
-    """A ledger of tasks that wait for their callbacks, which are believed when there are actions to be had."""
-    believed = "confirm = false" if actions else ""
-    (directory / "receiver.toml").write_text(f"[callbacks]\ndisk_floor = 0\n{believed}\n{actions}")
-    return directory / "receiver.db", await fill_ledger(directory / "receiver.db", tasks)
-
-
-def counts(database: Path) -> dict[object, object]:
-    """How many actions are in which state."""
-    return dict((state, count) for state, count in rows(database, "select state, count(*) from actions group by state"))

@@ -180,7 +180,7 @@ async def test_a_path_beside_the_door_is_answered_404(shared_house: House, path:
 )
 async def test_the_content_type_does_not_matter(shared_house: House, content_type: str) -> None:
     task_id = await shared_house.submit()
-    headers = {"content-type": content_type.encode("latin-1")}
+    headers = {b"content-type": content_type.encode("latin-1")}
     answer = await shared_house.http.post(shared_house.callback_path(task_id), content=GOOD, headers=headers)
     assert answer.status_code == 200
 

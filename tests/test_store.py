@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -51,16 +51,8 @@ async def writer(tmp_path: Path) -> AsyncIterator[tuple[Writer, Ticks]]:
     await writer.close()
 
 
-def insert(size: int) -> "Insert":
-    return Insert(size)
-
-
-class Insert:
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self, connection: sqlite3.Connection) -> int:
-        return connection.execute("insert into rows values (zeroblob(?))", (self.size,)).rowcount
+def insert(size: int) -> Callable[[sqlite3.Connection], int]:
+    return lambda connection: connection.execute("insert into rows values (zeroblob(?))", (size,)).rowcount
 
 
 def count(connection: sqlite3.Connection) -> int:
@@ -78,9 +70,9 @@ async def test_a_job_that_fails_does_not_take_its_batch_with_it(writer: tuple[Wr
     def wrong(connection: sqlite3.Connection) -> None:
         connection.execute("insert into nowhere values (1)")
 
-    jobs = [insert(10), bad, insert(10), wrong, insert(10)]
+    jobs: list[Callable[[sqlite3.Connection], object]] = [insert(10), bad, insert(10), wrong, insert(10)]
     results = await asyncio.gather(*(write.run(job) for job in jobs), return_exceptions=True)
-    assert results[::2] == [1, 1, 1]
+    assert [result == 1 for result in results] == [True, False, True, False, True]
     assert isinstance(results[1], ValueError)
     assert isinstance(results[3], sqlite3.OperationalError)
     assert await write.run(count) == 3
