@@ -235,39 +235,16 @@ class Reconciler:
 
     # ------------------------------------------------------------ recording
 
-    async def _record(self, task: Task, outcome: wire.Outcome, claim: Claim | None, source: Source) -> Telling:
+    async def _record(self, task: Task, outcome: wire.Outcome, claim: Claim | None, source: Source) -> None:
         """Records the provider's own word. When a delivery made us ask, the delivery is how we learned of it."""
-        assert outcome.end is not None
-        event = NewEvent(
-            task=task,
-            state=outcome.end,
-            source=_claim_source(claim) if claim is not None else source,
-            confirmed=True,
-            settled=True,
-            no_results=outcome.end is End.SUCCEEDED and not rules.has_content(outcome.results),
-            results=outcome.results,
-            error=outcome.error,
-            usage=outcome.usage,
-            extra=outcome.extra,
-        )
-        return await self._tell(task, event)
+        learned = _claim_source(claim) if claim is not None else source
+        await self._tell(task, _event(task, outcome, learned, confirmed=True, settled=True))
 
     async def _believe(self, task: Task, claim: Claim, *, settled: bool) -> Telling:
         """Records what a delivery claims. `settled` when that is how the operator wants it."""
-        outcome = wire.read_callback(claim.body)
-        assert outcome.end is not None
-        event = NewEvent(
-            task=task,
-            state=outcome.end,
-            source=_claim_source(claim),
-            confirmed=False,
-            settled=settled,
-            no_results=outcome.end is End.SUCCEEDED and not rules.has_content(outcome.results),
-            results=outcome.results,
-            error=outcome.error,
-            usage=outcome.usage,
-            extra=outcome.extra,
-        )
+        body = await self._store.delivery_body(claim.delivery)
+        assert body is not None
+        event = _event(task, wire.read_callback(body), _claim_source(claim), confirmed=False, settled=settled)
         return await self._tell(task, event)
 
     async def _tell(self, task: Task, event: NewEvent) -> Telling:
@@ -417,6 +394,22 @@ class Reconciler:
         task = await self._store.hold_task(task_id, self._clock(), rules.CHECK_HOLD)
         assert task is not None
         return task
+
+
+def _event(task: Task, outcome: wire.Outcome, source: Source, *, confirmed: bool, settled: bool) -> NewEvent:
+    assert outcome.end is not None
+    return NewEvent(
+        task=task,
+        state=outcome.end,
+        source=source,
+        confirmed=confirmed,
+        settled=settled,
+        no_results=outcome.end is End.SUCCEEDED and not rules.has_content(outcome.results),
+        results=outcome.results,
+        error=outcome.error,
+        usage=outcome.usage,
+        extra=outcome.extra,
+    )
 
 
 def _claim_source(claim: Claim) -> Source:

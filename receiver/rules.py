@@ -126,6 +126,10 @@ def action_sources(target: ActionState) -> tuple[ActionState, ...]:
     return tuple(state for state, moves in ACTION_MOVES.items() if target in moves)
 
 
+REPLAYABLE = tuple(state for state in action_sources(ActionState.OWED) if state is not ActionState.RUNNING)
+"""States of an action that a retry may take up; one that is owed or running is on its way already."""
+
+
 # ---------------------------------------------------------------- submission
 
 

@@ -382,4 +382,3 @@ async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> No
     async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110 - it happens in another process
             await asyncio.sleep(0.02)
-

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 import servers
-from servers import Load, Server, action_states, indiscretions, is_sound, kept, prepared, request, rows, running, success, until
+from servers import (
+    Load,
+    Server,
+    action_states,
+    indiscretions,
+    is_sound,
+    kept,
+    prepared,
+    request,
+    rows,
+    running,
+    success,
+    until,
+)
 
 SEED = 20_261_122
 ROUNDS = 10
@@ -62,13 +75,13 @@ async def test_actions_that_were_owed_or_running_at_the_kill_are_done_by_the_nex
         [[actions]]
         name = "mark"
         kind = "command"
-        command = ["sh", "-c", "echo $RECEIVER_IDEMPOTENCY_KEY >> begun; test ! -e wait || sleep 5; cat > /dev/null"]
+        command = ["sh", "-c", "echo $RECEIVER_IDEMPOTENCY_KEY >> begun; cat > /dev/null; while test -e wait; do sleep 0.1; done"]
         lease = 1
         concurrency = 2
         """,
     )
-    begun = tmp_path / "begun"
-    (tmp_path / "wait").touch()
+    begun, wait = tmp_path / "begun", tmp_path / "wait"
+    wait.touch()
     async with running(tmp_path) as server:
         for number, task in enumerate(tasks):
             answer = await server.ask(request("POST", task.path, success(task, number)))
@@ -76,7 +89,7 @@ async def test_actions_that_were_owed_or_running_at_the_kill_are_done_by_the_nex
         await until(lambda: begun.exists() and begun.read_text().count("\n") == 2)
         await until(lambda: action_states(database) == {"running": 2, "owed": 2})
         await server.kill()
-    (tmp_path / "wait").unlink()
+    wait.unlink()
     await until(lambda: rows(database, "select 1 from actions where lease_until > ?", time.time()) == [])
     async with running(tmp_path) as server:
         await until(lambda: action_states(database) == {"done": 4})

@@ -152,21 +152,22 @@ async def test_results_that_come_late_are_kept(house: House) -> None:
     assert task.results
 
 
-async def test_a_task_of_which_the_provider_knows_nothing_is_lost_after_a_day(house: House) -> None:
-    task_id = await house.submit(Fault.FORGOTTEN, Fault.NEVER_SENT, detail_knows=False)
-    await house.advance(86_000)
-    assert (await house.task(task_id)).state == "submitted"
-    await house.advance(1000)
-    assert (await house.task(task_id)).state == "lost"
-    assert house.effects == []
-
-
-async def test_a_task_that_runs_for_days_is_not_lost(tmp_path: Path) -> None:
-    async with open_house(tmp_path, task_seconds=100_000.0) as house:
-        task_id = await house.submit()
-        await house.advance(95_000)
+async def test_a_task_of_which_the_provider_knows_nothing_is_lost_when_patience_ends(tmp_path: Path) -> None:
+    async with open_house(tmp_path, "[reconcile]\npatience = 7200\n") as house:
+        task_id = await house.submit(Fault.FORGOTTEN, Fault.NEVER_SENT, detail_knows=False)
+        await house.advance(7150)
         assert (await house.task(task_id)).state == "submitted"
-        await house.advance(6_000)
+        await house.advance(100)
+        assert (await house.task(task_id)).state == "lost"
+        assert house.effects == []
+
+
+async def test_a_task_that_runs_longer_than_patience_is_not_lost(tmp_path: Path) -> None:
+    async with open_house(tmp_path, "[reconcile]\npatience = 3600\n", task_seconds=10_000.0) as house:
+        task_id = await house.submit()
+        await house.advance(9_000)
+        assert (await house.task(task_id)).state == "submitted"
+        await house.advance(1_500)
         assert (await house.task(task_id)).state == "succeeded"
 
 

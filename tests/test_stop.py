@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ async def refuses(document):
         except asyncio.CancelledError:
             pass
 """
-SLOW = """
+FUNCTIONS = """
 [[actions]]
 name = "waits"
 kind = "python"
@@ -61,6 +62,8 @@ function = "effects:waits"
 name = "blocks"
 kind = "python"
 function = "effects:blocks"
+"""
+PROGRAM = """
 [[actions]]
 name = "sleeps"
 kind = "command"
@@ -83,7 +86,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_a_server_that_is_told_to_stop_under_load_ends_in_time_and_gives_everything_back(tmp_path: Path) -> None:
-    database, tasks = await prepared(tmp_path, TASKS, SLOW)
+    database, tasks = await prepared(tmp_path, TASKS, FUNCTIONS + PROGRAM)
     (tmp_path / "effects.py").write_text(EFFECTS)
     load = Load(tasks[1:], SEED)
     async with running(tmp_path) as server:
@@ -132,7 +135,7 @@ async def test_a_function_that_will_not_end_does_not_keep_the_server(tmp_path: P
 
 
 async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
-    database, tasks = await prepared(tmp_path, 1, SLOW)
+    database, tasks = await prepared(tmp_path, 1, FUNCTIONS)
     (tmp_path / "effects.py").write_text(EFFECTS)
     async with running(tmp_path) as server:
         answer = await server.ask(request("POST", tasks[0].path, success(tasks[0], 0)))
@@ -149,12 +152,12 @@ async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     assert len(kept(database)) == 1
 
 
-async def test_one_process_owns_the_database_until_it_ends(tmp_path: Path) -> None:
+async def test_one_process_owns_the_database_and_the_next_waits_for_its_end(tmp_path: Path) -> None:
     database, tasks = await prepared(tmp_path, 1)
     async with running(tmp_path) as first, launched(tmp_path) as second:
+        await until(lambda: has_open(second.pid, "receiver.db.lock"))
         with pytest.raises(DatabaseInUse):
             await open_store(f"sqlite:///{database}").open(patience=0.3)
-        assert second.process.returncode is None, "a second server waits, for the first may be about to end"
         await first.stop()
         await second.ready()
         answer = await second.ask(request("POST", tasks[0].path, success(tasks[0], 0)))
@@ -187,5 +190,8 @@ async def test_with_only_a_port_given_the_server_listens_everywhere(tmp_path: Pa
 
 def has_open(pid: int, name: str) -> bool:
     """Whether a process has a file of that name open."""
-    descriptors = Path(f"/proc/{pid}/fd")
-    return any(os.readlink(each).endswith(name) for each in descriptors.iterdir())
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed in the meantime
+            if os.readlink(descriptor).endswith(name):
+                return True
+    return False

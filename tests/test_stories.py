@@ -373,9 +373,8 @@ async def test_a_callback_at_a_fresh_url_is_told_apart_from_the_first(house: Hou
     assert [delivery.purpose for delivery in (await house.task(task_id)).deliveries] == ["submit", "resend"]
 
 
-@pytest.mark.parametrize("confirm", ["true", "false"])
-async def test_no_body_that_was_kept_breaks_what_follows(tmp_path: Path, confirm: str) -> None:
-    async with open_house(tmp_path, environment={"RECEIVER_CONFIRM": confirm}) as house:
+async def test_no_body_that_was_kept_breaks_what_follows(tmp_path: Path) -> None:
+    async with open_house(tmp_path, environment={"RECEIVER_CONFIRM": "false"}) as house:
         tasks = []
         for _, body, _ in BODIES:
             tasks.append(await house.submit())

@@ -231,5 +231,7 @@ async def test_a_submitted_task_is_cancelled_at_the_provider(house: House) -> No
     assert answer.status_code == 200
     await house.advance(10)
     assert (await house.task(task_id)).state == "cancelled"
+    await house.advance(900)
+    assert await house.alerts() == []
     again = await house.api.post(f"/tasks/{task_id}/cancel")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "ended")

@@ -21,13 +21,12 @@ class Recorded(Struct, frozen=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """What a readable delivery says: the end it claims, the provider's id it names, its raw body."""
+    """What a readable delivery says: the end it claims, and the provider's id it names."""
 
     delivery: int
     purpose: Purpose
     provider_task_id: str | None
     claim: End | None
-    body: bytes
 
 
 class Settlement(Struct, frozen=True, kw_only=True):

@@ -15,9 +15,8 @@ from starlette.routing import Route
 from receiver.errors import Refused, not_found
 from receiver.records import Filter, JsonObject, Task
 from receiver.replay import replay
-from receiver.rules import DELIVERY_BODIES
+from receiver.rules import DELIVERY_BODIES, REPLAYABLE
 from receiver.service import Service
-from receiver.store.sqlite.replays import REPLAYABLE
 from receiver.store.terms import Selection
 from receiver.submit import accept
 from receiver.views import (

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from receiver import rules
 from receiver.records import (
     Action,
+    ActionState,
     Attempt,
     Claimed,
     DefinitionState,
@@ -139,12 +141,13 @@ class Actions(Access):
         """Cancels an action that is owed or dead. False when it is neither."""
 
         def work(connection: sqlite3.Connection) -> bool:
+            allowed = rules.action_sources(ActionState.SKIPPED)
             row = connection.execute(
-                """
+                f"""
                 update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?
-                where id = ? and state in ('owed', 'dead') returning event
+                where id = ? and state in ({marks(allowed)}) returning event
                 """,
-                (now, reason, action_id),
+                (now, reason, action_id, *allowed),
             ).fetchone()
             if row is not None:
                 release_waiting(connection, row["event"], now)

@@ -24,7 +24,7 @@ class Deliveries(Access):
         def work(connection: sqlite3.Connection) -> list[Claim]:
             rows = connection.execute(
                 """
-                select id, purpose, provider_task_id, claim, body from deliveries
+                select id, purpose, provider_task_id, claim from deliveries
                 where task = ? and problem is null and contradicting = 0 order by last_at desc, id desc limit ?
                 """,
                 (task.key, rules.DELIVERY_BODIES),
@@ -35,7 +35,6 @@ class Deliveries(Access):
                     purpose=Purpose(row["purpose"]),
                     provider_task_id=row["provider_task_id"],
                     claim=End(row["claim"]) if row["claim"] else None,
-                    body=row["body"],
                 )
                 for row in rows
             ]

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from receiver import rules
 from receiver.records import (
     ActionState,
+    End,
     Event,
     Filter,
     NewEvent,
@@ -207,12 +208,14 @@ def _watch(connection: sqlite3.Connection, new: NewEvent, now: float) -> None:
     if not new.settled:
         connection.execute("update tasks set check_at = ? where key = ?", (now + rules.UNSURE_REST, new.task.key))
         return
+    connection.execute("update tasks set miss = null, check_at = null where key = ?", (new.task.key,))
+    if new.state is End.CANCELLED:
+        # Nothing says that a cancelled task calls back, so its silence is no miss.
+        return
     connection.execute(
         """
-        update tasks set
-          miss = case when callback and delivered_at is null and provider_task_id is not null then 'watching' end,
-          check_at = case when callback and delivered_at is null and provider_task_id is not null then ? end
-        where key = ?
+        update tasks set miss = 'watching', check_at = ?
+        where key = ? and callback and delivered_at is null and provider_task_id is not null
         """,
         (now, new.task.key),
     )

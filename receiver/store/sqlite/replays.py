@@ -2,13 +2,11 @@
 
 import sqlite3
 
+from receiver import rules
 from receiver.records import JsonObject, OwedAction, Replay, ReplayMode
 from receiver.store.sqlite.access import Access, Conditions, decode, encode, marks, task_of
 from receiver.store.sqlite.events import owe
 from receiver.store.terms import Candidate, Selection
-
-REPLAYABLE = ("dead", "done", "skipped")
-"""States of an action that `retry` may take up; one that is owed or running is on its way already."""
 
 
 class Replays(Access):
@@ -154,7 +152,7 @@ def _action_conditions(wanted: Selection) -> Conditions:
         conditions.add("a.id = ?", wanted.action)
     if wanted.name is not None:
         conditions.add("a.name = ?", wanted.name)
-    states = [state for state in wanted.action_state or ("dead",) if state in REPLAYABLE]
+    states = [state for state in wanted.action_state or ("dead",) if state in rules.REPLAYABLE]
     conditions.among("a.state", states) if states else conditions.add("0")
     _narrow(conditions, wanted, "a.created_at")
     return conditions
