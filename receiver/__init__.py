@@ -1,5 +1,10 @@
 """receiver: the service between those who pay for RunningHub tasks and RunningHub itself."""
 
-from importlib.metadata import version
 
-__version__ = version("receiver")
+def __getattr__(name: str) -> str:
+    """`__version__`, read when it is asked for: the metadata reader costs every command a tenth of a second."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("receiver")
+    raise AttributeError(name)

@@ -31,6 +31,7 @@ MODEL = "rhart-video-v3.1-pro-official/reference-to-video"
 SERVE = (sys.executable, "-m", "receiver", "serve")
 NOW = time.time()
 NEVER = NOW + 1e9
+"""When the tasks of a prepared ledger were submitted, and when they would be asked about without a callback."""
 CONNECTIONS = 32
 BODIES = 40
 """Distinct bodies sent per task; more than fifty would be counted, but not kept."""
@@ -363,7 +364,7 @@ def kept(database: Path) -> set[Kept]:
 
 def action_states(database: Path) -> dict[object, object]:
     """How many actions are in which state."""
-    return dict((state, count) for state, count in rows(database, "select state, count(*) from actions group by state"))
+    return {each[0]: each[1] for each in rows(database, "select state, count(*) from actions group by state")}
 
 
 def is_sound(database: Path) -> bool:

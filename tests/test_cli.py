@@ -20,8 +20,9 @@ import pytest
 from click.testing import CliRunner, Result
 from test_client import MODEL, RunningServer
 
+from receiver.address import address_file
 from receiver.cli import main, options, pairs
-from receiver.cli.connect import ADDRESS_SUFFIX, find_server
+from receiver.cli.connect import find_server
 from receiver.cli.example import example_toml
 from receiver.cli.outcome import told
 from receiver.cli.show import aligned, clean, document, draw
@@ -31,7 +32,6 @@ from receiver.records import ActionKind, ActionState, End, Kind, ReplayMode, Tas
 from receiver.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
 from receiver.views import PageView, TaskView
-from receiver.web.server import address_file
 
 SILENT = {
     "RECEIVER_URL": None,
@@ -321,10 +321,10 @@ def test_the_server_is_found_by_what_it_left_beside_its_database(tmp_path: Path)
     (tmp_path / "receiver.toml").write_text('admin_token = "the-token-in-the-file"\n')
     environment = {"PORT": "4711", "HOST": "0.0.0.0"}
     assert find_server(environment, tmp_path) == ("http://127.0.0.1:4711", "the-token-in-the-file")
-    (tmp_path / f"receiver.db{ADDRESS_SUFFIX}").write_text("http://127.0.0.1:9999\n")
+    left = address_file(tmp_path / "receiver.db")
+    left.write_text("http://127.0.0.1:9999\n")
     assert find_server(environment, tmp_path)[0] == "http://127.0.0.1:9999"
-    assert address_file(tmp_path / "receiver.db").name == f"receiver.db{ADDRESS_SUFFIX}"
-    (tmp_path / f"receiver.db{ADDRESS_SUFFIX}").write_bytes(b"\xff not an address")
+    left.write_bytes(b"\xff not an address")
     assert find_server(environment, tmp_path)[0] == "http://127.0.0.1:4711"
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from receiver.address import address_file
+
 if TYPE_CHECKING:
     from receiver.client import Client
     from receiver.settings import Settings
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 URL_VARIABLE = "RECEIVER_URL"
 TOKEN_VARIABLE = "RECEIVER_ADMIN_TOKEN"
 ADMIN_TOKEN = "admin_token"
-ADDRESS_SUFFIX = ".server"
-"""As `receiver.web.server.address_file` has it; importing that module takes longer than most commands (measured)."""
 
 
 def connect() -> "Client":
@@ -60,7 +60,7 @@ def made_token(settings: "Settings", directory: Path) -> str | None:
 
 def _left_address(database: Path) -> str | None:
     try:
-        left = database.with_name(database.name + ADDRESS_SUFFIX).read_text().strip()
+        left = address_file(database).read_text().strip()
     except (OSError, UnicodeDecodeError):
         return None
     return left if _is_url(left) else None

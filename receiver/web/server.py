@@ -7,12 +7,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from receiver.address import address_file
 from receiver.logs import redact_logs
 from receiver.service import Service
 from receiver.web.answers import error_answer
@@ -57,12 +57,9 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=2048)
     listener.setblocking(False)
+    # asyncio sets this only on sockets that name their protocol, and create_server makes none that does.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-def address_file(database: Path) -> Path:
-    """Where a running server leaves its address for the command line, beside its database."""
-    return database.with_name(database.name + ".server")
 
 
 def url_of(listener: socket.socket) -> str:

@@ -47,7 +47,7 @@ def _read(path: Path, read: Callable[[sqlite3.Connection], T], missing: T) -> T:
         return missing
     try:
         return read(connection)
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError:
         return missing
     finally:
         connection.close()
