@@ -27,6 +27,7 @@ from standardwebhooks import Webhook
 from receiver import __version__
 from receiver.actions import ActionFailed, Done, Work, left_behind
 from receiver.actions.answers import wait_asked
+from receiver.actions.child import Child
 from receiver.actions.command import Runner
 from receiver.actions.download import Downloader, data_bytes
 from receiver.actions.egress import Egress, EgressFailed, EgressRefused, is_public
@@ -812,6 +813,15 @@ async def test_a_cancelled_program_ends_with_its_whole_family(tmp_path: Path) ->
 async def test_a_family_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
     pids = await cancelled_family(tmp_path, 'trap "" TERM;', Runner(grace=0.1))
     assert not any(map(is_running, pids))
+
+
+def test_a_program_that_ends_without_reading_its_input_succeeds_under_uvloop_too() -> None:
+    async def many() -> list[int]:
+        runs = [await Child(2.0).run(("true",), b"{}" * 500, dict(os.environ)) for _ in range(80)]
+        return [outcome.code for outcome in runs]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        assert loop.run(many()) == [0] * 80
 
 
 def test_a_family_is_ended_under_uvloop_too(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from servers import (
     until,
 )
 
+from receiver.address import address_file
 from receiver.store import open_store
 from receiver.store.sqlite.database import DatabaseInUse
-from receiver.web.server import address_file
 
 SEED = 20_261_122
 TASKS = 300

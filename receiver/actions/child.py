@@ -99,7 +99,8 @@ class Child(asyncio.SubprocessProtocol):
     def _feed(self, transport: asyncio.SubprocessTransport, stdin: bytes) -> None:
         """Hand over all of it; what the child does not read is forgotten with the pipe."""
         pipe = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-        with suppress(BrokenPipeError, ConnectionResetError):
+        # RuntimeError is what uvloop says of a pipe that the child has closed already.
+        with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
             pipe.write(stdin)
             pipe.close()
 

@@ -136,6 +136,7 @@ def _config(service: Service) -> uvicorn.Config:
         lifespan="off",
         ws="none",
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=REQUEST_PATIENCE,
         timeout_keep_alive=30,
     )

@@ -51,8 +51,9 @@ class SqliteStore(Tasks, Deliveries, Events, Actions, Replays, Checks, Alerts):
 
     async def close(self) -> None:
         """Commits what waits and gives the file free."""
-        await self._writer.close()
+        # The writer's connection goes last: the last one to go folds the WAL into the file, and readers cannot.
         self._readers.close()
+        await self._writer.close()
         self._lock.release()
 
     def problem(self) -> str | None:
