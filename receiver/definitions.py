@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Sequence
 from typing import get_type_hints
@@ -12,6 +13,7 @@ import msgspec
 from receiver.records import ActionKind, Definition, End
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+FUNCTION = re.compile(r"[^:\s]+:[^:\s]+")
 HIDDEN = frozenset({"secret", "headers"})
 TIMEOUTS = {ActionKind.DOWNLOAD: 900.0, ActionKind.HTTP: 30.0, ActionKind.COMMAND: 300.0, ActionKind.PYTHON: 300.0}
 """Seconds a try may take unless `timeout` says otherwise."""
@@ -97,15 +99,16 @@ def _check(kind: ActionKind, values: dict[str, object], problems: list[str]) -> 
     problems += [f"{key}: does not belong to kind {kind}" for key in foreign]
     for key in POSITIVE:
         value = values.get(key)
-        if isinstance(value, int | float) and not value > 0:
-            problems.append(f"{key}: expected more than 0, got {value}")
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            expected = "a finite number" if value == math.inf else "more than 0"
+            problems.append(f"{key}: expected {expected}, got {value}")
     if values.get("on") == ():
         problems.append(f"on: expected at least one of {', '.join(End)}")
     if kind is ActionKind.HTTP:
         _check_http(values, problems)
     if kind is ActionKind.COMMAND and not values.get("command"):
         problems.append('command: expected a list of a program and its arguments, such as ["notify", "--quiet"]')
-    if kind is ActionKind.PYTHON and str(values.get("function", "")).count(":") != 1:
+    if kind is ActionKind.PYTHON and not FUNCTION.fullmatch(str(values.get("function", ""))):
         problems.append("function: expected module:name")
 
 
@@ -116,7 +119,13 @@ def _check_http(values: dict[str, object], problems: list[str]) -> None:
     except ValueError:
         sound = False
     if not sound:
-        problems.append(f"url: expected an http:// or https:// address, got {values.get('url')!r}")
+        given = values.get("url")
+        shown = "(hidden)" if "@" in str(given) else repr(given)
+        problems.append(f"url: expected an http:// or https:// address, got {shown}")
+    headers = values.get("headers")
+    for name, text in headers.items() if isinstance(headers, dict) else ():
+        if not (str(name).isascii() and str(name).isprintable() and str(text).isprintable()):
+            problems.append(f"headers: {name!r}: expected printable characters, got (hidden)")
     secret = values.get("secret")
     if isinstance(secret, str):
         try:

@@ -243,8 +243,13 @@ class Reconciler:
     async def _believe(self, task: Task, claim: Claim, *, settled: bool) -> Telling:
         """Records what a delivery claims. `settled` when that is how the operator wants it."""
         body = await self._store.delivery_body(claim.delivery)
-        assert body is not None
-        event = _event(task, wire.read_callback(body), _claim_source(claim), confirmed=False, settled=settled)
+        try:
+            outcome = wire.read_callback(body or b"")
+        except wire.Unreadable:
+            # It was readable when it came, by another version or with more room on the stack: it is no claim any more.
+            await self._store.contradict(claim.delivery)
+            return Telling.ILLEGAL
+        event = _event(task, outcome, _claim_source(claim), confirmed=False, settled=settled)
         return await self._tell(task, event)
 
     async def _tell(self, task: Task, event: NewEvent) -> Telling:

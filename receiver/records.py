@@ -282,6 +282,8 @@ class Definition(Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     function: str = ""
 
+    __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets
+
     def __repr__(self) -> str:
         return f"Definition({self.name!r}, {self.kind.value})"
 

@@ -5,21 +5,28 @@ from collections.abc import Iterable
 
 import msgspec
 
-from receiver.records import JsonObject
+from receiver.records import Json, JsonObject
 
 CALLBACK = re.compile(r"(callbacks\\?/)[^\s\"'<>\\/?#]+")
-SIGNED = re.compile(r"[A-Za-z0-9_.\-]{16,400}\.[A-Za-z0-9_\-]{43}(?![A-Za-z0-9_\-])")
+SIGNED = re.compile(r"(?<![A-Za-z0-9_\-])[A-Za-z0-9_\-]{16,400}\.[A-Za-z0-9_\-]{43}(?![A-Za-z0-9_\-])")
 """A token without its URL: any payload with a SHA-256 signature in URL-safe base64."""
 MASK = "[secret]"
 SHORTEST = 6
 """Shorter secrets would mask ordinary words."""
 
 
+def _written(secret: str) -> set[str]:
+    """How a secret may stand in a text: as it is, and escaped within JSON."""
+    escaped = msgspec.json.encode(secret).decode()[1:-1]
+    return {secret, escaped, escaped.replace("/", "\\/")}
+
+
 class Redactor:
     """Knows the secrets of a running server."""
 
     def __init__(self, secrets: Iterable[str | None]) -> None:
-        known = sorted({secret for secret in secrets if secret and len(secret) >= SHORTEST}, key=len, reverse=True)
+        forms = {form for secret in secrets if secret and len(secret) >= SHORTEST for form in _written(secret)}
+        known = sorted(forms, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:
@@ -35,5 +42,13 @@ class Redactor:
 
     def data(self, data: JsonObject) -> JsonObject:
         """A JSON object with every text in it masked."""
-        masked: JsonObject = msgspec.json.decode(self.text(msgspec.json.encode(data).decode()))
-        return masked
+        return {self.text(name): self._masked(value) for name, value in data.items()}
+
+    def _masked(self, value: Json) -> Json:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return self.data(value)
+        if isinstance(value, list):
+            return [self._masked(item) for item in value]
+        return value

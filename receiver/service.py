@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from receiver.submit import submit_next
 
 ADMIN_TOKEN = "admin_token"
 LINK_SECRET = "link_secret"
+SECRET_HEADER = re.compile("auth|token|key|secret|cookie|sign|pass", re.IGNORECASE)
 SUBMITTERS = 4
 RECONCILERS = 4
 HOUSEKEEPING = 10.0
@@ -191,4 +193,6 @@ def _host_and_port(url: str) -> tuple[str, int | None]:
 
 
 def _secrets_of(definitions: tuple[Definition, ...]) -> list[str | None]:
-    return [value for each in definitions for value in (each.secret, *each.headers.values())]
+    """What the definitions hold that must not be read; a Content-Type is no secret."""
+    headers = [text for each in definitions for name, text in each.headers.items() if SECRET_HEADER.search(name)]
+    return [*(each.secret for each in definitions), *headers]

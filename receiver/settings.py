@@ -45,6 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_files: bool
     definitions: tuple[Definition, ...]
 
+    __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets
+
     def __repr__(self) -> str:
         return f"Settings(database={self.database!r}, public_url={self.public_url!r}, …)"
 
@@ -110,7 +112,17 @@ def _secrets(value: object) -> str | None:
 
 
 def _token(value: object) -> str | None:
-    return None if len(str(value)) >= 16 else "a token of at least 16 characters"
+    return None if len(str(value)) >= 16 and _is_word(value) else "a token of at least 16 characters, without spaces"
+
+
+def _key(value: object) -> str | None:
+    return None if _is_word(value) else "a key of printable characters, without spaces or line ends"
+
+
+def _is_word(value: object) -> bool:
+    """Whether a header can carry it: a line end at the end of a secret's file is easily overlooked."""
+    text = str(value)
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 FIELDS: tuple[Field, ...] = (
@@ -160,6 +172,7 @@ FIELDS: tuple[Field, ...] = (
         default=None,
         variables=("RUNNINGHUB_API_KEY",),
         secret=True,
+        check=_key,
         help="without it submitting is refused, receiving works",
     ),
     Field(
@@ -263,6 +276,9 @@ FIELDS: tuple[Field, ...] = (
 )
 
 
+TABLES = frozenset(field.key.rpartition(".")[0] for field in FIELDS)
+
+
 def load_settings(environment: Mapping[str, str], directory: Path) -> Settings:
     """The settings from `RECEIVER_CONFIG` or receiver.toml in `directory`, overridden by the environment.
 
@@ -341,5 +357,8 @@ def _read_value(field: Field, raw: object, *, from_text: bool) -> tuple[object, 
 def _flat(table: dict[str, object], prefix: str = "") -> list[str]:
     names = []
     for key, value in table.items():
-        names += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+        if isinstance(value, dict) and (value or prefix + key in TABLES):
+            names += _flat(value, f"{prefix}{key}.")
+        else:
+            names.append(prefix + key)
     return names

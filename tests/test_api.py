@@ -190,3 +190,21 @@ async def test_a_backup_is_a_whole_database_with_its_secrets(tmp_path: Path) -> 
 async def test_an_order_may_name_the_whole_endpoint(shared_house: House) -> None:
     answer = await shared_house.api.post("/tasks", json={"target": f"/openapi/v2/{MODEL}"})
     assert answer.json()["target"] == MODEL
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (b"[" * 40 + b"]" * 40, "input.x" + "[0]" * 30),
+        (b"123456789012345678901234567890", "input.x"),
+        (b'{"y":[1,-99999999999999999999]}', "input.x.y[1]"),
+    ],
+)
+async def test_an_order_that_could_not_be_kept_as_it_is_is_refused_and_not_changed(
+    shared_house: House, value: bytes, path: str
+) -> None:
+    order = b'{"target":"a/b","input":{"x":' + value + b"}}"
+    answer = await shared_house.api.post("/tasks", content=order)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["details"][0]["path"] == path

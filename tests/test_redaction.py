@@ -31,6 +31,7 @@ NOBODY = Redactor([])
             f'I/O error on POST request for "{MASKED_URL}": Connection refused',
         ),
         ("/callbacks/whatever-this-is x", f"/callbacks/{MASK} x"),
+        ('{"u":"\\/callbacks\\/whatever-this-is"}', '{"u":"\\/callbacks\\/' + MASK + '"}'),
         (f"callbacks/{TOKEN}\ncallbacks/{TOKEN}", f"callbacks/{MASK}\ncallbacks/{MASK}"),
         (f'{{"webhookUrl":"{URL}","a":1}}', f'{{"webhookUrl":"{MASKED_URL}","a":1}}'),
         (
@@ -44,7 +45,14 @@ NOBODY = Redactor([])
     ],
     ids=[
         *["alone", "in a request line", "query and fragment stay", "slash at the end", "in brackets and quotes"],
-        *["in the provider's complaint", "a token of no form", "twice", "in JSON", "in JSON with escaped slashes"],
+        *[
+            "in the provider's complaint",
+            "a token of no form",
+            "the same with escaped slashes",
+            "twice",
+            "in JSON",
+            "in JSON with escaped slashes",
+        ],
         *["in JSON in JSON"],
     ],
 )
@@ -131,7 +139,7 @@ def test_a_body_is_text_without_secrets_whatever_its_bytes(body: bytes, expected
     assert Redactor([KEY]).body(body) == expected
 
 
-@settings(deadline=None, max_examples=50, derandomize=True)
+@settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.binary(max_size=40), st.sampled_from([KEY, ADMIN, TOKEN, URL]), st.binary(max_size=40))
 def test_no_bytes_around_a_secret_save_it(before: bytes, secret: str, after: bytes) -> None:
     masked = Redactor([KEY, ADMIN, TOKEN]).body(before + b" " + secret.encode() + b" " + after)
@@ -183,13 +191,12 @@ def masked_by_hand(value: Json, secret: str) -> Json:
     return value
 
 
-@pytest.mark.xfail(reason="Redactor.data masks the JSON text instead of the texts in it", strict=True)
 @pytest.mark.parametrize(("secret", "data"), AWKWARD.values(), ids=AWKWARD.keys())
 def test_an_awkward_secret_is_masked_in_data_and_breaks_nothing(secret: str, data: JsonObject) -> None:
     assert Redactor([secret]).data(data) == masked_by_hand(data, secret)
 
 
-@settings(deadline=None, max_examples=50, derandomize=True)
+@settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.recursive(st.none() | st.integers(0, 9) | st.text('ab"\\/\n\u2028é', max_size=9), st.lists, max_leaves=5))
 def test_data_without_secrets_stays_as_it_is(value: object) -> None:
     data: JsonObject = {"value": msgspec.json.decode(msgspec.json.encode(value))}

@@ -30,7 +30,7 @@ MODEST = settings(deadline=None, max_examples=50, derandomize=True)
 START = 1_790_000_000.0
 
 
-def a_task(target: str = "google/veo3.1-pro/reference-to-video", **labels: str) -> Task:
+def a_task(target: str = "google/Veo3.1-pro/reference-to-video", **labels: str) -> Task:
     return Task(
         key=1,
         id="01a205ac-c703-76a8-b314-bcbc425dff41",
@@ -136,16 +136,11 @@ def test_what_runs_is_not_skipped_under_the_hands_of_its_worker() -> None:
     assert ActionState.RUNNING not in rules.action_sources(ActionState.SKIPPED)
 
 
-@pytest.mark.parametrize("target", TaskState)
-def test_sources_and_the_table_of_tasks_are_one(target: TaskState) -> None:
-    for state in TaskState:
-        assert (state in rules.sources(target)) is (target in TASK_MOVES[state])
-
-
-@pytest.mark.parametrize("target", ActionState)
-def test_sources_and_the_table_of_actions_are_one(target: ActionState) -> None:
-    for state in ActionState:
-        assert (state in rules.action_sources(target)) is (target in ACTION_MOVES[state])
+def test_sources_and_the_tables_are_one() -> None:
+    for task, moves in TASK_MOVES.items():
+        assert {target for target in TaskState if task in rules.sources(target)} == moves
+    for action, possible in ACTION_MOVES.items():
+        assert {target for target in ActionState if action in rules.action_sources(target)} == possible
 
 
 # ---------------------------------------------------------------- submission
@@ -154,11 +149,11 @@ NOT_TAKEN = {"415", "421", "814", "1003", "1010", "1011", "1520", "not_sent"}
 PERHAPS_TAKEN = {"500", "1000", "1005", "1012", "unanswered", "unreadable"}
 
 
-@pytest.mark.parametrize("code", [*CODES, "4711"])
-def test_every_code_is_later_in_doubt_or_refused(code: str) -> None:
-    expected = Later if code in NOT_TAKEN else InDoubt if code in PERHAPS_TAKEN else Rejected
-    assert isinstance(rules.submission_verdict(code, 200), expected)
-    assert isinstance(rules.submission_verdict(code), expected)
+def test_every_code_is_later_in_doubt_or_refused() -> None:
+    for code in (*CODES, "4711"):
+        expected = Later if code in NOT_TAKEN else InDoubt if code in PERHAPS_TAKEN else Rejected
+        assert isinstance(rules.submission_verdict(code, 200), expected), code
+        assert isinstance(rules.submission_verdict(code), expected), code
 
 
 def test_the_lists_of_this_test_hold_known_codes_alone() -> None:
@@ -188,11 +183,11 @@ def test_too_many_requests_means_later() -> None:
     assert rules.submission_verdict("http_429", 429) == Later(15.0)
 
 
-@pytest.mark.parametrize("code", sorted({*NOT_TAKEN, "http_429"}))
-def test_the_queue_rests_at_least_ten_seconds_and_at_most_a_minute(code: str) -> None:
-    verdict = rules.submission_verdict(code)
-    assert isinstance(verdict, Later)
-    assert 10 <= verdict.pause <= 60
+def test_the_queue_rests_at_least_ten_seconds_and_at_most_a_minute() -> None:
+    for code in (*NOT_TAKEN, "http_429"):
+        verdict = rules.submission_verdict(code)
+        assert isinstance(verdict, Later), code
+        assert 10 <= verdict.pause <= 60, code
 
 
 # ---------------------------------------------------------------- the ladder
@@ -295,9 +290,8 @@ def test_the_cause_of_a_miss_is_read_from_the_detail(
     assert rules.miss_cause(status, response, retries) is cause
 
 
-@pytest.mark.parametrize("cause", MissCause)
-def test_every_cause_of_a_miss_has_its_sentence(cause: MissCause) -> None:
-    assert cause.phrase
+def test_every_cause_of_a_miss_has_a_sentence_of_its_own() -> None:
+    assert len({cause.phrase for cause in MissCause}) == len(MissCause)
 
 
 # ---------------------------------------------------------------- actions
@@ -328,11 +322,11 @@ def test_a_backoff_grows_to_its_cap_and_is_spread_by_a_quarter(attempt: int, jit
         (a_definition(when=When(labels={"project": "x", "user": "bob"})), False),
         (a_definition(when=When(labels={"missing": ""})), False),
         (a_definition(when=When(target="google/*")), True),
-        (a_definition(when=When(target="google/veo3.1-pro/reference-to-video")), True),
-        (a_definition(when=When(target="veo")), False),
-        (a_definition(when=When(target="GOOGLE/*")), False),
+        (a_definition(when=When(target="google/Veo3.1-pro/reference-to-video")), True),
+        (a_definition(when=When(target="Veo")), False),
+        (a_definition(when=When(target="*/veo*")), False),
         (a_definition(when=When(target="*video")), True),
-        (a_definition(when=When(target="google/veo?.1-*")), True),
+        (a_definition(when=When(target="google/Veo?.1-*")), True),
         (a_definition(when=When(target="google/*", labels={"project": "y"})), False),
         (a_definition(when=When(target="")), False),
     ],

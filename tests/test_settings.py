@@ -148,9 +148,8 @@ def test_every_variable_is_in_the_table_above() -> None:
     assert {variable for field in FIELDS for variable in field.variables} == set(VARIABLES)
 
 
-@pytest.mark.parametrize("variable", VARIABLES)
-def test_an_empty_variable_is_not_given(tmp_path: Path, variable: str) -> None:
-    assert load(tmp_path, FILE, **{variable: ""}) == FROM_FILE
+def test_an_empty_variable_is_not_given(tmp_path: Path) -> None:
+    assert load(tmp_path, FILE, **dict.fromkeys(VARIABLES, "")) == FROM_FILE
 
 
 def test_our_own_variable_for_the_database_goes_before_the_platforms(tmp_path: Path) -> None:
@@ -257,7 +256,7 @@ WRONG = [
     ("secrets = [1]", "secrets: expected a list, got (hidden)"),
     ('secrets = ["sentinel"]', f"secrets: {SECRETS_WANTED}"),
     (f'secrets = ["{SECRET}", "sentinel"]', f"secrets: {SECRETS_WANTED}"),
-    ('admin_token = "sentinel"', "admin_token: expected a token of at least 16 characters, got (hidden)"),
+    ('admin_token = "sentinel"', "admin_token: expected a token of at least 16 characters, without spaces, got (hidden)"),
     ("admin_token = true", "admin_token: expected a text, got (hidden)"),
     ("runninghub.api_key = 12345678", "runninghub.api_key: expected a text, got (hidden)"),
     ("runninghub.max_in_flight = 0", "runninghub.max_in_flight: expected a number of at least 1, got 0"),
@@ -310,7 +309,7 @@ def test_a_mistake_in_the_file_is_told_with_its_place_and_what_was_expected(
         ("RECEIVER_CONFIRM", "null", "callbacks.confirm: expected true or false, got 'null'"),
         ("RECEIVER_PUBLIC_URL", "x", f"public_url: {URL_WANTED}, got 'x'"),
         ("RECEIVER_SECRETS", f"{SECRET},sentinel", f"secrets: {SECRETS_WANTED}"),
-        ("RECEIVER_ADMIN_TOKEN", "sentinel", "admin_token: expected a token of at least 16 characters, got (hidden)"),
+        ("RECEIVER_ADMIN_TOKEN", "sentinel", "admin_token: expected a token of at least 16 characters, without spaces, got (hidden)"),
         ("DATABASE_URL", "mysql://user:sentinel@host", f"database: {SQLITE_WANTED}"),
     ],
 )
@@ -483,15 +482,13 @@ def test_a_mistake_in_an_action_is_told_with_its_place_and_name(
     assert problems(tmp_path, table) == [f"receiver.toml: actions[0] (a): {problem}"]
 
 
-@pytest.mark.parametrize("name", ["", "A", "a b", "-a", "_a", "a/b", "ä", "a\\n", "x" * 64, "../a", "a.b"], ids=ascii)
-def test_a_name_is_made_of_small_letters_digits_and_dashes(tmp_path: Path, name: str) -> None:
-    (problem,) = problems(tmp_path, f'[[actions]]\nname = "{name}"\nkind = "download"')
-    assert f": {NAME_WANTED}, got " in problem
-
-
-@pytest.mark.parametrize("name", ["a", "0", "a-b_c", "x" * 63])
-def test_such_names_are_accepted(tmp_path: Path, name: str) -> None:
-    assert load(tmp_path, f'[[actions]]\nname = "{name}"\nkind = "download"').definitions[0].name == name
+def test_a_name_is_made_of_small_letters_digits_and_dashes(tmp_path: Path) -> None:
+    for name in ("", "A", "a b", "-a", "_a", "a/b", "ä", "a\\n", "x" * 64, "../a", "a.b"):
+        (problem,) = problems(tmp_path, f'[[actions]]\nname = "{name}"\nkind = "download"')
+        assert f": {NAME_WANTED}, got " in problem, name
+    for name in ("a", "0", "a-b_c", "x" * 63):
+        (definition,) = load(tmp_path, f'[[actions]]\nname = "{name}"\nkind = "download"').definitions
+        assert definition.name == name
 
 
 def test_an_action_needs_a_name(tmp_path: Path) -> None:
@@ -511,7 +508,10 @@ def after(**forerunners: str) -> str:
     [
         (after(a="a"), ["a: after: it waits for itself"]),
         (after(a="b", b="a"), ["a: after: it waits for itself", "b: after: it waits for itself"]),
-        (after(a="b", b="c", c="a"), [f"{name}: after: it waits for itself" for name in "abc"]),
+        (
+            after(a="b", b="c", c="d", d="e", e="a"),
+            [f"{name}: after: it waits for itself" for name in "abcde"],
+        ),
         (after(a="b", b="c", c="b"), ["b: after: it waits for itself", "c: after: it waits for itself"]),
         (after(a="x"), ["a: after: there is no action x"]),
         (after(a="xy", b=""), ["a: after: there is no action x", "a: after: there is no action y"]),
@@ -561,7 +561,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     found = problems(tmp_path, EVERYTHING_WRONG, RUNNINGHUB_MAX_IN_FLIGHT="many", RECEIVER_ADMIN_TOKEN="sentinel")
     assert found == [
         f"receiver.toml: secrets: {SECRETS_WANTED}",
-        "RECEIVER_ADMIN_TOKEN: admin_token: expected a token of at least 16 characters, got (hidden)",
+        "RECEIVER_ADMIN_TOKEN: admin_token: expected a token of at least 16 characters, without spaces, got (hidden)",
         "receiver.toml: runninghub.api_key: expected a text, got (hidden)",
         "RUNNINGHUB_MAX_IN_FLIGHT: runninghub.max_in_flight: expected a whole number, got 'many'",
         "receiver.toml: port: expected a whole number, got 'sentinel-is-no-port'",
@@ -587,16 +587,12 @@ def test_the_error_is_its_problems_a_line_each(tmp_path: Path) -> None:
     assert len(error.value.problems) == 2
 
 
-SENTINELS = [row for row in WRONG if "sentinel" in row[0]] + [
-    (f'[[actions]]\nname = "a"\n{BASES[base]}{toml}', problem)
-    for base, toml, problem in WRONG_ACTIONS
-    if "sentinel" in toml
-]
-
-
-@pytest.mark.parametrize("toml", [toml for toml, _ in SENTINELS])
-def test_no_problem_shows_a_secret(tmp_path: Path, toml: str) -> None:
-    assert "sentinel" not in "\n".join(problems(tmp_path, toml))
+def test_no_problem_shows_a_secret() -> None:
+    """Their exact texts stand in the tables above; this holds the tables to it."""
+    hidden = [problem for toml, problem in WRONG if "sentinel" in toml]
+    hidden += [problem for _, toml, problem in WRONG_ACTIONS if "sentinel" in toml]
+    assert len(hidden) >= 10
+    assert [problem for problem in hidden if "sentinel" in problem] == []
 
 
 def test_neither_settings_nor_definitions_show_their_secrets_when_printed(tmp_path: Path) -> None:

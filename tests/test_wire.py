@@ -17,7 +17,7 @@ TASK = "1904163390028185602"
 WEBHOOK = "1904444422778503169"
 URL = "https://files.example/output/ComfyUI_00033_hpgko_1742822929.png"
 SENTINEL = "never-quote-me"
-MODEST = settings(deadline=None, max_examples=50, derandomize=True)
+MODEST = settings(deadline=None, max_examples=30, derandomize=True)
 
 
 def as_bytes(value: object) -> bytes:
@@ -353,13 +353,14 @@ def test_an_envelope_is_its_code_message_and_data(answer: object, expected: Enve
     assert wire.read_envelope(as_bytes(answer)) == expected
 
 
-@pytest.mark.parametrize("code", [None, True, False, 0.0, 805.5, "", [], {}, [0]], ids=repr)
-def test_junk_is_no_code(code: object) -> None:
+def test_junk_is_no_code() -> None:
     """Least of all is it a zero, which would be a success."""
-    with pytest.raises(Unreadable):
-        wire.read_envelope(as_bytes({"code": code, "msg": "success", "data": None}))
-    with pytest.raises(Unreadable):
-        wire.read_callback(as_bytes({"taskId": TASK, "eventData": {"code": code, "msg": "success", "data": []}}))
+    codes: list[Json] = [None, True, False, 0.0, 805.5, "", [], {}, [0]]
+    for code in codes:
+        with pytest.raises(Unreadable):
+            wire.read_envelope(as_bytes({"code": code, "msg": "success", "data": None}))
+        with pytest.raises(Unreadable):
+            wire.read_callback(as_bytes({"taskId": TASK, "eventData": {"code": code, "msg": "success", "data": []}}))
 
 
 # ---------------------------------------------------------------- webhook details

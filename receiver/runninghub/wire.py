@@ -77,9 +77,14 @@ class WebhookDetail(Struct, frozen=True, kw_only=True):
 
 def read_json(body: bytes) -> Json:
     """Any bytes as JSON data, cleaned: no NUL in texts, no numbers that cannot be stored. Raises Unreadable."""
+    return _clean(decode_json(body), DEPTH)
+
+
+def decode_json(body: bytes) -> Json:
+    """Any bytes as JSON data, as it stands there. Raises Unreadable."""
     try:
         decoded: Json = msgspec.json.decode(body)
-        return _clean(decoded, DEPTH)
+        return decoded
     except RecursionError:
         raise Unreadable("nested too deeply") from None
     except UnicodeError:

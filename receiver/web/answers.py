@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Refused, StoreUnavailable
-from receiver.records import Filter, JsonObject
+from receiver.records import Filter, Json, JsonObject
 from receiver.runninghub.errors import ProviderError
-from receiver.runninghub.wire import Unreadable, read_json
+from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
 from receiver.views import ErrorDocument, ErrorView
 
 BODY_LIMIT = 8 * 1024 * 1024
@@ -61,12 +61,27 @@ async def read_object(request: Request) -> JsonObject:
     if not body:
         return {}
     try:
-        value = read_json(body)
+        value = decode_json(body)
     except Unreadable as problem:
         raise Refused(400, "not_json", f"the body is not JSON: {problem}") from None
     if not isinstance(value, dict):
         raise Refused(400, "not_an_object", "the body must be a JSON object")
+    _refuse_unstorable(value, DEPTH, "")
     return value
+
+
+def _refuse_unstorable(value: Json, depth: int, path: str) -> None:
+    """What could not be kept as it is must not be changed silently: an order costs money."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise invalid(path, "expected a whole number of 64 bits at the most")
+    if isinstance(value, dict | list) and depth == 0:
+        raise invalid(path[:100], f"expected {DEPTH} levels at the most")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_unstorable(item, depth - 1, f"{path}.{name}" if path else name)
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_unstorable(item, depth - 1, f"{path}[{index}]")
 
 
 def read_filter(request: Request) -> Filter:
