@@ -26,6 +26,7 @@ from receiver.records import (
     CheckKind,
     Definition,
     End,
+    Kind,
     Line,
     MissCause,
     MissState,
@@ -160,6 +161,11 @@ class Reconciler:
         if young and claim is None:
             await self._later(task, claim)
             return
+        if task.kind is not Kind.MODEL:
+            outputs = (await self._ask_outputs(task, provider_id)).outcome
+            if outputs.end is not None:
+                await self._record(task, outputs, claim, Source.QUERY)
+                return
         detail = (await self._ask_detail(task, provider_id)).detail
         if detail is not None and detail.outcome is not None and detail.outcome.end is not None:
             await self._record(task, detail.outcome, claim, Source.DETAIL)
@@ -358,6 +364,17 @@ class Reconciler:
             task,
             CheckKind.QUERY,
             lambda: self._provider.query(provider_id),
+            lambda reading: (_query_summary(reading.outcome), reading.answer),
+        )
+
+    async def _ask_outputs(self, task: Task, provider_id: str) -> Reading:
+        return await exchange(
+            self._store,
+            self._redact,
+            self._clock,
+            task,
+            CheckKind.OUTPUTS,
+            lambda: self._provider.outputs(provider_id),
             lambda reading: (_query_summary(reading.outcome), reading.answer),
         )
 

@@ -27,6 +27,13 @@ class Kind(StrEnum):
     QUICK = "quick"
 
 
+class Api(StrEnum):
+    """Which of the provider's two forms a task is submitted in; its callback comes in the same one."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
 class TaskState(StrEnum):
     QUEUED = "queued"
     SUBMITTING = "submitting"
@@ -84,6 +91,7 @@ class ActionKind(StrEnum):
 class CheckKind(StrEnum):
     SUBMIT = "submit"
     QUERY = "query"
+    OUTPUTS = "outputs"
     DETAIL = "detail"
     RESEND = "resend"
     CANCEL = "cancel"
@@ -155,6 +163,7 @@ class Task(Struct, frozen=True, kw_only=True):
     key: int
     id: str
     kind: Kind
+    api: Api
     target: str
     input: JsonObject
     labels: dict[str, str]
@@ -190,6 +199,7 @@ class NewTask(Struct, frozen=True, kw_only=True):
 
     id: str
     kind: Kind
+    api: Api = Api.V2
     target: str
     input: JsonObject
     labels: dict[str, str]

@@ -14,6 +14,7 @@ from receiver.errors import Refused
 from receiver.exchange import exchange
 from receiver.links import Links
 from receiver.records import (
+    Api,
     CheckKind,
     Definition,
     End,
@@ -30,12 +31,13 @@ from receiver.records import (
 from receiver.redaction import Redactor
 from receiver.runninghub.client import RunningHub, Submission
 from receiver.runninghub.errors import ProviderError
+from receiver.runninghub.requests import submit_request
 from receiver.store import Store
 
 
-def order_digest(kind: Kind, target: str, body: JsonObject, labels: dict[str, str]) -> bytes:
+def order_digest(kind: Kind, api: Api, target: str, body: JsonObject, labels: dict[str, str]) -> bytes:
     """What makes two orders the same: equal digests for equal orders, whatever the order of their keys."""
-    return hashlib.sha256(msgspec.json.encode([kind, target, body, labels], order="deterministic")).digest()
+    return hashlib.sha256(msgspec.json.encode([kind, api, target, body, labels], order="deterministic")).digest()
 
 
 async def accept(store: Store, order: NewTask, now: float) -> tuple[Task, bool]:
@@ -77,7 +79,7 @@ async def submit_next(
             clock,
             task,
             CheckKind.SUBMIT,
-            lambda: provider.submit(task.kind, task.target, task.input, url),
+            lambda: provider.submit(submit_request(task.kind, task.api, task.target, task.input, url)),
             lambda taken: (f"taken as {taken.task_id}, {taken.outcome.status or 'no status'}", taken.answer),
         )
     except ProviderError as error:

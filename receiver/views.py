@@ -45,6 +45,7 @@ class CallbackView(Struct, frozen=True, kw_only=True):
 class TaskView(Struct, frozen=True, kw_only=True):
     id: str
     kind: str
+    api: str
     target: str
     input: Mapping[str, object]
     labels: dict[str, str]
@@ -331,6 +332,7 @@ def _task_fields(task: Task) -> Mapping[str, object]:
     return {
         "id": task.id,
         "kind": task.kind,
+        "api": task.api,
         "target": task.target,
         "input": task.input,
         "labels": task.labels,

@@ -155,6 +155,7 @@ def detail(**changes: object) -> bytes:
         **empty,
         "id": "t",
         "kind": "model",
+        "api": "v2",
         "target": MODEL,
         "input": {},
         "labels": {},

@@ -6,6 +6,7 @@ from house import House, open_house
 
 from receiver.actions import Done, Work
 from receiver.records import Purpose
+from receiver.runninghub.requests import submit_request
 from receiver.simulator import Fault
 from receiver.store.terms import Settlement
 
@@ -25,7 +26,7 @@ async def test_a_crash_after_the_provider_took_the_task_and_before_we_wrote_that
     task = await house.store.take_queued_task(house.clock(), 10, callback=True)
     assert task is not None
     url = house.service.links.issue(task.id, Purpose.SUBMIT)
-    await house.service.provider.submit(task.kind, task.target, task.input, url)
+    await house.service.provider.submit(submit_request(task.kind, task.api, task.target, task.input, url))
     await house.reopen()
     assert (await house.task(task_id)).state == "in_doubt"
     await house.advance(10)

@@ -11,6 +11,7 @@ from receiver.definitions import KEEP_FILES
 from receiver.records import (
     ActionKind,
     ActionState,
+    Api,
     Definition,
     End,
     Kind,
@@ -35,6 +36,7 @@ def a_task(target: str = "google/Veo3.1-pro/reference-to-video", **labels: str) 
         key=1,
         id="01a205ac-c703-76a8-b314-bcbc425dff41",
         kind=Kind.MODEL,
+        api=Api.V2,
         target=target,
         input={},
         labels=labels,

@@ -13,15 +13,18 @@ import httpx
 import msgspec
 import stamina
 
-from receiver.records import Json, JsonObject, Kind
+from receiver.records import Json, JsonObject
 from receiver.runninghub import wire
 from receiver.runninghub.errors import NO_SUCH_TASK, ProviderError, describe
+from receiver.runninghub.requests import SubmitRequest
 
 T = TypeVar("T")
 
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer that are read at the most."""
 ANSWER_KEPT = 16 * 1024
+OUTPUT_CODES = NO_SUCH_TASK | {"0", "804", "805", "813"}
+"""What the outputs endpoint says of a task; anything else is said of the request."""
 TIMEOUT = httpx.Timeout(30.0, connect=10.0, pool=5.0)
 SUBMIT_TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=5.0)
 """A fast task may finish within its own submit call, so that answer may take longer."""
@@ -85,14 +88,14 @@ class RunningHub:
     def has_key(self) -> bool:
         return self._api_key is not None
 
-    async def submit(self, kind: Kind, target: str, body: JsonObject, callback_url: str | None) -> Submission:
-        """Submits a model task once: `target` is the model's endpoint (pages "Standard Model API").
-
-        Raises ProviderError, whose code says whether the task may exist all the same.
-        """
-        payload = {**body, "webhookUrl": callback_url} if callback_url else body
-        answered = await self._post(submission_path(kind, target), payload, timeout=SUBMIT_TIMEOUT)
-        outcome, code, message = _understood(answered, wire.read_task_object)
+    async def submit(self, request: SubmitRequest) -> Submission:
+        """Submits a task, once. Raises ProviderError, whose code says whether the task may exist all the same."""
+        if not request.v1:
+            answered = await self._post(request.path, request.body, timeout=SUBMIT_TIMEOUT)
+            outcome, code, message = _understood(answered, wire.read_task_object)
+        else:
+            answered = await self._post(request.path, {"apiKey": self._api_key, **request.body}, timeout=SUBMIT_TIMEOUT)
+            outcome, code, message = _understood(answered, wire.read_created)
         if outcome is None or outcome.task_id is None:
             raise _refusal(code or "unreadable", message, answered)
         return Submission(task_id=outcome.task_id, outcome=outcome, answer=_kept(answered))
@@ -100,6 +103,10 @@ class RunningHub:
     async def query(self, task_id: str) -> Reading:
         """How a task stands (page "Query generation result (V2)"). An unknown task is an outcome, not an error."""
         return await self._read(lambda: self._query_once(task_id))
+
+    async def outputs(self, task_id: str) -> Reading:
+        """What a workflow, app or quick-create task made, or why not (page "Check Task Output")."""
+        return await self._read(lambda: self._outputs_once(task_id))
 
     async def webhook_detail(self, task_id: str) -> DetailReading:
         """What became of a task's callback (page "Get Webhook Event Details")."""
@@ -124,6 +131,13 @@ class RunningHub:
         if code in NO_SUCH_TASK:
             return Reading(outcome=wire.Outcome(known=False), answer=_kept(answered))
         raise _refusal(code, message, answered)
+
+    async def _outputs_once(self, task_id: str) -> Reading:
+        answered = await self._post("/task/openapi/outputs", {"apiKey": self._api_key, "taskId": task_id})
+        envelope = _understood(answered, wire.read_envelope)
+        if envelope.code not in OUTPUT_CODES:
+            raise _refusal(envelope.code, envelope.message, answered)
+        return Reading(outcome=_understood(answered, wire.read_callback), answer=_kept(answered))
 
     async def _detail_once(self, task_id: str) -> DetailReading:
         try:
@@ -178,13 +192,6 @@ class RunningHub:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProviderError("unanswered", f"no answer ({type(error).__name__})") from error
         return Answered(status=response.status_code, retry_after=_retry_after(response.headers), body=answer)
-
-
-def submission_path(kind: Kind, target: str) -> str:
-    """The path a task is submitted to. A model's target is its endpoint, with or without `/openapi/v2/`."""
-    if kind is not Kind.MODEL:
-        raise ProviderError("1009", f"tasks of kind {kind.value} cannot be submitted")
-    return "/openapi/v2/" + target.strip("/").removeprefix("openapi/v2/")
 
 
 def _understood(answered: Answered, read: Callable[[bytes], T]) -> T:

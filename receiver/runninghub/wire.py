@@ -31,6 +31,7 @@ ENDS: dict[str, End] = {
 RUNNING = frozenset({"CREATE", "QUEUED", "RUNNING"})
 
 V2_FIELDS = frozenset({"taskId", "status", "errorCode", "errorMessage", "results", "failedReason", "usage"})
+CREATED_FIELDS = frozenset({"taskId", "taskStatus"})
 USAGE_FIELDS = ("consumeMoney", "consumeCoins", "taskCostTime", "thirdPartyConsumeMoney")
 
 
@@ -144,6 +145,21 @@ def read_task_object(body: bytes) -> tuple[Outcome | None, str, str]:
     if task_id:
         return _read_v2(payload), code, message
     raise Unreadable("neither a task nor an error code")
+
+
+def read_created(body: bytes) -> tuple[Outcome | None, str, str]:
+    """A V1 answer to a submission as (outcome, error code, error message). Raises Unreadable.
+
+    `promptTips` may list validation problems although the task was started, so it decides nothing.
+    """
+    envelope = read_envelope(body)
+    data = envelope.data
+    if envelope.code != "0":
+        return None, envelope.code, envelope.message
+    if not isinstance(data, dict) or read_id(data.get("taskId")) is None:
+        raise Unreadable("success without a task id")
+    status = _text(data.get("taskStatus")).upper()
+    return Outcome(task_id=read_id(data.get("taskId")), status=status, extra=_unknown(data, CREATED_FIELDS)), "", ""
 
 
 def read_envelope(body: bytes) -> Envelope:

@@ -94,6 +94,7 @@ class Api:
         self._refuse_without_key()
         document: JsonObject = {
             "kind": task.kind.value,
+            "api": task.api.value,
             "target": task.target,
             "input": task.input,
             "labels": dict(task.labels),

@@ -2,34 +2,46 @@
 
 import re
 
-from receiver.records import JsonObject, Kind, NewTask
+from receiver.records import Api, Json, JsonObject, Kind, NewTask
 from receiver.submit import order_digest
 from receiver.web.answers import problems
 
-FIELDS = frozenset({"kind", "target", "input", "labels"})
-TARGET = re.compile(r"/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?")
+FIELDS = frozenset({"kind", "api", "target", "input", "labels"})
+ENDPOINT = re.compile(r"/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?")
+NUMBER = re.compile(r"[0-9]{1,20}")
 TARGET_LIMIT = 200
 LABELS_LIMIT = 20
 LABEL_LIMIT = 200
 KEY_LIMIT = 255
 RESERVED = frozenset({"query", "media", "run", "price-preview", "api-key", "queue", "resource"})
 """First segments of V2 endpoints that are no models."""
+OURS: dict[Kind, tuple[str, ...]] = {
+    Kind.MODEL: ("webhookUrl",),
+    Kind.WORKFLOW: ("webhookUrl", "apiKey", "workflowId"),
+    Kind.APP: ("webhookUrl", "apiKey", "webappId"),
+    Kind.QUICK: ("webhookUrl", "apiKey", "webappId"),
+}
+"""What is filled in by us and may not stand in an input."""
+FORMS: dict[Kind, tuple[Api, ...]] = {
+    Kind.MODEL: (Api.V2,),
+    Kind.WORKFLOW: (Api.V2, Api.V1),
+    Kind.APP: (Api.V2, Api.V1),
+    Kind.QUICK: (Api.V1,),
+}
+"""The forms a kind can be submitted in, the usual one first."""
+
+Problems = list[tuple[str, str]]
 
 
 def read_order(document: JsonObject, task_id: str, idempotency_key: str | None, again_of: str | None = None) -> NewTask:
     """The order in a request. Raises Refused (422) with every problem and its path."""
-    found: list[tuple[str, str]] = [
+    found: Problems = [
         (name, f"there is no such field; there are {', '.join(sorted(FIELDS))}") for name in document.keys() - FIELDS
     ]
-    if document.get("kind", "model") != Kind.MODEL:
-        found.append(("kind", "expected model"))
-    target = _target(document.get("target"), found)
-    body = document.get("input", {})
-    if not isinstance(body, dict):
-        found.append(("input", "expected an object of the model's parameters"))
-        body = {}
-    if "webhookUrl" in body:
-        found.append(("input.webhookUrl", "leave it out: every task gets a signed callback URL of its own"))
+    kind = _kind(document.get("kind", Kind.MODEL), found)
+    api = _api(document.get("api"), kind, found)
+    target = _target(document.get("target"), kind, found)
+    body = _input(document.get("input", {}), kind, found)
     labels = _labels(document.get("labels", {}), found)
     if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_LIMIT:
         found.append(("Idempotency-Key", f"expected 1 to {KEY_LIMIT} characters"))
@@ -37,19 +49,43 @@ def read_order(document: JsonObject, task_id: str, idempotency_key: str | None, 
         raise problems(found)
     return NewTask(
         id=task_id,
-        kind=Kind.MODEL,
+        kind=kind,
+        api=api,
         target=target,
         input=body,
         labels=labels,
-        digest=order_digest(Kind.MODEL, target, body, labels),
+        digest=order_digest(kind, api, target, body, labels),
         idempotency_key=idempotency_key,
         again_of=again_of,
     )
 
 
-def _target(value: object, found: list[tuple[str, str]]) -> str:
-    """A model's endpoint without its prefix, so that one model has one name in the ledger."""
-    if not isinstance(value, str) or len(value) > TARGET_LIMIT or not TARGET.fullmatch(value):
+def _kind(value: Json, found: Problems) -> Kind:
+    if value in list(Kind):
+        return Kind(str(value))
+    found.append(("kind", f"expected one of {', '.join(Kind)}"))
+    return Kind.MODEL
+
+
+def _api(value: Json, kind: Kind, found: Problems) -> Api:
+    forms = FORMS[kind]
+    if value is None:
+        return forms[0]
+    if value in list(forms):
+        return Api(str(value))
+    found.append(("api", f"expected {' or '.join(forms)} for a {kind} task"))
+    return forms[0]
+
+
+def _target(value: Json, kind: Kind, found: Problems) -> str:
+    """A model's endpoint without its prefix, so that one model has one name in the ledger; or an id."""
+    if kind is not Kind.MODEL:
+        if isinstance(value, str) and NUMBER.fullmatch(value):
+            return value
+        what = "a workflow" if kind is Kind.WORKFLOW else "an AI app"
+        found.append(("target", f"expected the id of {what} as a text of digits, such as 1904136902449209346"))
+        return ""
+    if not isinstance(value, str) or len(value) > TARGET_LIMIT or not ENDPOINT.fullmatch(value):
         expected = "expected a model's endpoint, such as rhart-video-v3.1-pro-official/reference-to-video"
         found.append(("target", expected))
         return ""
@@ -60,7 +96,35 @@ def _target(value: object, found: list[tuple[str, str]]) -> str:
     return target
 
 
-def _labels(value: object, found: list[tuple[str, str]]) -> dict[str, str]:
+def _input(value: Json, kind: Kind, found: Problems) -> JsonObject:
+    if not isinstance(value, dict):
+        found.append(("input", "expected an object"))
+        return {}
+    for name in OURS[kind]:
+        if name in value:
+            found.append((f"input.{name}", "leave it out: it is filled in for every task"))
+    if kind is not Kind.MODEL:
+        _nodes(value.get("nodeInfoList", []), found)
+    if kind is Kind.QUICK and not isinstance(value.get("quickCreateCode"), str):
+        found.append(("input.quickCreateCode", 'expected a text, such as "002"'))
+    return value
+
+
+def _nodes(value: Json, found: Problems) -> None:
+    """The overrides of a workflow's or an app's nodes (page "About nodeInfoList")."""
+    if not isinstance(value, list):
+        found.append(("input.nodeInfoList", "expected a list of objects with nodeId, fieldName and fieldValue"))
+        return
+    for index, node in enumerate(value):
+        path = f"input.nodeInfoList[{index}]"
+        if not isinstance(node, dict):
+            found.append((path, "expected an object with nodeId, fieldName and fieldValue"))
+            continue
+        missing = [name for name in ("nodeId", "fieldName", "fieldValue") if name not in node]
+        found.extend((f"{path}.{name}", "is missing") for name in missing)
+
+
+def _labels(value: Json, found: Problems) -> dict[str, str]:
     if not isinstance(value, dict):
         found.append(("labels", "expected an object of texts"))
         return {}

@@ -14,6 +14,7 @@ LEDGER = (
       key integer primary key autoincrement,
       id text not null unique,
       kind text not null,
+      api text not null,
       target text not null,
       input text not null,
       labels text not null,

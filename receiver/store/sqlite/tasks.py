@@ -32,12 +32,13 @@ class Tasks(Access):
             row = connection.execute(
                 """
                 insert into tasks
-                  (id, kind, target, input, labels, state, created_at, idempotency_key, digest, again_of)
-                values (?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) returning *
+                  (id, kind, api, target, input, labels, state, created_at, idempotency_key, digest, again_of)
+                values (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) returning *
                 """,
                 (
                     order.id,
                     order.kind,
+                    order.api,
                     order.target,
                     encode(order.input),
                     encode(order.labels),

@@ -1,0 +1,43 @@
+"""How a task of each kind is submitted: its path and body, in the provider's V1 or V2 form. Pure.
+
+V1 takes the key in the body, V2 in the header alone. Quick create exists only in V1, models only in V2.
+"""
+
+from msgspec import Struct
+
+from receiver.records import Api, JsonObject, Kind
+
+
+class SubmitRequest(Struct, frozen=True, kw_only=True):
+    """A POST that orders a task. `v1` says in which envelope the answer comes, and that the key goes into the body."""
+
+    path: str
+    body: JsonObject
+    v1: bool
+
+
+def submit_request(kind: Kind, api: Api, target: str, body: JsonObject, callback_url: str | None) -> SubmitRequest:
+    """The request for a task: `target` is a model's endpoint, or the id of a workflow or an app.
+
+    Pages "Standard Model API", "Start ComfyUI Task 2 - Advanced", "Start AI App Task" and "Initiate Quick Create Task".
+    """
+    callback: JsonObject = {"webhookUrl": callback_url} if callback_url else {}
+    match kind, api:
+        case Kind.MODEL, _:
+            return SubmitRequest(path=f"/openapi/v2/{target}", body={**body, **callback}, v1=False)
+        case Kind.WORKFLOW, Api.V2:
+            body = {"nodeInfoList": [], **body, **callback}
+            return SubmitRequest(path=f"/openapi/v2/run/workflow/{target}", body=body, v1=False)
+        case Kind.APP, Api.V2:
+            body = {"nodeInfoList": [], **body, **callback}
+            return SubmitRequest(path=f"/openapi/v2/run/ai-app/{target}", body=body, v1=False)
+        case Kind.WORKFLOW, _:
+            return _v1("/task/openapi/create", {"workflowId": target, **body, **callback})
+        case Kind.APP, _:
+            return _v1("/task/openapi/ai-app/run", {"webappId": target, **body, **callback})
+        case _:
+            return _v1("/task/openapi/quick-ai-app/run", {"webappId": target, **body, **callback})
+
+
+def _v1(path: str, body: JsonObject) -> SubmitRequest:
+    return SubmitRequest(path=path, body=body, v1=True)

@@ -1,0 +1,131 @@
+"""Every kind of task is submitted in its own form, and its answer is read in the provider's own envelope."""
+
+import httpx
+import msgspec
+import pytest
+from house import API_KEY, TLS, House
+
+from receiver.records import Api, JsonObject, Kind
+from receiver.runninghub.client import RunningHub, open_http
+from receiver.runninghub.errors import ProviderError
+from receiver.runninghub.requests import submit_request
+from receiver.web.orders import FORMS
+
+NODES: JsonObject = {"nodeInfoList": [{"nodeId": "6", "fieldName": "text", "fieldValue": "a lighthouse"}]}
+ID = "1904136902449209346"
+URL = "http://receiver.test/callbacks/x"
+
+REQUESTS = [
+    (Kind.MODEL, Api.V2, "a/b", {"prompt": "x"}, "/openapi/v2/a/b", {"prompt": "x", "webhookUrl": URL}),
+    (Kind.WORKFLOW, Api.V2, ID, {}, f"/openapi/v2/run/workflow/{ID}", {"nodeInfoList": [], "webhookUrl": URL}),
+    (Kind.APP, Api.V2, ID, NODES, f"/openapi/v2/run/ai-app/{ID}", {**NODES, "webhookUrl": URL}),
+    (Kind.WORKFLOW, Api.V1, ID, NODES, "/task/openapi/create", {"workflowId": ID, **NODES, "webhookUrl": URL}),
+    (Kind.APP, Api.V1, ID, NODES, "/task/openapi/ai-app/run", {"webappId": ID, **NODES, "webhookUrl": URL}),
+    (
+        Kind.QUICK,
+        Api.V1,
+        ID,
+        {"quickCreateCode": "002", **NODES},
+        "/task/openapi/quick-ai-app/run",
+        {"webappId": ID, "quickCreateCode": "002", **NODES, "webhookUrl": URL},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "api", "target", "body", "path", "sent"), REQUESTS)
+def test_a_task_is_submitted_in_the_form_of_its_kind(
+    kind: Kind, api: Api, target: str, body: JsonObject, path: str, sent: JsonObject
+) -> None:
+    request = submit_request(kind, api, target, body, URL)
+    assert (request.path, request.body) == (path, sent)
+    assert request.v1 == (api is Api.V1)
+    assert "webhookUrl" not in submit_request(kind, api, target, body, None).body
+
+
+def test_every_kind_has_a_request_in_every_form_it_knows() -> None:
+    assert {(row[0], row[1]) for row in REQUESTS} == {(kind, api) for kind, forms in FORMS.items() for api in forms}
+
+
+async def submitted(answer: object, *, v1: bool = True) -> tuple[str, httpx.Request]:
+    """What a submission comes to when the provider answers so, and the request that it saw."""
+    seen: list[httpx.Request] = []
+
+    def provider(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, content=answer if isinstance(answer, bytes) else msgspec.json.encode(answer))
+
+    async with open_http(httpx.MockTransport(provider), TLS) as http:
+        hub = RunningHub(http, "http://provider.test", API_KEY, read_wait=0.0)
+        kind, api = (Kind.APP, Api.V1) if v1 else (Kind.MODEL, Api.V2)
+        submission = await hub.submit(submit_request(kind, api, ID, NODES, URL))
+        return submission.task_id, seen[0]
+
+
+async def test_a_v1_submission_carries_the_key_in_its_body_and_gets_its_id_from_the_data() -> None:
+    created = {
+        "code": 0,
+        "msg": "success",
+        "data": {
+            "netWssUrl": None,
+            "taskId": "1910246754753896450",
+            "clientId": "e825290b08ca2015b8f62f0bbdb5f5f6",
+            "taskStatus": "QUEUED",
+            "promptTips": '{"result": true, "error": null, "outputs_to_execute": ["9"], "node_errors": {"3": "x"}}',
+        },
+    }
+    task_id, request = await submitted(created)
+    assert task_id == "1910246754753896450"
+    assert msgspec.json.decode(request.content)["apiKey"] == API_KEY
+    assert request.headers["authorization"] == f"Bearer {API_KEY}"
+
+
+async def test_a_v1_task_id_that_is_a_number_is_as_good_as_a_text() -> None:
+    task_id, _ = await submitted({"code": 0, "msg": "", "data": {"taskId": 1910246754753896450}})
+    assert task_id == "1910246754753896450"
+
+
+async def test_a_v2_submission_keeps_the_key_out_of_its_body() -> None:
+    _, request = await submitted({"taskId": ID, "status": "RUNNING", "errorCode": ""}, v1=False)
+    assert "apiKey" not in msgspec.json.decode(request.content)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ({"code": 421, "msg": "TASK_QUEUE_MAXED", "data": None}, "421"),
+        ({"code": 901, "msg": "WEBAPP_NOT_EXISTS", "data": None}, "901"),
+        ({"code": "803", "msg": "APIKEY_INVALID_NODE_INFO", "data": None}, "803"),
+        ({"code": 0, "msg": "success", "data": None}, "unreadable"),
+        ({"code": 0, "msg": "success", "data": {"taskId": ""}}, "unreadable"),
+        ({"msg": "success"}, "unreadable"),
+        (b"<html>", "unreadable"),
+    ],
+)
+async def test_a_v1_refusal_is_told_by_its_code(answer: object, code: str) -> None:
+    with pytest.raises(ProviderError) as refusal:
+        await submitted(answer)
+    assert refusal.value.code == code
+
+
+BAD = [
+    ({"kind": "workflow", "target": "abc"}, "target"),
+    ({"kind": "workflow", "target": 1904136902449209346}, "target"),
+    ({"kind": "app", "target": ID, "input": {"webappId": "1"}}, "input.webappId"),
+    ({"kind": "app", "target": ID, "input": {"apiKey": "1"}}, "input.apiKey"),
+    ({"kind": "app", "target": ID, "input": {"nodeInfoList": {}}}, "input.nodeInfoList"),
+    ({"kind": "app", "target": ID, "input": {"nodeInfoList": [1]}}, "input.nodeInfoList[0]"),
+    ({"kind": "app", "target": ID, "input": {"nodeInfoList": [{"nodeId": "1"}]}}, "input.nodeInfoList[0].fieldName"),
+    ({"kind": "quick", "target": ID}, "input.quickCreateCode"),
+    ({"kind": "quick", "api": "v2", "target": ID, "input": {"quickCreateCode": "1"}}, "api"),
+    ({"kind": "model", "api": "v1", "target": "a/b"}, "api"),
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("order", "path"), BAD)
+async def test_a_bad_order_of_any_kind_is_refused_with_its_path(
+    shared_house: House, order: dict[str, object], path: str
+) -> None:
+    answer = await shared_house.api.post("/tasks", json=order)
+    assert answer.status_code == 422
+    assert path in [problem["path"] for problem in answer.json()["error"]["details"]]
