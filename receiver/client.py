@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from receiver.errors import ReceiverError
+from receiver.records import Account
 from receiver.views import (
     ActionView,
     AlertView,
@@ -28,6 +29,9 @@ from receiver.views import (
     DeliveryPage,
     ErrorDocument,
     EventView,
+    ModelRow,
+    ModelView,
+    OrderedView,
     PageView,
     ReplayView,
     TaskDetail,
@@ -149,13 +153,19 @@ class Client:
         input: Mapping[str, object],
         *,
         kind: str = "model",
+        api: str | None = None,
+        validate: bool = True,
         labels: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
-    ) -> TaskView:
-        """Orders a task. With an idempotency key, the same order again is the same task."""
-        body = {"kind": kind, "target": target, "input": input, "labels": labels or {}}
+    ) -> OrderedView:
+        """Orders a task. With an idempotency key, the same order again is the same task.
+
+        `api` is v1 or v2 (None: the usual one of the kind); without `validate` a model's input is not checked.
+        """
+        body = {"kind": kind, "target": target, "input": input, "labels": labels or {}, "validate": validate}
+        body |= {} if api is None else {"api": api}
         headers = {} if idempotency_key is None else {b"idempotency-key": idempotency_key.encode()}
-        return self._call("POST", "/api/tasks", TaskView, body=body, headers=headers)
+        return self._call("POST", "/api/tasks", OrderedView, body=body, headers=headers)
 
     def task(self, task_id: str) -> TaskDetail:
         return self._call("GET", f"/api/tasks/{_part(task_id)}", TaskDetail)
@@ -212,9 +222,9 @@ class Client:
     def cancel(self, task_id: str) -> TaskDetail:
         return self._on_task(task_id, "cancel", TaskDetail)
 
-    def submit_again(self, task_id: str) -> TaskView:
+    def submit_again(self, task_id: str) -> OrderedView:
         """A new task with the same order."""
-        return self._on_task(task_id, "submit-again", TaskView)
+        return self._on_task(task_id, "submit-again", OrderedView)
 
     # ------------------------------------------------------------ what came, and what was done
 
@@ -272,6 +282,20 @@ class Client:
 
     def cancel_replay(self, replay_id: int) -> ReplayView:
         return self._call("DELETE", f"/api/replays/{replay_id}", ReplayView)
+
+    # ------------------------------------------------------------ the provider
+
+    def models(self, pattern: str = "") -> PageView[ModelRow]:
+        """The models with the pattern in name, endpoint, group or output; * and ? stand for anything."""
+        return self._call("GET", "/api/models", PageView[ModelRow], query=[("q", pattern)])
+
+    def model(self, name: str) -> ModelView:
+        """A model by any name it is known by."""
+        return self._call("GET", f"/api/models/{quote(name)}", ModelView)
+
+    def account(self) -> Account:
+        """The account's balance at the provider."""
+        return self._call("GET", "/api/account", Account)
 
     # ------------------------------------------------------------ the server itself
 

@@ -28,7 +28,6 @@ from receiver.views import ActionView, TaskDetail
 from receiver.web.server import listen
 
 MODEL = "google/veo3.1-pro/reference-to-video-official-stable"
-ENDPOINT = "rhart-video-v3.1-pro-official/reference-to-video"
 INPUT = {
     "prompt": "Use the first image as the background. The characters from the second and third images meet in this "
     "scene, and an interesting story unfolds.",
@@ -136,7 +135,7 @@ class Stage:
     def submit(self, *faults: str, **labels: str) -> str:
         """Orders the example, with what shall go wrong with it."""
         _post(f"{self.simulator}/simulator/plan", {"faults": list(faults)})
-        task = self.client.submit(ENDPOINT, INPUT, labels=labels)
+        task = self.client.submit(MODEL, INPUT, labels=labels)
         self.teller.tell(f"submitted as task {task.id}")
         return task.id
 

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from receiver.records import CheckKind, NewCheck, Task
+from receiver.drafts import NewCheck
+from receiver.records import CheckKind, Task
 from receiver.redaction import Redactor
 from receiver.runninghub.errors import ProviderError
 from receiver.store import Store

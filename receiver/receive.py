@@ -7,9 +7,9 @@ import hashlib
 
 from msgspec import Struct
 
+from receiver.drafts import NewDelivery
 from receiver.errors import Refused
 from receiver.links import Links
-from receiver.records import NewDelivery
 from receiver.rules import UNREADABLE_KEPT
 from receiver.runninghub import wire
 from receiver.store import Store

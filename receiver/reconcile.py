@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from receiver import rules
+from receiver.drafts import NewEvent, Telling
 from receiver.errors import Refused
 from receiver.exchange import exchange
 from receiver.links import Links
@@ -30,12 +31,10 @@ from receiver.records import (
     Line,
     MissCause,
     MissState,
-    NewEvent,
     Purpose,
     Source,
     Task,
     TaskState,
-    Telling,
 )
 from receiver.redaction import Redactor
 from receiver.runninghub import wire

@@ -194,20 +194,6 @@ class Task(Struct, frozen=True, kw_only=True):
     again_of: str | None
 
 
-class NewTask(Struct, frozen=True, kw_only=True):
-    """What a task is made from. `digest` tells whether two orders under one idempotency key are the same."""
-
-    id: str
-    kind: Kind
-    api: Api = Api.V2
-    target: str
-    input: JsonObject
-    labels: dict[str, str]
-    digest: bytes
-    idempotency_key: str | None = None
-    again_of: str | None = None
-
-
 class Delivery(Struct, frozen=True, kw_only=True):
     """One inbound POST on a callback URL with a valid token, as it came; repeated bytes are counted."""
 
@@ -223,19 +209,6 @@ class Delivery(Struct, frozen=True, kw_only=True):
     provider_task_id: str | None
     claim: str | None
     problem: str | None
-
-
-class NewDelivery(Struct, frozen=True, kw_only=True):
-    """What the door knows of a callback before it is stored."""
-
-    task: str
-    purpose: Purpose
-    body: bytes
-    digest: bytes
-    size: int
-    provider_task_id: str | None = None
-    claim: str | None = None
-    problem: str | None = None
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -296,43 +269,6 @@ class Definition(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Definition({self.name!r}, {self.kind.value})"
-
-
-class NewEvent(Struct, frozen=True, kw_only=True):
-    """What was learned of a task's end, before it is recorded.
-
-    `settled` says that nothing more will be asked: the provider confirmed it, or confirming is turned off.
-    """
-
-    task: Task
-    state: End
-    source: Source
-    confirmed: bool
-    settled: bool
-    no_results: bool = False
-    results: list[Result] = []
-    error: TaskError | None = None
-    usage: JsonObject = {}
-    extra: JsonObject = {}
-    only_from: TaskState | None = None
-
-
-class OwedAction(Struct, frozen=True, kw_only=True):
-    """An action to be written beside an event. `held` actions wait until the event is confirmed."""
-
-    name: str
-    held: bool = False
-    after: tuple[str, ...] = ()
-
-
-class Telling(StrEnum):
-    """What recording an event came to."""
-
-    NEW = "new"
-    KNOWN = "known"
-    CONFIRMED = "confirmed"
-    CONTRADICTED = "contradicted"
-    ILLEGAL = "illegal"
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -408,13 +344,14 @@ class Check(Struct, frozen=True, kw_only=True):
     answer: str | None
 
 
-class NewCheck(Struct, frozen=True, kw_only=True):
-    kind: CheckKind
-    at: float
-    seconds: float
-    ok: bool
-    summary: str
-    answer: str | None = None
+class Account(Struct, frozen=True, kw_only=True):
+    """The account at the provider. Amounts are decimal texts; None where the provider says nothing."""
+
+    coins: str | None
+    money: str | None
+    currency: str | None
+    tasks: str | None
+    type: str | None
 
 
 class Alert(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from receiver import rules
-from receiver.records import Definition, End, JsonObject, NewEvent, OwedAction, Replay, ReplayMode, Source
+from receiver.drafts import NewEvent, OwedAction
+from receiver.records import Definition, End, JsonObject, Replay, ReplayMode, Source
 from receiver.store import Store
 from receiver.store.terms import Candidate, Selection
 

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
-from receiver.records import ActionState, Definition, End, MissCause, NewEvent, OwedAction, Result, Task, TaskState
+from receiver.drafts import NewEvent, OwedAction
+from receiver.records import ActionState, Definition, End, MissCause, Result, Task, TaskState
 
 TASK_MOVES: dict[TaskState, frozenset[TaskState]] = {
     TaskState.QUEUED: frozenset({TaskState.SUBMITTING, TaskState.CANCELLED}),

@@ -10,24 +10,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from receiver import rules
+from receiver.drafts import NewEvent, NewTask
 from receiver.errors import Refused
 from receiver.exchange import exchange
 from receiver.links import Links
-from receiver.records import (
-    Api,
-    CheckKind,
-    Definition,
-    End,
-    JsonObject,
-    Kind,
-    Line,
-    NewEvent,
-    NewTask,
-    Purpose,
-    Source,
-    Task,
-    TaskError,
-)
+from receiver.records import Api, CheckKind, Definition, End, JsonObject, Kind, Line, Purpose, Source, Task, TaskError
 from receiver.redaction import Redactor
 from receiver.runninghub.client import RunningHub, Submission
 from receiver.runninghub.errors import ProviderError

@@ -62,6 +62,12 @@ class TaskView(Struct, frozen=True, kw_only=True):
     again_of: str | None
 
 
+class OrderedView(TaskView, frozen=True, kw_only=True):
+    """A task just ordered, and what its giver should know of the order (None: nothing)."""
+
+    note: str | None
+
+
 class EventView(Struct, frozen=True, kw_only=True):
     id: str
     task: str
@@ -189,6 +195,34 @@ class ReplayView(Struct, frozen=True, kw_only=True):
     finished_at: str | None
 
 
+class ModelRow(Struct, frozen=True, kw_only=True):
+    """A model of the catalogue; `listed` ones are documented, the others newer."""
+
+    name: str
+    endpoint: str
+    group: list[str]
+    output: str
+    listed: bool
+
+
+class ParamView(Struct, frozen=True, kw_only=True):
+    """A parameter; `allowed` is a sentence."""
+
+    name: str
+    type: str
+    required: bool
+    default: object
+    allowed: str
+
+
+class ModelView(ModelRow, frozen=True, kw_only=True):
+    """A model with what it takes, an input that it would take, and what to know of the name it was found by."""
+
+    note: str | None
+    params: list[ParamView]
+    example: Mapping[str, object]
+
+
 class ErrorView(Struct, frozen=True, kw_only=True):
     code: str
     message: str
@@ -201,6 +235,10 @@ class ErrorDocument(Struct, frozen=True, kw_only=True):
 
 def task_view(task: Task) -> TaskView:
     return TaskView(**_task_fields(task))  # type: ignore[arg-type]
+
+
+def ordered_view(task: Task, note: str | None) -> OrderedView:
+    return OrderedView(**_task_fields(task), note=note)  # type: ignore[arg-type]
 
 
 def event_view(event: Event) -> EventView:

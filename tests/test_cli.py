@@ -150,21 +150,21 @@ def test_a_task_is_ordered_awaited_and_its_results_printed(operator: Operator) -
 
 def test_a_task_that_fails_ends_the_command_with_1_and_says_why(operator: Operator) -> None:
     operator.server.simulator.plan_next(Fault.FAILED)
-    result = operator("submit", MODEL, "--wait", code=1)
+    result = operator("submit", MODEL, "prompt=a lighthouse", "--wait", code=1)
     assert result.stdout == ""
     assert "failed: 1501 CONTENT_REFUSED: " in result.stderr
 
 
 def test_without_waiting_the_id_alone_is_on_standard_output(operator: Operator) -> None:
-    task_id = operator("submit", MODEL, "prompt=x", "--idempotency-key", "k-1").stdout.strip()
-    again = operator("submit", MODEL, "prompt=x", "--idempotency-key", "k-1", "--json")
+    task_id = operator("submit", MODEL, "prompt=a lighthouse", "--idempotency-key", "k-1").stdout.strip()
+    again = operator("submit", MODEL, "prompt=a lighthouse", "--idempotency-key", "k-1", "--json")
     assert json.loads(again.stdout)["id"] == task_id
-    assert "another order" in operator("submit", MODEL, "--idempotency-key", "k-1", code=1).stderr
+    assert "another order" in operator("submit", MODEL, "prompt=a harbour", "--idempotency-key", "k-1", code=1).stderr
 
 
 def test_the_input_comes_from_a_file_or_standard_input_and_pairs_lie_over_it(operator: Operator) -> None:
-    result = operator("submit", MODEL, "size=2", "--body", "-", "--json", stdin='{"size": 1, "prompt": "x"}')
-    assert json.loads(result.stdout)["input"] == {"size": 2, "prompt": "x"}
+    result = operator("submit", MODEL, "size=2", "--force", "--body", "-", "--json", stdin='{"size": 1, "prompt": "x"}')
+    assert json.loads(result.stdout)["input"] == {"size": "2", "prompt": "x"}
 
 
 def test_a_bad_order_is_told_problem_by_problem(operator: Operator) -> None:
@@ -183,7 +183,7 @@ def test_what_can_be_done_to_a_task(operator: Operator) -> None:
 
 
 def test_a_list_can_be_had_to_its_end_as_one_document(operator: Operator) -> None:
-    made = {operator("submit", MODEL, "--label", "many=1").stdout.strip() for _ in range(3)}
+    made = {operator("submit", MODEL, "prompt=a lighthouse", "--label", "many=1").stdout.strip() for _ in range(3)}
     assert "there are more" in operator("tasks", "--label", "many=1", "--limit", "2").stderr
     everything = json.loads(operator("tasks", "--label", "many=1", "--all", "--json").stdout)
     assert {task["id"] for task in everything["items"]} == made
@@ -431,7 +431,7 @@ def test_a_moment_is_a_time_ago_or_a_time(text: str, read: str | None) -> None:
     ],
 )
 def test_pairs_are_an_object(given: list[str], read: dict[str, object]) -> None:
-    assert pairs.read_pairs(given) == read
+    assert pairs.read_input(None, None, given) == read
 
 
 @pytest.mark.parametrize(

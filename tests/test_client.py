@@ -29,6 +29,7 @@ from receiver.web.app import create_app
 from receiver.web.server import Server, listen, url_of
 
 MODEL = "alibaba/qwen-image-2.0/text-to-image"
+INPUT = {"prompt": "a lighthouse"}
 TOKEN = "a-token-that-must-not-be-seen"
 TOML = """
 [[actions]]
@@ -83,7 +84,7 @@ class RunningServer:
         """A task that has ended, all its actions tried; it is asked about without any pause."""
         if faults:
             self.simulator.plan_next(*faults)
-        return client.wait(client.submit(MODEL, {}).id, until=_is_over, timeout=20, pause=lambda _: None)
+        return client.wait(client.submit(MODEL, INPUT).id, until=_is_over, timeout=20, pause=lambda _: None)
 
     @contextmanager
     def running(self) -> Iterator["RunningServer"]:
@@ -182,10 +183,10 @@ def test_an_order_is_followed_from_submission_to_its_results(client: Client) -> 
 
 
 def test_the_same_key_and_order_are_the_same_task_and_another_order_is_a_conflict(client: Client) -> None:
-    first = client.submit(MODEL, {"prompt": "x"}, idempotency_key="kéy-1")
-    assert client.submit(MODEL, {"prompt": "x"}, idempotency_key="kéy-1").id == first.id
+    first = client.submit(MODEL, INPUT, idempotency_key="kéy-1")
+    assert client.submit(MODEL, INPUT, idempotency_key="kéy-1").id == first.id
     with pytest.raises(ApiError) as refused:
-        client.submit(MODEL, {"prompt": "y"}, idempotency_key="kéy-1")
+        client.submit(MODEL, {"prompt": "a harbour"}, idempotency_key="kéy-1")
     assert (refused.value.status, refused.value.code) == (409, "idempotency_conflict")
     assert refused.value.details == {"task": first.id}
 
@@ -198,7 +199,7 @@ def test_a_bad_order_is_refused_with_every_problem_and_its_path(client: Client) 
 
 
 def test_a_list_is_narrowed_and_followed_to_its_end(client: Client) -> None:
-    made = [client.submit(MODEL, {}, labels={"batch": "a&b=c"}).id for _ in range(3)]
+    made = [client.submit(MODEL, INPUT, labels={"batch": "a&b=c"}).id for _ in range(3)]
     page = client.tasks(label={"batch": "a&b=c"}, limit=2)
     assert [task.id for task in page.items] == made[:0:-1]
     assert page.next is not None

@@ -31,6 +31,7 @@ DIAGRAM: tuple[tuple[str, ...], ...] = (
     ("store", "runninghub", "actions"),
     ("rules", "links", "redaction", "views", "address"),
     ("errors",),
+    ("drafts",),
     ("records",),
     ("version",),
 )
@@ -42,8 +43,8 @@ HOSTS = ("cli", "demo")
 """The simulator imports nothing of ours, or a misunderstanding would agree with itself; only these show it in."""
 
 PURE = (
-    *("records", "errors", "rules", "links", "redaction", "views", "definitions"),
-    *("store.terms", "runninghub.wire", "runninghub.errors"),
+    *("records", "drafts", "errors", "rules", "links", "redaction", "views", "definitions"),
+    *("store.terms", "runninghub.wire", "runninghub.errors", "runninghub.requests", "runninghub.validation"),
 )
 VERBS = ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "exchange")
 WORLD = {"os", "pathlib", "io", "tempfile", "shutil", "sys", "socket", "ssl", "sqlite3", "threading", "logging"}

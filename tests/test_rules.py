@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from receiver import rules
 from receiver.definitions import KEEP_FILES
+from receiver.drafts import NewEvent, OwedAction
 from receiver.records import (
     ActionKind,
     ActionState,
@@ -16,8 +17,6 @@ from receiver.records import (
     End,
     Kind,
     MissCause,
-    NewEvent,
-    OwedAction,
     Result,
     Source,
     Task,

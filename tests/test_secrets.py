@@ -91,7 +91,7 @@ async def test_no_planted_secret_is_in_a_log_line_a_row_or_an_answer(tmp_path: P
         for fault in [*Fault, None]:
             if fault is not Fault.LATE:
                 simulator.plan_next(*([fault] if fault else []), seconds=0.05)
-                await http.post("/api/tasks", json={"target": MODEL, "input": {"prompt": "x"}})
+                await http.post("/api/tasks", json={"target": MODEL, "input": {"prompt": "x"}, "validate": False})
         tokens = set()
         async with asyncio.timeout(10):
             while simulator.count("submit") < len(Fault) or simulator.next_due() is not None:

@@ -230,6 +230,7 @@ def test_a_broken_file_does_not_hide_what_is_wrong_with_the_environment(tmp_path
 
 URL_WANTED = "expected an http:// or https:// address without a query"
 SQLITE_WANTED = "expected sqlite:///PATH (other databases are not supported yet), got (hidden)"
+TOKEN_WANTED = "admin_token: expected a token of at least 16 characters, without spaces, got (hidden)"
 SECRETS_WANTED = "expected secrets of at least 16 characters each, newest first, got (hidden)"
 
 WRONG = [
@@ -256,7 +257,7 @@ WRONG = [
     ("secrets = [1]", "secrets: expected a list, got (hidden)"),
     ('secrets = ["sentinel"]', f"secrets: {SECRETS_WANTED}"),
     (f'secrets = ["{SECRET}", "sentinel"]', f"secrets: {SECRETS_WANTED}"),
-    ('admin_token = "sentinel"', "admin_token: expected a token of at least 16 characters, without spaces, got (hidden)"),
+    ('admin_token = "sentinel"', TOKEN_WANTED),
     ("admin_token = true", "admin_token: expected a text, got (hidden)"),
     ("runninghub.api_key = 12345678", "runninghub.api_key: expected a text, got (hidden)"),
     ("runninghub.max_in_flight = 0", "runninghub.max_in_flight: expected a number of at least 1, got 0"),
@@ -309,7 +310,7 @@ def test_a_mistake_in_the_file_is_told_with_its_place_and_what_was_expected(
         ("RECEIVER_CONFIRM", "null", "callbacks.confirm: expected true or false, got 'null'"),
         ("RECEIVER_PUBLIC_URL", "x", f"public_url: {URL_WANTED}, got 'x'"),
         ("RECEIVER_SECRETS", f"{SECRET},sentinel", f"secrets: {SECRETS_WANTED}"),
-        ("RECEIVER_ADMIN_TOKEN", "sentinel", "admin_token: expected a token of at least 16 characters, without spaces, got (hidden)"),
+        ("RECEIVER_ADMIN_TOKEN", "sentinel", TOKEN_WANTED),
         ("DATABASE_URL", "mysql://user:sentinel@host", f"database: {SQLITE_WANTED}"),
     ],
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from house import MODEL, House, open_house
+from house import INPUT, MODEL, House, open_house
 from test_receive import BODIES
 
 from receiver.actions import ActionFailed, Done, Work
@@ -47,7 +47,7 @@ async def test_a_task_that_fails_runs_the_action_for_failure_and_says_why(house:
 
 
 async def test_an_action_receives_the_whole_event_document(house: House) -> None:
-    answer = await house.api.post("/tasks", json={"target": MODEL, "input": {}, "labels": {"project": "x"}})
+    answer = await house.api.post("/tasks", json={"target": MODEL, "input": INPUT, "labels": {"project": "x"}})
     task_id = answer.json()["id"]
     await house.advance(10)
     body = house.effects[0].body

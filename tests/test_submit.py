@@ -165,7 +165,7 @@ async def test_the_same_key_and_body_is_the_same_task_and_another_body_is_a_conf
     order = {"target": MODEL, "input": INPUT}
     first = await house.api.post("/tasks", json=order, headers=key)
     second = await house.api.post("/tasks", json={**order, "target": f"/openapi/v2/{MODEL}"}, headers=key)
-    third = await house.api.post("/tasks", json={**order, "input": {}}, headers=key)
+    third = await house.api.post("/tasks", json={**order, "input": {**INPUT, "seed": 7}}, headers=key)
     assert (first.status_code, second.status_code, third.status_code) == (202, 200, 409)
     assert first.json()["id"] == second.json()["id"]
     await house.advance(10)
@@ -176,7 +176,7 @@ async def test_without_an_api_key_submitting_is_refused_and_receiving_works(hous
     task_id = await house.submit()
     await house.settle()
     await house.reopen(RUNNINGHUB_API_KEY="")
-    answer = await house.api.post("/tasks", json={"target": MODEL})
+    answer = await house.api.post("/tasks", json={"target": MODEL, "input": INPUT})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "no_api_key")
     await house.advance(3)
     posted = await house.http.post(house.callback_path(task_id), content=callback_of("1"))

@@ -6,6 +6,7 @@ from receiver.cli.actions import actions
 from receiver.cli.backup import backup
 from receiver.cli.deliveries import alerts, deliveries
 from receiver.cli.local import check, config, token
+from receiver.cli.models import account, models
 from receiver.cli.outcome import Verbs
 from receiver.cli.replays import replay
 from receiver.cli.serving import demo, serve
@@ -32,4 +33,5 @@ def main() -> None:
 main.section("Run", serve, demo, simulate)
 main.section("Tasks", submit, tasks, task, reconcile, resend, cancel, submit_again)
 main.section("What came, and what was done", deliveries, actions, replay, alerts)
+main.section("What can be ordered", models, account)
 main.section("Care", token, check, config, backup)

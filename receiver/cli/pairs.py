@@ -1,22 +1,31 @@
 """An order's input, as it is written on a command line: JSON, and `key=value` pairs laid over it. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import click
 import msgspec
 
+Reader: TypeAlias = Callable[[str, str | Sequence[str]], object]
+"""What texts mean for a key: one text, or several where the key was repeated or written as a list."""
 
-def read_input(text: str | None, body: bytes | None, pairs: Sequence[str]) -> dict[str, object]:
-    """The input in `--input` or `--body`, with the pairs over it. Raises UsageError."""
+
+def read_input(
+    text: str | None, body: bytes | None, pairs: Sequence[str], read: Reader | None = None
+) -> dict[str, object]:
+    """The input in `--input` or `--body`, with the pairs over it. Raises UsageError.
+
+    `read` knows the types of a model's parameters; without it what is JSON is JSON, and all else is text.
+    """
     if text is not None and body is not None:
         raise click.UsageError("give --input or --body, not both")
     given = _object(text.encode(errors="replace") if text is not None else body)
-    return given | read_pairs(pairs)
+    return given | read_pairs(pairs, read or _json_or_text)
 
 
-def read_pairs(pairs: Sequence[str]) -> dict[str, object]:
+def read_pairs(pairs: Sequence[str], read: Reader) -> dict[str, object]:
     """`key=value` pairs as an object; a key that is repeated, or written `key[]`, is a list. Raises UsageError."""
-    found: dict[str, list[object]] = {}
+    found: dict[str, list[str]] = {}
     lists: set[str] = set()
     for pair in pairs:
         key, separator, text = pair.partition("=")
@@ -25,8 +34,32 @@ def read_pairs(pairs: Sequence[str]) -> dict[str, object]:
             raise click.UsageError(f"expected KEY=VALUE, got {pair[:80]!r}")
         if name != key or name in found:
             lists.add(name)
-        found.setdefault(name, []).append(_value(text))
-    return {name: values if name in lists else values[0] for name, values in found.items()}
+        found.setdefault(name, []).append(_utf8(text))
+    return {name: read(name, texts if name in lists else texts[0]) for name, texts in found.items()}
+
+
+def read_nodes(nodes: Sequence[str]) -> list[dict[str, object]]:
+    """`NODE.FIELD=VALUE` overrides as the provider's nodeInfoList. Raises UsageError."""
+    found: list[dict[str, object]] = []
+    for text in nodes:
+        place, separator, value = text.partition("=")
+        node, dot, field = place.partition(".")
+        if not (separator and dot and node and field):
+            raise click.UsageError(f"expected NODE.FIELD=VALUE, such as 6.text=..., got {text[:80]!r}")
+        found.append({"nodeId": node, "fieldName": field, "fieldValue": _value(_utf8(value))})
+    return found
+
+
+def _json_or_text(_: str, text: str | Sequence[str]) -> object:
+    return _value(text) if isinstance(text, str) else [_value(each) for each in text]
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError(f"not UTF-8: {text[:80]!r}") from None
+    return text
 
 
 def _value(text: str) -> object:
@@ -35,8 +68,6 @@ def _value(text: str) -> object:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return text
-    except UnicodeEncodeError:
-        raise click.UsageError(f"not UTF-8: {text[:80]!r}") from None
 
 
 def _object(text: bytes | None) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """`receiver submit`: an order from the command line, and waiting for what it makes."""
 
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from receiver.cli.show import clean, document, note
 from receiver.cli.waiting import spinner
 
 if TYPE_CHECKING:
+    from receiver.cli.pairs import Reader
     from receiver.client import Client
     from receiver.views import TaskDetail
 
@@ -25,8 +27,12 @@ def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 
 
 @click.command()
-@click.argument("target")
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("words", nargs=-1, metavar="[MODEL] [KEY=VALUE]...")
+@click.option("--workflow", metavar="ID", help="Run a ComfyUI workflow instead of a model.")
+@click.option("--app", metavar="ID", help="Run an AI app instead of a model.")
+@click.option("--quick", metavar="ID", help="Run a quick creation, with quickCreateCode=CODE.")
+@click.option("--node", "nodes", multiple=True, metavar="NODE.FIELD=VALUE", help="Set a node's field; may be repeated.")
+@click.option("--v1", "api", flag_value="v1", help="Submit a workflow or an app in the provider's older form.")
 @click.option("--input", "text", metavar="JSON", help="The input as one JSON object.")
 @click.option("--body", "file", type=click.File("rb"), metavar="FILE", help="The input from a JSON file; - is stdin.")
 @click.option(
@@ -38,36 +44,60 @@ def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> st
     help="A label to find the task by; may be repeated.",
 )
 @click.option("--idempotency-key", metavar="KEY", callback=_header, help="The same order again is the same task.")
+@click.option("--force", is_flag=True, help="Send the input unchecked, to any endpoint.")
 @click.option("--wait", is_flag=True, help="Wait until the task has ended, and print its results.")
 @json_option
 def submit(
-    target: str,
-    pairs: tuple[str, ...],
+    words: tuple[str, ...],
+    workflow: str | None,
+    app: str | None,
+    quick: str | None,
+    nodes: tuple[str, ...],
+    api: str | None,
     text: str | None,
     file: IO[bytes] | None,
     labels: tuple[tuple[str, str], ...],
     idempotency_key: str | None,
+    force: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Order a task from the model TARGET.
+    """Order a task: from MODEL, by its name or endpoint, or from a workflow, an AI app or a quick creation.
 
-    A VALUE is read as JSON when it is JSON, else as text; write '"5"' for the text 5. A KEY that is repeated, or
-    written KEY[], is a list. Pairs are laid over --input or --body.
+    A VALUE has the type the model's parameter has; `receiver models MODEL` shows them. Elsewhere it is read as JSON
+    when it is JSON, else as text. A KEY that is repeated, or written KEY[], is a list. Pairs are laid over --input or
+    --body.
 
     Without --wait the task's id is printed, and the server sees to the rest. With --wait the results are printed, one
     a line, and the exit code is 1 when the task did not succeed.
 
     \b
     Examples:
-      receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" imageNum=2 --wait
-      receiver submit rhart-video-v3.1-pro-official/reference-to-video --body order.json --label project=north
+      receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" --wait
+      receiver submit vidu/image-to-video-q3-pro --body order.json --label project=north
+      receiver submit --workflow 1904136902449209346 --node 6.text="a lighthouse"
+      receiver submit --quick 1904136902449209346 quickCreateCode=002 --node 3.text="a lighthouse"
     """
-    from receiver.cli.pairs import read_input
+    from receiver.cli.pairs import read_input, read_nodes
 
-    order = read_input(text, file.read() if file else None, pairs)
+    kind, target, pairs = _target(words, {"workflow": workflow, "app": app, "quick": quick})
+    if kind == "model" and (nodes or api):
+        raise click.UsageError("--node and --v1 go with --workflow, --app or --quick")
+    order = read_input(text, file.read() if file else None, pairs, _types_of(target) if kind == "model" else None)
+    if nodes:
+        order["nodeInfoList"] = read_nodes(nodes)
     with connect() as client:
-        task = client.submit(target, order, labels=dict(labels), idempotency_key=idempotency_key)
+        task = client.submit(
+            target,
+            order,
+            kind=kind,
+            api=api,
+            validate=not force,
+            labels=dict(labels),
+            idempotency_key=idempotency_key,
+        )
+        if task.note:
+            note(clean(task.note))
         if wait:
             _wait(client, task.id, as_json)
         elif as_json:
@@ -75,6 +105,30 @@ def submit(
         else:
             note(f"{task.state}; see how it goes: receiver task {task.id}")
             click.echo(task.id)
+
+
+def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, str, tuple[str, ...]]:
+    """The kind of task, its target, and the pairs. Raises UsageError."""
+    named = [(kind, target) for kind, target in ids.items() if target is not None]
+    if len(named) > 1:
+        raise click.UsageError("give one of --workflow, --app and --quick")
+    if named:
+        kind, target = named[0]
+        return kind, target, words
+    if not words or "=" in words[0]:
+        raise click.UsageError("name a model, or give --workflow, --app or --quick")
+    return "model", words[0], words[1:]
+
+
+def _types_of(model: str) -> "Reader | None":
+    """How the texts of a known model's parameters are read; an unknown one is the server's to refuse."""
+    from receiver.runninghub import catalogue
+
+    try:
+        known = catalogue.find(model).model
+    except catalogue.UnknownModel:
+        return None
+    return partial(catalogue.coerce, known)
 
 
 def _wait(client: "Client", task_id: str, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import stamina
 
-from receiver.records import Json, JsonObject
+from receiver.records import Account, Json, JsonObject
 from receiver.runninghub import wire
 from receiver.runninghub.errors import NO_SUCH_TASK, ProviderError, describe
 from receiver.runninghub.requests import SubmitRequest
@@ -122,6 +122,17 @@ class RunningHub:
         """Cancels a task (page "Cancel ComfyUI Task")."""
         answered, _ = await self._v1("/task/openapi/cancel", {"taskId": task_id})
         return _kept(answered)
+
+    async def account(self) -> Account:
+        """The account's balance and running tasks (page "Get Account Information"). Here the key is lower-case."""
+        return await self._read(self._account_once)
+
+    async def _account_once(self) -> Account:
+        answered = await self._post("/uc/openapi/accountStatus", {"apikey": self._api_key})
+        envelope = _understood(answered, wire.read_envelope)
+        if envelope.code != "0":
+            raise _refusal(envelope.code, envelope.message, answered)
+        return _understood(answered, lambda _: wire.read_account(envelope.data))
 
     async def _query_once(self, task_id: str) -> Reading:
         answered = await self._post("/openapi/v2/query", {"taskId": task_id})

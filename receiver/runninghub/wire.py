@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from receiver.errors import ReceiverError
-from receiver.records import End, Json, JsonObject, Result, TaskError
+from receiver.records import Account, End, Json, JsonObject, Result, TaskError
 from receiver.runninghub.errors import NO_SUCH_TASK, describe
 
 DEPTH = 32
@@ -191,6 +191,17 @@ def read_webhook_detail(data: Json) -> WebhookDetail:
         retry_count=retries if isinstance(retries, int) and not isinstance(retries, bool) else 0,
         outcome=_event_data(data.get("eventData")),
     )
+
+
+def read_account(data: Json) -> Account:
+    """The data of an account's status (page "Get Account Information"). Raises Unreadable."""
+    if not isinstance(data, dict):
+        raise Unreadable("an account without data")
+    coins, money, currency, tasks, kind = (
+        None if isinstance(value := data.get(name), dict | list | None) else str(value)
+        for name in ("remainCoins", "remainMoney", "currency", "currentTaskCounts", "apiType")
+    )
+    return Account(coins=coins, money=money, currency=currency, tasks=tasks, type=kind)
 
 
 def read_id(value: Json) -> str | None:

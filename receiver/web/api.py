@@ -16,6 +16,7 @@ from receiver.errors import Refused, not_found
 from receiver.records import Filter, JsonObject, Task
 from receiver.replay import replay
 from receiver.rules import DELIVERY_BODIES, REPLAYABLE
+from receiver.runninghub import catalogue
 from receiver.service import Service
 from receiver.store.terms import Selection
 from receiver.submit import accept
@@ -28,11 +29,13 @@ from receiver.views import (
     delivery_view,
     dry_run_view,
     event_view,
+    ordered_view,
     replay_view,
     task_detail,
     task_view,
 )
 from receiver.web.answers import answer, read_filter, read_id, read_object
+from receiver.web.models import model_row, model_view
 from receiver.web.orders import read_order
 from receiver.web.selections import read_replay
 
@@ -71,6 +74,9 @@ class Api:
             Route("/replays", self.replay, methods=["POST"]),
             Route("/replays/{id}", self.replay_state),
             Route("/replays/{id}", self.cancel_replay, methods=["DELETE"]),
+            Route("/models", self.models),
+            Route("/models/{name:path}", self.model),
+            Route("/account", self.account),
             Route("/backup", self.backup),
         ]
 
@@ -80,9 +86,9 @@ class Api:
         document = await read_object(request)
         order = read_order(document, str(uuid_utils.uuid7()), request.headers.get("idempotency-key"))
         self._refuse_without_key()
-        task, new = await accept(self._store, order, self._service.clock())
+        task, new = await accept(self._store, order.task, self._service.clock())
         self._service.wake()
-        return answer(task_view(task), 202 if new else 200)
+        return answer(ordered_view(task, order.note), 202 if new else 200)
 
     async def submit_again(self, request: Request) -> Response:
         """A new task with the same order: the old one stays as it is, for it may still end."""
@@ -98,11 +104,12 @@ class Api:
             "target": task.target,
             "input": task.input,
             "labels": dict(task.labels),
+            "validate": False,  # it was checked when it was ordered first
         }
         order = read_order(document, str(uuid_utils.uuid7()), None, again_of=task.id)
-        again, _ = await accept(self._store, order, self._service.clock())
+        again, _ = await accept(self._store, order.task, self._service.clock())
         self._service.wake()
-        return answer(task_view(again), 202)
+        return answer(ordered_view(again, order.note), 202)
 
     async def tasks(self, request: Request) -> Response:
         found = await self._store.tasks(read_filter(request))
@@ -195,6 +202,19 @@ class Api:
         shown = await self._set_paused(request, paused=False)
         self._service.wake()
         return shown
+
+    # ------------------------------------------------------------ the provider
+
+    async def models(self, request: Request) -> Response:
+        """The catalogue, narrowed by `q`: a part of a name, endpoint, group or output, or a pattern with * and ?."""
+        found = catalogue.search(request.query_params.get("q", ""))
+        return answer(PageView(items=[model_row(model) for model in found], next=None))
+
+    async def model(self, request: Request) -> Response:
+        return answer(model_view(catalogue.find(request.path_params["name"])))
+
+    async def account(self, _: Request) -> Response:
+        return answer(await self._service.provider.account())
 
     # ------------------------------------------------------------ replays and backup
 

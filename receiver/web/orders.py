@@ -2,11 +2,16 @@
 
 import re
 
-from receiver.records import Api, Json, JsonObject, Kind, NewTask
+from msgspec import Struct
+
+from receiver.drafts import NewTask
+from receiver.records import Api, Json, JsonObject, Kind
+from receiver.runninghub import catalogue
+from receiver.runninghub.validation import validate
 from receiver.submit import order_digest
 from receiver.web.answers import problems
 
-FIELDS = frozenset({"kind", "api", "target", "input", "labels"})
+FIELDS = frozenset({"kind", "api", "target", "input", "labels", "validate"})
 ENDPOINT = re.compile(r"/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?")
 NUMBER = re.compile(r"[0-9]{1,20}")
 TARGET_LIMIT = 200
@@ -33,21 +38,41 @@ FORMS: dict[Kind, tuple[Api, ...]] = {
 Problems = list[tuple[str, str]]
 
 
-def read_order(document: JsonObject, task_id: str, idempotency_key: str | None, again_of: str | None = None) -> NewTask:
-    """The order in a request. Raises Refused (422) with every problem and its path."""
+class Order(Struct, frozen=True, kw_only=True):
+    """An order that may be queued, and what its giver should know of it (None: nothing)."""
+
+    task: NewTask
+    note: str | None
+
+
+def read_order(document: JsonObject, task_id: str, idempotency_key: str | None, again_of: str | None = None) -> Order:
+    """The order in a request. Raises Refused (422) with every problem and its path.
+
+    A model is found by any name it is known by, and its input checked before money is spent; with `"validate": false`
+    anything passes, for the provider moves faster than any catalogue.
+    """
     found: Problems = [
         (name, f"there is no such field; there are {', '.join(sorted(FIELDS))}") for name in document.keys() - FIELDS
     ]
     kind = _kind(document.get("kind", Kind.MODEL), found)
     api = _api(document.get("api"), kind, found)
-    target = _target(document.get("target"), kind, found)
-    body = _input(document.get("input", {}), kind, found)
+    checked = document.get("validate", True)
+    if not isinstance(checked, bool):
+        found.append(("validate", "expected true or false"))
+    in_input: Problems = []
+    body = _input(document.get("input", {}), kind, in_input)
+    note = None
+    if kind is Kind.MODEL:
+        target, note = _model(document.get("target"), body, found, checked=checked is not False)
+    else:
+        target = _id(document.get("target"), kind, found)
+    found += in_input
     labels = _labels(document.get("labels", {}), found)
     if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_LIMIT:
         found.append(("Idempotency-Key", f"expected 1 to {KEY_LIMIT} characters"))
     if found:
         raise problems(found)
-    return NewTask(
+    task = NewTask(
         id=task_id,
         kind=kind,
         api=api,
@@ -58,6 +83,7 @@ def read_order(document: JsonObject, task_id: str, idempotency_key: str | None, 
         idempotency_key=idempotency_key,
         again_of=again_of,
     )
+    return Order(task=task, note=note)
 
 
 def _kind(value: Json, found: Problems) -> Kind:
@@ -77,19 +103,37 @@ def _api(value: Json, kind: Kind, found: Problems) -> Api:
     return forms[0]
 
 
-def _target(value: Json, kind: Kind, found: Problems) -> str:
-    """A model's endpoint without its prefix, so that one model has one name in the ledger; or an id."""
-    if kind is not Kind.MODEL:
-        if isinstance(value, str) and NUMBER.fullmatch(value):
-            return value
-        what = "a workflow" if kind is Kind.WORKFLOW else "an AI app"
-        found.append(("target", f"expected the id of {what} as a text of digits, such as 1904136902449209346"))
-        return ""
-    if not isinstance(value, str) or len(value) > TARGET_LIMIT or not ENDPOINT.fullmatch(value):
-        expected = "expected a model's endpoint, such as rhart-video-v3.1-pro-official/reference-to-video"
-        found.append(("target", expected))
-        return ""
-    target = value.strip("/").removeprefix("openapi/v2/")
+def _id(value: Json, kind: Kind, found: Problems) -> str:
+    """The id of a workflow or an app. It has more digits than a JavaScript number, so it must be a text."""
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        return value
+    what = "a workflow" if kind is Kind.WORKFLOW else "an AI app"
+    found.append(("target", f"expected the id of {what} as a text of digits, such as 1904136902449209346"))
+    return ""
+
+
+def _model(value: Json, body: JsonObject, found: Problems, *, checked: bool) -> tuple[str, str | None]:
+    """A model's endpoint without its prefix, so that one model has one name in the ledger, and what to know of it."""
+    if not isinstance(value, str) or not 0 < len(value) <= TARGET_LIMIT:
+        found.append(("target", "expected the name or the endpoint of a model"))
+        return "", None
+    try:
+        known = catalogue.find(value)
+    except catalogue.UnknownModel as unknown:
+        if checked:
+            found.append(("target", f"{unknown.message}; with validate false any endpoint passes"))
+            return "", None
+        return _endpoint(value, found), None
+    if checked:
+        found += [(f"input.{problem.path}", problem.message) for problem in validate(known.model, body)]
+    return known.model.endpoint, known.note
+
+
+def _endpoint(value: str, found: Problems) -> str:
+    """An endpoint that no catalogue has."""
+    if not ENDPOINT.fullmatch(value):
+        found.append(("target", "expected a model's endpoint, such as vidu/image-to-video-q3-pro"))
+    target = catalogue.bare(value)
     segments = target.split("/")
     if segments[0] in RESERVED or {".", ".."} & set(segments):
         found.append(("target", f"{target} is not a model"))

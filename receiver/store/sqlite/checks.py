@@ -2,7 +2,8 @@
 
 import sqlite3
 
-from receiver.records import Check, NewCheck
+from receiver.drafts import NewCheck
+from receiver.records import Check
 from receiver.store.sqlite.access import Access, check_of
 
 CHECKS_SHOWN = 200

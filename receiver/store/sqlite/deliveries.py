@@ -5,7 +5,8 @@ import sqlite3
 from msgspec.structs import replace
 
 from receiver import rules
-from receiver.records import Delivery, End, Filter, NewDelivery, Page, Purpose, Task, TaskState
+from receiver.drafts import NewDelivery
+from receiver.records import Delivery, End, Filter, Page, Purpose, Task, TaskState
 from receiver.store.sqlite.access import Access, count_up, delivery_of, page_of
 from receiver.store.sqlite.tasks import close_miss, task_conditions
 from receiver.store.terms import Claim, Recorded

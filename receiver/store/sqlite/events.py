@@ -6,21 +6,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from receiver import rules
-from receiver.records import (
-    ActionState,
-    End,
-    Event,
-    Filter,
-    NewEvent,
-    OwedAction,
-    Page,
-    Result,
-    SavedFile,
-    Task,
-    TaskState,
-    Telling,
-    event_id,
-)
+from receiver.drafts import NewEvent, OwedAction, Telling
+from receiver.records import ActionState, End, Event, Filter, Page, Result, SavedFile, Task, TaskState, event_id
 from receiver.store.sqlite.access import Access, encode, event_of, marks, page_of
 from receiver.store.sqlite.alerts import open_alert
 from receiver.store.sqlite.tasks import task_conditions

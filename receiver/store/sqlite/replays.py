@@ -3,7 +3,8 @@
 import sqlite3
 
 from receiver import rules
-from receiver.records import JsonObject, OwedAction, Replay, ReplayMode
+from receiver.drafts import OwedAction
+from receiver.records import JsonObject, Replay, ReplayMode
 from receiver.store.sqlite.access import Access, Conditions, decode, encode, marks, task_of
 from receiver.store.sqlite.events import owe
 from receiver.store.terms import Candidate, Selection

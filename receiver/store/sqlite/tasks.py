@@ -3,7 +3,8 @@
 import sqlite3
 
 from receiver import rules
-from receiver.records import Filter, MissCause, MissState, NewTask, Page, Task, TaskState
+from receiver.drafts import NewTask
+from receiver.records import Filter, MissCause, MissState, Page, Task, TaskState
 from receiver.store.sqlite.access import (
     Access,
     Conditions,

@@ -1,0 +1,104 @@
+"""The catalogue of models, which needs no server, and the account behind the server's key."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from receiver.cli.connect import connect
+from receiver.cli.options import json_option
+from receiver.cli.outcome import NOT_FOUND, Ended
+from receiver.cli.show import clean, document, fields, note, table
+
+if TYPE_CHECKING:
+    from receiver.runninghub.catalogue import Found
+
+
+@click.command()
+@click.argument("pattern", default="")
+@json_option
+def models(pattern: str, as_json: bool) -> None:
+    """List the models, or show one: what it takes, and a command line that orders it.
+
+    PATTERN is a model's name or endpoint, or a part of a name, endpoint, group or output; * and ? stand for anything.
+
+    \b
+    Examples:
+      receiver models image-to-video
+      receiver models 'kling*pro*'
+      receiver models google/veo3.1-pro/reference-to-video-official-stable
+    """
+    from receiver.runninghub import catalogue
+
+    try:
+        _one(catalogue.find(pattern), as_json)
+        return
+    except catalogue.UnknownModel as unknown:
+        found = catalogue.search(pattern)
+        if not found:
+            raise Ended(unknown.message, NOT_FOUND) from unknown
+    if as_json:
+        from receiver.views import PageView
+        from receiver.web.models import model_row
+
+        document(PageView(items=[model_row(model) for model in found], next=None))
+        return
+    rows = [(model.name, model.endpoint, model.output, "yes" if model.listed else "no") for model in found]
+    table(["name", "endpoint", "makes", "documented"], rows)
+    note(f"{len(found)} models")
+
+
+def _one(found: "Found", as_json: bool) -> None:
+    from receiver.runninghub.catalogue import example
+    from receiver.web.models import model_view
+
+    model = model_view(found)
+    if as_json:
+        document(model)
+        return
+    if model.note:
+        note(clean(model.note))
+    fields([("name", model.name), ("endpoint", model.endpoint), ("makes", model.output)])
+    click.echo()
+    rows = [
+        (param.name, param.type, "required" if param.required else "", _said(param.default), param.allowed)
+        for param in model.params
+    ]
+    table(["parameter", "type", "", "usual", "allowed"], rows)
+    click.echo()
+    click.echo(_order(model.endpoint, example(found.model)))
+
+
+def _said(default: object) -> str:
+    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _order(endpoint: str, input: Mapping[str, object]) -> str:
+    """A command line that orders the model, ready to be copied."""
+    import shlex
+
+    import msgspec
+
+    pairs = [
+        f"{name}={value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
+        for name, value in input.items()
+    ]
+    return shlex.join(["receiver", "submit", endpoint, *pairs])
+
+
+@click.command()
+@json_option
+def account(as_json: bool) -> None:
+    """Show the account's balance at RunningHub, and how many tasks run.
+
+    \b
+    Example:
+      receiver account
+    """
+    with connect() as client:
+        found = client.account()
+    if as_json:
+        document(found)
+        return
+    money = f"{found.money} {found.currency or ''}".strip() if found.money is not None else None
+    fields([("coins", found.coins), ("money", money), ("running tasks", found.tasks), ("key", found.type)])

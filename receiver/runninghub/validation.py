@@ -1,0 +1,340 @@
+"""Whether an input suits a model, told before money is spent: every problem at once, each with what would be allowed.
+
+Pure. A file that is still to be uploaded stands as `@path` or `upload:id`. Where facts are missing anything will do: a
+parameter of which only the name is known, a model without known parameters. A required parameter is required even when
+its default is known: the provider's examples send it, and whether it would be filled in is not documented.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import islice
+
+from msgspec import Struct
+
+from receiver.records import Json
+from receiver.runninghub.catalogue import Model, Param, Type, closest, parameter, read
+
+CALLBACK = "webhookUrl"
+"""Every endpoint takes it beside the model's own parameters; whoever reads the order decides who may set it."""
+MOST_PROBLEMS = 50
+SHOWN = 60
+"""Characters of a given value that are quoted."""
+CHOICES_SHOWN = 16
+
+REFERENCES = ("@", "upload:", "asset://")
+"""A file of ours and an upload of ours, which become links before anything is sent; an asset is the provider's own."""
+LINK = re.compile(r"https?://[^\s/?#]+(?P<path>[^\s?#]*)\S*", re.IGNORECASE)
+DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)(;[\w.+-]+=[\w.+-]+)*;base64,(?=.)", re.IGNORECASE)
+DATA_URI_HEAD = 300
+OTHER_NAMES = {
+    "jpg": "jpeg",
+    "mov": "quicktime",
+    "avi": "x-msvideo msvideo",
+    "mp3": "mpeg",
+    "wav": "wave vnd.wave",
+    "m4a": "mp4",
+}
+"""What media types call a kind of file beside its ending (and `x-` before it)."""
+ENDINGS = {
+    "image": "jpg jpeg png webp bmp gif tif tiff",
+    "video": "mp4 mov avi webm mkv",
+    "audio": "mp3 wav m4a flac aac",
+}
+MEDIA = {ending: medium for medium, endings in ENDINGS.items() for ending in endings.split()}
+ARTICLES = {"image": "an image", "video": "a video", "audio": "an audio file"}
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """One thing that is wrong with an input. `message` says all of it; the other fields are for programs.
+
+    `given` is shortened, None when nothing was given. `nearest` is an allowed value, or the parameter that was meant;
+    None when there is no telling.
+    """
+
+    path: str
+    message: str
+    given: Json
+    allowed: str
+    nearest: Json = None
+
+
+# ---------------------------------------------------------------- the whole input
+
+
+def validate(model: Model, given: Mapping[str, Json]) -> list[Problem]:
+    """Everything that is wrong with an input, in the order of the model's parameters, strangers last."""
+    return list(islice(_problems(model, given), MOST_PROBLEMS))
+
+
+def _problems(model: Model, given: Mapping[str, Json]) -> Iterator[Problem]:
+    unknown = (name for name in given if model.params and not _is_known(model, name))
+    strangers = {name: _meant(model, name, given) for name in islice(unknown, MOST_PROBLEMS)}
+    for param in model.params:
+        names = [name for name in (param.name, param.alias) if name is not None and name in given]
+        for name in names:
+            yield from _judge(param, name, given[name])
+        if len(names) > 1:
+            also, message = names[1], f"is {param.name}, which is given too; give one of them"
+            yield _problem(also, given[also], "nothing", message)
+        elif not names and param.required and param.name not in strangers.values():
+            yield _missing(param)
+    for name, meant in strangers.items():
+        yield _stranger(model, name, given[name], meant)
+
+
+def _is_known(model: Model, name: str) -> bool:
+    return name == CALLBACK or name in model.later_params or parameter(model, name) is not None
+
+
+def _meant(model: Model, name: str, given: Mapping[str, Json]) -> str | None:
+    """The parameter that a misspelt name stands for: rather one that is not given than one that is."""
+    near = closest(name, _names(model))
+    return next((each for each in near if each not in given), near[0] if near else None)
+
+
+def _names(model: Model) -> list[str]:
+    return [*(param.name for param in model.params), *model.later_params]
+
+
+def _stranger(model: Model, name: str, value: Json, meant: str | None) -> Problem:
+    """A name that the model does not know. It stands for the required parameter that it is a misspelling of."""
+    hint = ""
+    if meant is not None:
+        param = parameter(model, meant)
+        hint = f"; did you mean {meant}{', which is required' if param and param.required else ''}?"
+    message = f"there is no such parameter{hint}"
+    return _problem(_short(name), value, _one_of(_names(model)), message, nearest=meant)
+
+
+def _missing(param: Param) -> Problem:
+    allowed = takes(param)
+    default: Json = list(param.default) if isinstance(param.default, tuple) else param.default
+    usual = "" if default is None else f"; usual is {_said(default)}"
+    return _problem(param.name, None, allowed, f"is required: {allowed}{usual}", nearest=default)
+
+
+# ---------------------------------------------------------------- one value
+
+
+def _judge(param: Param, path: str, value: Json) -> Iterator[Problem]:
+    if value is None or value == [] or (value == "" and "" not in param.enum):
+        yield _empty(param, path, value)
+        return
+    match param.type:
+        case Type.STRING:
+            yield from _judge_text(param, path, value)
+        case Type.INTEGER | Type.NUMBER:
+            yield from _judge_number(param, path, value)
+        case Type.STRINGS | Type.OBJECTS:
+            yield from _judge_list(param, path, value)
+        case Type.BOOLEAN if not isinstance(value, bool):
+            yield _mistyped(param, path, value)
+        case Type.OBJECT if not isinstance(value, dict):
+            yield _mistyped(param, path, value)
+
+
+def _judge_text(param: Param, path: str, value: Json) -> Iterator[Problem]:
+    allowed = _allowed_text(param)
+    if not isinstance(value, str):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and _is_measurable(value)
+        suits = number and not any(_judge_text(param, path, str(value)))
+        yield _problem(path, value, allowed, nearest=str(value) if suits else None)
+    elif not value and "" not in param.enum:
+        yield _empty(param, path, value)
+    elif param.media is not None:
+        yield from _judge_media(param, path, value)
+    elif param.enum:
+        if not _is_choice(param, value):
+            yield _problem(path, value, allowed, nearest=_nearest_choice(value, param.enum))
+    elif not (param.min_length or 0) <= len(value) <= (param.max_length or math.inf):
+        yield _problem(path, value, allowed, f"expected {allowed}, got {len(value)} characters")
+
+
+def _judge_number(param: Param, path: str, value: Json) -> Iterator[Problem]:
+    kinds = int if param.type is Type.INTEGER else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not _is_measurable(value):
+        yield _mistyped(param, path, value)
+    elif (nearest := _fitted(param, value)) is not None:
+        yield _problem(path, value, takes(param), nearest=nearest)
+
+
+def _judge_list(param: Param, path: str, value: Json) -> Iterator[Problem]:
+    allowed, most = takes(param), param.max_items
+    if not isinstance(value, list):
+        yield _mistyped(param, path, value)
+        return
+    if len(value) < (param.min_items or 0):
+        yield _problem(path, value, allowed)
+    for place, item in enumerate(value[:most]):
+        if param.type is Type.STRINGS:
+            yield from _judge_text(param, f"{path}[{place}]", item)
+        elif not isinstance(item, dict):
+            yield _problem(f"{path}[{place}]", item, "an object")
+    if most is not None and len(value) > most:
+        # One problem, where the list should have ended, however many items there are beyond.
+        yield _problem(f"{path}[{most}]", value[most], allowed, f"expected {allowed}, got {len(value)} items")
+
+
+def _judge_media(param: Param, path: str, value: str) -> Iterator[Problem]:
+    allowed = _allowed_text(param)
+    if any(value.startswith(sign) and value != sign for sign in REFERENCES):
+        return
+    if data := DATA_URI.match(value[:DATA_URI_HEAD]):
+        megabytes = (len(value) - data.end()) * 3 / 4 / 2**20
+        if not accepts(param, data["type"]):
+            yield _problem(path, value, allowed, f"expected {allowed}, got {data['type']}")
+        elif megabytes > (param.max_size_mb or math.inf):
+            message = f"expected at most {param.max_size_mb} MB, got {megabytes:.1f} MB"
+            yield _problem(path, value, f"at most {param.max_size_mb} MB", message)
+    elif link := LINK.fullmatch(value):
+        medium = MEDIA.get(link["path"].rpartition(".")[2].casefold(), param.media)
+        if medium != param.media:
+            yield _problem(path, value, allowed, f"expected {allowed}, got a link to {ARTICLES[medium or '']}")
+    else:
+        yield _problem(path, value, allowed)
+
+
+def accepts(param: Param, media_type: str) -> bool:
+    """Whether a file of this media type (`image/png`) suits the parameter."""
+    medium, _, kind = media_type.casefold().partition("/")
+    endings = [name.casefold() for name in param.accept]
+    kinds = {kind for ending in endings for kind in (ending, f"x-{ending}", *OTHER_NAMES.get(ending, "").split())}
+    return medium == param.media and (not kinds or kind in kinds)
+
+
+def _mistyped(param: Param, path: str, value: Json) -> Problem:
+    """A value of the wrong JSON type. A text is read as the command line would read it: perhaps that was meant."""
+    meant: Json = None
+    if isinstance(value, str):
+        meant = read(param, value)
+    elif param.type is Type.OBJECTS and isinstance(value, dict):
+        meant = [value]
+    elif param.type is Type.INTEGER and isinstance(value, float) and value.is_integer():
+        meant = int(value)
+    if type(meant) is type(value) or meant is None or any(_judge(param, path, meant)):
+        meant = None
+    return _problem(path, value, takes(param), nearest=meant)
+
+
+def _is_choice(param: Param, value: str) -> bool:
+    choices = {*param.enum, *param.enum_codes}
+    return value in choices or (param.ignore_case and value.casefold() in map(str.casefold, choices))
+
+
+def _nearest_choice(value: str, choices: Sequence[str]) -> str | None:
+    """By number where there are numbers, else by likeness."""
+    numbers = {choice: float(choice) for choice in choices if _is_number(choice)}
+    if _is_number(value) and len(numbers) == len(choices):
+        return min(choices, key=lambda choice: abs(numbers[choice] - float(value)))
+    return next(iter(closest(value, choices)), None)
+
+
+def _fitted(param: Param, value: int | float) -> int | float | None:
+    """The allowed number nearest to one that is not allowed; None when it is."""
+    low, high, step = (None if fact is None else _exact(fact) for fact in (param.min, param.max, param.step))
+    given = near = _exact(value)
+    near = near if high is None else min(near, high)
+    near = near if low is None else max(near, low)
+    if step is not None:
+        start = low or Fraction(0)
+        near = start + round((near - start) / step) * step
+        near = near - step if high is not None and near > high else near
+    if near == given:
+        return None
+    return int(near) if param.type is Type.INTEGER or near.denominator == 1 else float(near)
+
+
+def _exact(number: int | float) -> Fraction:
+    """A number as it is written in decimals, so that 0.3 is three steps of 0.1, and 0.1 + 0.2 is 0.3."""
+    return Fraction(number) if isinstance(number, int) else Fraction(str(round(number, 9)))
+
+
+def _is_measurable(number: int | float) -> bool:
+    return abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number)
+
+
+# ---------------------------------------------------------------- words
+
+
+def _problem(path: str, given: Json, allowed: str, message: str = "", nearest: Json = None) -> Problem:
+    if not message:
+        hint = "" if nearest is None else f"; the nearest is {_said(nearest)}"
+        message = f"expected {allowed}, got {_said(given)}{hint}"
+    return Problem(path=path, message=message, given=_quoted(given), allowed=allowed, nearest=nearest)
+
+
+def _empty(param: Param, path: str, value: Json) -> Problem:
+    """Nothing is no value: the provider's own client never sends it."""
+    allowed = takes(param)
+    message = f"is required: {allowed}" if param.required else "is empty; leave it out instead"
+    return _problem(path, value, allowed, message)
+
+
+def takes(param: Param) -> str:
+    """What a parameter takes, in words."""
+    match param.type:
+        case Type.INTEGER | Type.NUMBER:
+            number = "a whole number" if param.type is Type.INTEGER else "a number"
+            steps = "" if param.step in (None, 1) else f" in steps of {param.step}"
+            return f"{number}{_between(', ', param.min, param.max)}{steps}"
+        case Type.STRINGS | Type.OBJECTS:
+            items = _between(" of ", param.min_items, param.max_items, " items")
+            return f"a list{items}, each {_allowed_text(param) if param.type is Type.STRINGS else 'an object'}"
+        case Type.BOOLEAN:
+            return "true or false"
+    return "an object" if param.type is Type.OBJECT else _allowed_text(param)
+
+
+def _allowed_text(param: Param) -> str:
+    if param.media is not None:
+        kinds = f" ({', '.join(param.accept)})" if param.accept else ""
+        return f"a link, data URI or @file of {ARTICLES[param.media]}{kinds}"
+    if param.enum:
+        return _one_of(param.enum)
+    return f"a text{_between(' of ', param.min_length, param.max_length, ' characters')}"
+
+
+def _between(start: str, low: float | None, high: float | None, unit: str = "") -> str:
+    if low is None and high is None:
+        return ""
+    least = f"at least {low}" if high is None else f"{low} to {high}"
+    return f"{start}{f'at most {high}' if low is None else least}{unit}"
+
+
+def _one_of(names: Sequence[str]) -> str:
+    more = len(names) - CHOICES_SHOWN
+    return f"one of {', '.join(names[:CHOICES_SHOWN])}{f' and {more} more' if more > 0 else ''}"
+
+
+def _said(value: Json) -> str:
+    """A value inside a sentence."""
+    match value:
+        case str():
+            return f'"{_short(value)}"'
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case int() | float():
+            return str(value) if _is_measurable(value) else "a number beyond measure"
+        case list():
+            return f"a list of {len(value)}"
+    return "an object"
+
+
+def _quoted(value: Json) -> Json:
+    """A value in a problem: itself, unless it is long."""
+    match value:
+        case str():
+            return _short(value)
+        case int() | float() if _is_measurable(value):
+            return value
+    return None if value is None else _said(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?[0-9]+([.][0-9]+)?", text) is not None
