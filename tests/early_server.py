@@ -6,8 +6,8 @@ from pathlib import Path
 
 import uvloop
 
+from receiver.drafts import NewDelivery
 from receiver.logs import configure_logging
-from receiver.records import NewDelivery
 from receiver.service import Service
 from receiver.settings import Settings, load_settings
 from receiver.store import database_path

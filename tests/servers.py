@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import uuid_utils
 
+from receiver.drafts import NewTask
 from receiver.links import Links
-from receiver.records import Kind, NewTask, Purpose
+from receiver.records import Kind, Purpose
 from receiver.store import Store, open_store
 
 ADMIN_TOKEN = "admin-token-of-the-slow-proofs"
