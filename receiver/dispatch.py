@@ -38,7 +38,7 @@ async def dispatch(
     claimed = await store.claim_action(definition.name, clock(), definition.lease)
     if claimed is None:
         return None
-    line: Line = {"did": "action", "action": claimed.action.id, "name": definition.name, "task": claimed.task.id}
+    line: Line = {"action": claimed.action.id, "name": definition.name, "task": claimed.task.id}
     try:
         settlement = await _try(store, performers[definition.kind], definition, claimed, clock, jitter)
     except LeaseLost:

@@ -76,7 +76,7 @@ class Reconciler:
         if task is None:
             return None
         await self._examine(task)
-        return {"did": "reconcile", "task": task.id, "state": task.state.value}
+        return {"task": task.id, "state": task.state.value}
 
     async def reconcile(self, task_id: str) -> None:
         """Looks at one task now, because somebody asked. Raises Refused (404)."""

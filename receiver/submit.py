@@ -71,9 +71,9 @@ async def submit_next(
         )
     except ProviderError as error:
         outcome = await _not_taken(store, task, error, definitions, policy, clock())
-        return {"did": "submit", "task": task.id, "outcome": outcome, "code": error.code}
+        return {"task": task.id, "outcome": outcome, "code": error.code}
     await _taken(store, task, submission, clock())
-    return {"did": "submit", "task": task.id, "outcome": "submitted", "provider_task_id": submission.task_id}
+    return {"task": task.id, "outcome": "submitted", "provider_task_id": submission.task_id}
 
 
 async def _taken(store: Store, task: Task, submission: Submission, now: float) -> None:

@@ -817,11 +817,11 @@ async def test_a_family_that_ignores_the_request_is_killed(tmp_path: Path) -> No
 
 def test_a_program_that_ends_without_reading_its_input_succeeds_under_uvloop_too() -> None:
     async def many() -> list[int]:
-        runs = [await Child(2.0).run(("true",), b"{}" * 500, dict(os.environ)) for _ in range(80)]
+        runs = [await Child(2.0).run(("true",), b"{}" * 500, dict(os.environ)) for _ in range(40)]
         return [outcome.code for outcome in runs]
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        assert loop.run(many()) == [0] * 80
+        assert loop.run(many()) == [0] * 40
 
 
 def test_a_family_is_ended_under_uvloop_too(tmp_path: Path) -> None:

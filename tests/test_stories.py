@@ -376,7 +376,7 @@ async def test_a_callback_at_a_fresh_url_is_told_apart_from_the_first(house: Hou
 async def test_no_body_that_was_kept_breaks_what_follows(tmp_path: Path) -> None:
     async with open_house(tmp_path, environment={"RECEIVER_CONFIRM": "false"}) as house:
         tasks = []
-        for _, body, _ in BODIES:
+        for body in (body for _, body, status in BODIES if status == 200):
             tasks.append(await house.submit())
             await house.service.submit_next()
             await house.http.post(house.callback_path(tasks[-1]), content=body)
