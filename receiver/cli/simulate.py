@@ -10,6 +10,10 @@ from receiver.cli.outcome import cannot_listen
 F = TypeVar("F", bound=Callable[..., object])
 
 SECONDS = click.FloatRange(min=0)
+AMOUNT = click.FloatRange(min=0)
+FACTS = click.Path(exists=True, dir_okay=False)
+API_TYPES = ("NORMAL", "SHARED", "EXCLUSIVE")
+CURRENCIES = ("CNY", "USD")
 FAULTS = {
     "drop": "a callback never arrives",
     "unsent": "a callback is never even sent",
@@ -68,6 +72,16 @@ def _faults(command: F) -> F:
 @click.option("--file-size", type=click.IntRange(0), default=65536, show_default=True, help="Bytes of a result file.")
 @click.option("--link-seconds", type=SECONDS, default=86400.0, show_default=True, help="How long result links live.")
 @click.option("--callback-on-cancel", is_flag=True, help="A cancelled task calls back as well.")
+@click.option(
+    "--models", type=FACTS, metavar="FILE", help="Facts of models, JSON a line each, to judge submissions by."
+)
+@click.option("--api-type", type=click.Choice(API_TYPES), default="SHARED", show_default=True, help="The kind of key.")
+@click.option("--currency", type=click.Choice(CURRENCIES), default="CNY", show_default=True, help="What money is in.")
+@click.option("--coins", type=AMOUNT, default=1e6, show_default=True, help="RH coins the account begins with.")
+@click.option("--money", type=AMOUNT, default=1e6, show_default=True, help="Money the account begins with.")
+@click.option("--coins-per-second", type=AMOUNT, default=0.2, show_default=True, help="What a workflow or app costs.")
+@click.option("--model-price", type=AMOUNT, help="What a run of a model costs.  [default: depends on its input]")
+@click.option("--upload-limit", type=click.IntRange(0), default=31457280, show_default=True, help="Bytes of an upload.")
 @_faults
 def simulate(**given: Any) -> None:  # noqa: ANN401 (the simulator's options, by name)
     """Serve a RunningHub of one's own: nothing costs money, and everything may go wrong.
@@ -82,6 +96,10 @@ def simulate(**given: Any) -> None:  # noqa: ANN401 (the simulator's options, by
 
     options = Options(**given)
     try:
+        app = create_app(options)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--models'") from error
+    try:
         listener = listen(options.host, options.port)
     except OSError as error:
         raise cannot_listen(options.host, options.port, error) from error
@@ -89,6 +107,6 @@ def simulate(**given: Any) -> None:  # noqa: ANN401 (the simulator's options, by
 
     click.echo(f"a simulated RunningHub serves http://{options.host}:{options.port}")
     click.echo(f"  RUNNINGHUB_BASE_URL=http://{options.host}:{options.port} RUNNINGHUB_API_KEY=any receiver serve")
-    config = uvicorn.Config(create_app(options), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
     with listener:
         uvicorn.Server(config).run(sockets=[listener])

@@ -1,32 +1,96 @@
-"""Owns the wording of every answer: the V2 task object in its variants, the V1 envelope, the callback; their bytes."""
+"""Owns what every answer has in common: the envelopes, the refusals and their words, times, and the bytes of JSON."""
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
 from typing import Any, TypeAlias
-
-from receiver.simulator.tasks import Status, Task
 
 Document: TypeAlias = dict[str, Any]
 
 BEIJING = timezone(timedelta(hours=8))
 MESSAGES = {
-    "421": "TASK_QUEUE_MAXED",
-    "805": "APIKEY_TASK_STATUS_ERROR",
     "1000": "unknown error",
+    "1001": "invalid url | 无效的请求地址",
     "1002": "invalid api key | 无效的 API Key",
     "1003": "too many requests | 请求过于频繁",
     "1004": "task not found or expired | 任务不存在或已过期",
     "1007": "failed to parse request body",
+    "1008": "file too large | 文件过大",
     "1011": "system busy | 系统繁忙",
+    "1014": "an Enterprise-Shared API key is required | 需要企业级共享 API Key",
     "1015": "generation failed | 生成失败",
+    "1101": "node info error | 节点信息错误",
     "1501": "Content security audit did not pass | 内容安全审查未通过",
     "1504": "model timed out | 模型超时",
 }
 """What the provider says to its V2 error codes."""
+NAMES = {
+    "301": "PARAMS_INVALID",
+    "380": "WORKFLOW_NOT_EXISTS",
+    "412": "TOKEN_INVALID",
+    "414": "TASK_CREATE_FAILED_BY_NOT_ENOUGH_POWER_VALUE",
+    "415": "TASK_INSTANCE_MAXED",
+    "416": "TASK_CREATE_FAILED_BY_NOT_ENOUGH_WALLET",
+    "421": "TASK_QUEUE_MAXED",
+    "423": "TASK_NOT_FOUNED",
+    "433": "VALIDATE_PROMPT_FAILED",
+    "435": "TASK_USER_EXCLAPI_INSTANCE_NOT_FOUND",
+    "436": "TASK_USER_EXCLAPI_REQUIRED",
+    "500": "UNKNOWN_ERROR",
+    "801": "APIKEY_UNSUPPORTED_FREE_USER",
+    "802": "APIKEY_UNAUTHORIZED",
+    "803": "APIKEY_INVALID_NODE_INFO",
+    "804": "APIKEY_TASK_IS_RUNNING",
+    "805": "APIKEY_TASK_STATUS_ERROR",
+    "806": "APIKEY_USER_NOT_FOUND",
+    "807": "APIKEY_TASK_NOT_FOUND",
+    "808": "APIKEY_UPLOAD_FAILED",
+    "809": "APIKEY_FILE_SIZE_EXCEEDED",
+    "810": "WORKFLOW_NOT_SAVED_OR_NOT_RUNNING",
+    "811": "CORPAPIKEY_INVALID",
+    "812": "CORPAPIKEY_INSUFFICIENT_FUNDS",
+    "813": "APIKEY_TASK_IS_QUEUED",
+    "814": "PERSONAL_QUEUE_COUNT_LIMIT",
+    "901": "WEBAPP_NOT_EXISTS",
+    "1601": "param apiKey is required",
+}
+"""What the provider calls its V1 codes, its own misspelling kept."""
+IN_V2 = {"301": "1007", "803": "1101"}
+"""V1 codes that have a V2 one of their own; a V2 refusal tells the others as they are."""
 
 TOKEN_INVALID: Document = {"code": 412, "msg": "TOKEN_INVALID"}
 """Said before a V2 endpoint even looks: neither envelope nor task object."""
+
+
+class Family(StrEnum):
+    """How an endpoint says yes and no."""
+
+    V1 = "v1"
+    """`{code, msg, data}`."""
+    V2 = "v2"
+    """The bare task object."""
+    MEDIA = "media"
+    """`{code, message, data}`: the V2 endpoints around uploads and keys."""
+
+
+class Refused(Exception):
+    """A no before it is put into an envelope: the provider's code, and its sentence where that is not the usual one."""
+
+    def __init__(self, code: int | str, message: str | None = None, *, as_number: bool = False) -> None:
+        super().__init__(code, message)
+        self.code = str(code)
+        self.message = message
+        self.as_number = as_number
+        """Whether V2 tells the code as a number, as was reported of one of them."""
+
+    def worded(self, family: Family) -> Document:
+        """The refusal in a family's envelope."""
+        if family is Family.V2:
+            code = IN_V2.get(self.code, self.code)
+            return refusal(int(code) if self.as_number else code, self.message)
+        message = self.message if self.message is not None else message_of(self.code)
+        return {"code": int(self.code), "message" if family is Family.MEDIA else "msg": message, "data": None}
 
 
 def to_bytes(document: Mapping[str, Any]) -> bytes:
@@ -44,6 +108,11 @@ def envelope(data: object = None, *, code: int = 0, msg: str = "success") -> Doc
     return {"code": code, "msg": msg, "data": data}
 
 
+def media_envelope(data: object) -> Document:
+    """The envelope of uploads and keys, which says `message` where the others say `msg`."""
+    return {"code": 0, "message": "success", "data": data}
+
+
 def refusal(error_code: str | int, message: str | None = None) -> Document:
     """A V2 task object that names no task: how submit and query say no (page "Generate task submission results")."""
     return {
@@ -58,91 +127,5 @@ def refusal(error_code: str | int, message: str | None = None) -> Document:
 
 
 def message_of(error_code: str) -> str:
-    """The provider's sentence for an error code, a general one for codes it never explained to us."""
-    return MESSAGES.get(error_code, "task failed | 任务失败")
-
-
-def submitted(task: Task) -> Document:
-    """The answer to an accepted submission: the seven keys of the submit example (page "Standard Model API")."""
-    return {
-        "taskId": task.id,
-        "status": task.status.value,
-        **_error_of(task, task.status),
-        "results": _results(task, task.status),
-        "clientId": task.client_id,
-        "promptTips": "",
-    }
-
-
-def queried(task: Task, status: Status) -> Document:
-    """The answer to a query that says `status` (page "Query generation result (V2)")."""
-    results = _results(task, status) if task.tells_results else None
-    return {
-        "taskId": task.id,
-        "status": status.value,
-        **_error_of(task, status),
-        "failedReason": _failed_reason(task, status),
-        "usage": _usage(task, status),
-        "results": [{"url": row["url"], "nodeId": "2", **row} for row in results] if results else None,
-        "clientId": task.client_id,
-        "promptTips": "",
-    }
-
-
-def ended(task: Task, status: Status, *, task_id: str | None = None) -> Document:
-    """The event data of a V2 callback: the task object as it was captured from real callbacks, in that key order.
-
-    `status` and `task_id` differ from the task's own where a callback is to lie.
-    """
-    shown_id = task_id or task.id
-    usage = _usage(task, status)
-    return {
-        "taskId": shown_id,
-        "status": status.value,
-        **_error_of(task, status),
-        "results": _results(task, status) if status is not task.status or task.tells_results else None,
-        "clientId": task.client_id,
-        "promptTips": "",
-        "failedReason": _failed_reason(task, status),
-        "usage": usage,
-        "parentTaskId": None,
-        # This one id is a bare number on the wire, beyond what a JavaScript number can hold.
-        "taskUsageList": [
-            {"taskId": int(shown_id), "parentTaskId": None, "taskStatus": status.value, "usage": dict(usage)}
-        ],
-    }
-
-
-def callback(event_data: Document, task_id: str) -> Document:
-    """The body of a V2 callback. The key order is the provider's own, that of a Java hash map."""
-    return {"eventData": event_data, "event": "TASK_END", "taskId": task_id}
-
-
-def _error_of(task: Task, status: Status) -> Document:
-    code = task.plan.error_code if status is Status.FAILED else ""
-    return {"errorCode": code, "errorMessage": message_of(code) if code else ""}
-
-
-def _failed_reason(task: Task, status: Status) -> Document:
-    if status is not Status.FAILED:
-        return {}
-    return {
-        "exception_type": "ModelError",
-        "node_id": "2",
-        "node_name": task.model,
-        "traceback": ['File "execution.py", line 317, in execute'],
-        "exception_message": message_of(task.plan.error_code),
-    }
-
-
-def _usage(task: Task, status: Status) -> Document:
-    # A third party's model costs no machine time of the provider, hence the "0"; what fails is not charged.
-    price = task.price if status is Status.SUCCESS else None
-    spent = "0" if status.ended else None
-    return {"consumeMoney": None, "consumeCoins": None, "taskCostTime": spent, "thirdPartyConsumeMoney": price}
-
-
-def _results(task: Task, status: Status) -> list[Document] | None:
-    if status is not Status.SUCCESS:
-        return None
-    return [{"url": task.links[-1], "outputType": task.output_type, "text": None}]
+    """The provider's words for an error code, general ones for codes it never explained to us."""
+    return MESSAGES.get(error_code) or NAMES.get(error_code, "task failed | 任务失败")

@@ -1,25 +1,36 @@
 """Owns the simulator as a whole: builds its parts, is an ASGI app, and puts time and faults into a test's hand."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Unpack
 
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from receiver.simulator.agenda import Agenda
+from receiver.simulator.account import Account, Tariff
+from receiver.simulator.account_doors import AccountDoors
+from receiver.simulator.agenda import Agenda, Entry
 from receiver.simulator.callbacks import Callbacks, Deliver, WebhookRow
 from receiver.simulator.delivery import InProcessTransport
 from receiver.simulator.faults import Chances, Fault, Plan, PlanOptions
+from receiver.simulator.file_doors import FileDoors
 from receiver.simulator.files import Files
+from receiver.simulator.gate import Gate
 from receiver.simulator.ids import Snowflakes, chance_source
+from receiver.simulator.intake import Intake, Limits
 from receiver.simulator.ledger import Ledger, Request, SentCallback
+from receiver.simulator.model_doors import ModelDoors
+from receiver.simulator.models import ModelFacts
 from receiver.simulator.outages import EVERY_ROUTE, Outage, Outages, Pause
-from receiver.simulator.routes import Doors, Terms
+from receiver.simulator.run_doors import RunDoors
+from receiver.simulator.task_doors import TaskDoors
 from receiver.simulator.tasks import Status, Task, Tasks
+from receiver.simulator.upload_doors import UploadDoors
+from receiver.simulator.uploads import Uploads
+from receiver.simulator.workflows import APPS, WORKFLOWS, App, Library, Workflow
 
-ROUTES = ("submit", "query", "detail", "resend", "cancel", "files")
 NODES = 1024
+MEGABYTE = 1024 * 1024
 
 
 class Simulator:
@@ -33,10 +44,17 @@ class Simulator:
     * `task_seconds`: from submission to end. `retry_seconds`: the pauses between a failed attempt and the next.
     * `callback_delay`: seconds by which every callback is held back.
     * `max_in_flight`: tasks that may be under way; beyond it submissions meet error 421, `number_421` as a number.
+      With an EXCLUSIVE key it is 415, and up to `personal_queue` tasks may wait for a machine instead.
     * `file_size`: bytes of a result file, which lives `link_seconds` after the task's end.
     * `chances`: what befalls tasks without a plan of their own.
     * `callback_on_cancel`: whether a cancelled task sends a callback.
     * `pause`: how to be slow on a real socket.
+    * `workflows`, `apps`: those that exist. `models`: facts by path; None lets every model pass with any parameters.
+    * `api_type`: NORMAL, SHARED or EXCLUSIVE; only a SHARED key may use models.
+    * `coins`, `money`: what the account begins with, the money in `currency`, CNY or USD.
+    * `coins_per_second`: of a workflow or app on the smallest machine. `model_price`: of a model's run, None for a
+      price that depends on its input, and always is the same for the same.
+    * `upload_limit`: bytes of an uploaded file, None for no limit.
     """
 
     def __init__(
@@ -57,6 +75,17 @@ class Simulator:
         chances: Chances = Chances(),  # noqa: B008 (frozen)
         callback_on_cancel: bool = False,
         pause: Pause | None = None,
+        workflows: Sequence[Workflow] = WORKFLOWS,
+        apps: Sequence[App] = APPS,
+        models: Mapping[str, ModelFacts] | None = None,
+        api_type: str = "SHARED",
+        coins: float = 1_000_000.0,
+        money: float = 1_000_000.0,
+        currency: str = "CNY",
+        coins_per_second: float = 0.2,
+        model_price: float | None = None,
+        personal_queue: int = 1000,
+        upload_limit: int | None = 30 * MEGABYTE,
     ) -> None:
         self._clock = clock
         self._seed = seed
@@ -84,21 +113,36 @@ class Simulator:
             agenda=self._agenda,
             files=files,
             task_seconds=task_seconds,
-            on_end=self._callbacks.announce,
+            on_end=self._settle,
         )
-        doors = Doors(
+        self._account = Account(
+            coins=coins, money=money, currency=currency, api_type=api_type, task_seconds=task_seconds
+        )
+        self._uploads = Uploads(seed=seed, base_url=base_url, limit=upload_limit)
+        limits = Limits(max_in_flight, number_421, personal_queue)
+        gate = Gate(clock, api_key, self._ledger, self._outages, pause)
+        tariff = Tariff(seed, coins_per_second, model_price, currency)
+        intake = Intake(
             clock=clock,
-            terms=Terms(api_key, max_in_flight, number_421),
+            limits=limits,
+            account=self._account,
             tasks=self._tasks,
             callbacks=self._callbacks,
-            files=files,
             agenda=self._agenda,
-            ledger=self._ledger,
-            outages=self._outages,
             next_plan=self._next_plan,
-            pause=pause,
+            base_url=base_url,
         )
-        self._app = Starlette(routes=doors.routes())
+        routes = [
+            *TaskDoors(gate, intake, self._tasks, self._callbacks).routes(),
+            *RunDoors(gate, intake, tariff, Library(workflows, apps), seed).routes(),
+            *UploadDoors(gate, self._uploads).routes(),
+            *AccountDoors(gate, self._account, limits, self._tasks, clock()).routes(),
+            *FileDoors(gate, files, self._uploads).routes(),
+            *ModelDoors(gate, intake, tariff, models).routes(),
+        ]
+        self.routes = tuple(route.name for route in routes)
+        """The names by which routes are counted and put out of order."""
+        self._app = Starlette(routes=routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -130,14 +174,19 @@ class Simulator:
         """Queues a ready plan for one submission to come."""
         self._plans.append(plan)
 
-    def outage(self, route: str, kind: Outage | str, times: int | None = None, *, seconds: float = 30.0) -> None:
+    def outage(
+        self, route: str, kind: Outage | str, times: int | None = None, *, seconds: float = 30.0, code: str = "500"
+    ) -> None:
         """Puts a route, or "*" for all, out of order for the next `times` requests or until healed.
 
-        `seconds` is how slow "slow" is on a real socket. ValueError for a route or kind that does not exist.
+        `seconds` is how slow "slow" is on a real socket, `code` the provider's error code that "code" answers.
+        ValueError for a route or kind that does not exist.
         """
-        if route not in (EVERY_ROUTE, *ROUTES):
+        if route not in (EVERY_ROUTE, *self.routes):
             raise ValueError(f"there is no route {route!r}")
-        self._outages.begin(route, Outage(kind), times, seconds)
+        if not code.isdecimal():
+            raise ValueError(f"an error code is a number, not {code!r}")
+        self._outages.begin(route, Outage(kind), times, seconds, code)
 
     def heal(self, route: str = EVERY_ROUTE) -> None:
         """Ends the outage of a route, or of all."""
@@ -167,6 +216,18 @@ class Simulator:
     def webhooks(self) -> dict[str, WebhookRow]:
         """The webhook rows by task id."""
         return self._callbacks.by_task
+
+    @property
+    def account(self) -> Account:
+        return self._account
+
+    @property
+    def uploads(self) -> Uploads:
+        return self._uploads
+
+    def _settle(self, task: Task) -> Sequence[Entry]:
+        self._account.charge(task)
+        return self._callbacks.announce(task)
 
     def _next_plan(self) -> Plan:
         if self._plans:

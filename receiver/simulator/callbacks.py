@@ -1,16 +1,18 @@
 """Owns the webhook rows: what is sent at a task's end, what the receiver said, when it is tried again, the resends."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TypeAlias
 
-from receiver.simulator import answers
+from receiver.simulator import answers, outputs, task_objects
 from receiver.simulator.agenda import Agenda, Entry
-from receiver.simulator.answers import to_bytes
+from receiver.simulator.answers import Document, to_bytes
 from receiver.simulator.faults import Fault
 from receiver.simulator.ids import Snowflakes, chance_source
 from receiver.simulator.ledger import Ledger, SentCallback
+from receiver.simulator.orders import Dialect
 from receiver.simulator.tasks import Status, Task
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "Java/17.0.9"}
@@ -39,13 +41,15 @@ class WebhookRow:
     url: str
     created_at: float
     updated_at: float
+    dialect: Dialect
     event_data: str = ""
+    """The JSON text of the event's data, whatever the dialect; empty before the end."""
     status: str | None = None
     response: str | None = None
     retry_count: int = 0
     attempts: int = 0
 
-    def shown(self) -> answers.Document:
+    def shown(self) -> Document:
         """The row as the detail tells it, the key masked (page "Get Webhook Event Details")."""
         return {
             "id": self.id,
@@ -107,7 +111,8 @@ class Callbacks:
         """Opens the row of a task that named a webhook URL; its id comes right after the task's."""
         if task.webhook_url is None:
             return
-        row = WebhookRow(self._snowflakes.mint(), task.id, task.webhook_url, task.created_at, task.created_at)
+        at, dialect = task.created_at, task.order.dialect
+        row = WebhookRow(self._snowflakes.mint(), task.id, task.webhook_url, at, at, dialect)
         self.by_id[row.id] = self.by_task[task.id] = row
 
     def announce(self, task: Task) -> Sequence[Entry]:
@@ -116,7 +121,7 @@ class Callbacks:
         if row is None or (task.status is Status.CANCEL and not self._callback_on_cancel):
             return ()
         ended_at = task.ended_at if task.ended_at is not None else self._clock()
-        row.event_data = to_bytes(answers.ended(task, task.status)).decode()
+        row.event_data = to_bytes(_event_data(task, task.status, task.id)).decode()
         row.updated_at = ended_at
         if task.plan.has(Fault.NEVER_SENT):
             return ()
@@ -134,7 +139,7 @@ class Callbacks:
 
         Faults distort what is sent by itself. A resend always tells the row's own event, truthfully.
         """
-        body = b'{"eventData":' + row.event_data.encode() + f',"event":"TASK_END","taskId":"{row.task_id}"}}'.encode()
+        body = to_bytes(_event(row.dialect, json.loads(row.event_data), row.task_id))
         self._agenda.add(now, self._sending(Message(row, url or row.url, body, again=True)))
 
     def _delay(self, task: Task) -> float:
@@ -156,10 +161,11 @@ class Callbacks:
         shown_id = self._snowflakes.mint() if task.plan.has(Fault.OTHER_ID) else task.id
         claims = task.plan.has(Fault.FALSE_CLAIM) and task.status is not Status.CANCEL
         status = Status.SUCCESS if claims else task.status
-        event_data = answers.ended(task, status, task_id=shown_id)
+        event_data = _event_data(task, status, shown_id)
         if task.plan.has(Fault.HUGE_BODY):
-            event_data["promptTips"] = "x" * int(task.plan.megabytes * 1024 * 1024)
-        body = to_bytes(answers.callback(event_data, shown_id))
+            padded = "promptTips" if task.order.dialect is Dialect.V2 else "errorMessages"
+            event_data[padded] = "x" * int(task.plan.megabytes * 1024 * 1024)
+        body = to_bytes(_event(task.order.dialect, event_data, shown_id))
         if task.plan.has(Fault.JUNK_BODY):
             return rng.choice((b"", b"<html>it works</html>", body[: len(body) // 2], b"[" * 2000, b"\xff\xfe\x00junk"))
         return body
@@ -191,6 +197,18 @@ class Callbacks:
         if not delivered and message.then:
             follow_up = replace(message, then=message.then[1:], again=True)
             self._agenda.add(now + message.then[0], self._sending(follow_up))
+
+
+def _event_data(task: Task, status: Status, shown_id: str) -> Document:
+    """What the task's dialect has for the data of its event; `shown_id` may lie."""
+    if task.order.dialect is Dialect.V1:
+        return outputs.event_data(task, status)
+    return task_objects.ended(task, status, task_id=shown_id)
+
+
+def _event(dialect: Dialect, event_data: Document, task_id: str) -> Document:
+    callback = outputs.callback if dialect is Dialect.V1 else task_objects.callback
+    return callback(event_data, task_id)
 
 
 def _failure(url: str, answer: DeliveryAnswer) -> str:

@@ -8,7 +8,7 @@ from starlette.requests import Request as Asked
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.simulator.app import ROUTES, Simulator
+from receiver.simulator.app import Simulator
 from receiver.simulator.faults import read_plan
 from receiver.simulator.outages import EVERY_ROUTE
 
@@ -39,12 +39,13 @@ def control_routes(simulator: Simulator) -> list[Route]:
 
 
 def state_of(simulator: Simulator) -> dict[str, object]:
-    """What happened so far: requests per route, tasks with their state, callbacks sent. Times in seconds since 1970."""
+    """What happened so far: requests per route, tasks, callbacks, uploads, the account. Times in seconds since 1970."""
     return {
-        "requests": {route: simulator.count(route) for route in ROUTES},
+        "requests": {route: simulator.count(route) for route in simulator.routes},
         "tasks": [
             {
                 "taskId": task.id,
+                "kind": task.order.kind.value,
                 "model": task.model,
                 "status": task.status.value,
                 "faults": sorted(task.plan.faults),
@@ -58,6 +59,14 @@ def state_of(simulator: Simulator) -> dict[str, object]:
             {"taskId": sent.task_id, "url": sent.url, "at": sent.at, "status": sent.status, "attempt": sent.attempt}
             for sent in simulator.callbacks
         ],
+        "account": simulator.account.shown(),
+        "uploads": [
+            {"fileName": upload.name, "type": upload.type, "size": upload.size, "until": upload.until}
+            for upload in simulator.uploads.by_name.values()
+        ],
+        "loras": [
+            {"loraName": lora.name, "md5": lora.md5, "size": lora.size} for lora in simulator.uploads.loras.values()
+        ],
     }
 
 
@@ -68,7 +77,13 @@ def _begin_outage(simulator: Simulator, document: Document) -> None:
     seconds = document.get("seconds", 30.0)
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds < 0:
         raise ValueError("seconds is a number of at least 0")
-    simulator.outage(_text(document, "route", EVERY_ROUTE), _text(document, "kind", ""), times, seconds=seconds)
+    simulator.outage(
+        _text(document, "route", EVERY_ROUTE),
+        _text(document, "kind", ""),
+        times,
+        seconds=seconds,
+        code=_text(document, "code", "500"),
+    )
 
 
 async def _obey(asked: Asked, command: Callable[[Document], None]) -> Response:

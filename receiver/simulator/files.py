@@ -20,12 +20,12 @@ class StoredFile:
     published_at: float
     dead: bool
     seed: int
+    text: bytes | None = None
+    """What it holds when that is not made from the seed."""
 
     @property
     def content_type(self) -> str:
-        if self.path.endswith(".glb"):
-            return "model/gltf-binary"
-        return mimetypes.guess_type(self.path)[0] or "application/octet-stream"
+        return content_type(self.path)
 
     @property
     def etag(self) -> str:
@@ -34,6 +34,9 @@ class StoredFile:
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes from `start` up to but not including `stop`, in blocks; only those blocks are made."""
+        if self.text is not None:
+            yield self.text[start:stop]
+            return
         for number in range(start // BLOCK, -(-stop // BLOCK)):
             at = number * BLOCK
             block = chance_source(self.seed, self.path, number).randbytes(min(BLOCK, self.size - at))
@@ -55,10 +58,12 @@ class Files:
         """The URL a file of that name will have; it answers 404 until published."""
         return f"{self._base_url}/files/{self._user}/output/{name}.{extension}"
 
-    def publish(self, link: str, now: float, *, dead: bool) -> None:
+    def publish(self, link: str, now: float, *, dead: bool, text: str | None = None) -> None:
         """Puts the link's file up at `now`, or for a dead one only its name."""
         path = _path(link)
-        self._published[path] = StoredFile(path, self._size, now, dead, self._seed)
+        content = None if text is None else text.encode()
+        size = self._size if content is None else len(content)
+        self._published[path] = StoredFile(path, size, now, dead, self._seed, content)
 
     def find(self, path: str, now: float) -> StoredFile | None:
         """The file at `/files/...`, or None when there is none, or not any more."""
@@ -66,6 +71,13 @@ class Files:
         if stored is None or stored.dead or now >= stored.published_at + self._link_seconds:
             return None
         return stored
+
+
+def content_type(name: str) -> str:
+    """The media type that a file's extension stands for."""
+    if name.endswith(".glb"):
+        return "model/gltf-binary"
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def requested_range(header: str | None, size: int) -> tuple[int, int] | None:

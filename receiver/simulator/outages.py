@@ -25,6 +25,8 @@ class Outage(StrEnum):
     JUNK = "junk"
     SLOW = "slow"
     REFUSED = "refused"
+    CODE = "code"
+    """No outage to the network: an answer that says no, in the route's own envelope, with an error code of choice."""
 
 
 class Break(StrEnum):
@@ -37,11 +39,15 @@ class Break(StrEnum):
 
 @dataclass
 class Standing:
-    """An outage in force; `left` requests will still meet it, None for all until healed. `seconds` for SLOW."""
+    """An outage in force; `left` requests will still meet it, None for all until healed.
+
+    `seconds` belongs to SLOW, `code` to CODE.
+    """
 
     kind: Outage
     left: int | None
     seconds: float
+    code: str
 
 
 class Outages:
@@ -50,9 +56,9 @@ class Outages:
     def __init__(self) -> None:
         self._standing: dict[str, Standing] = {}
 
-    def begin(self, route: str, kind: Outage, times: int | None, seconds: float) -> None:
+    def begin(self, route: str, kind: Outage, times: int | None, seconds: float, code: str) -> None:
         """Lets an outage meet the next `times` requests to the route, replacing an earlier one there."""
-        self._standing[route] = Standing(kind, times, seconds)
+        self._standing[route] = Standing(kind, times, seconds, code)
 
     def heal(self, route: str) -> None:
         """Ends the route's outage, or with "*" every one."""
@@ -118,7 +124,7 @@ class SlowAnswer(Response):
 
 
 def outage_answer(kind: Outage) -> Response:
-    """What a request gets that meets an outage; SLOW is not among them, since it has a true answer to delay."""
+    """What a request gets that meets an outage; SLOW and CODE are not among them, whose answers the route makes."""
     if kind is Outage.REFUSED:
         return BrokenAnswer(Break.REFUSED)
     if kind is Outage.TOO_MANY:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -14,6 +15,7 @@ from receiver.simulator.callbacks import Deliver, DeliveryAnswer
 from receiver.simulator.control import control_routes
 from receiver.simulator.delivery import real_deliverer
 from receiver.simulator.faults import Chances
+from receiver.simulator.models import read_models
 
 LONGEST_WAIT = 0.05
 """Seconds between two looks at the clock: a submission may put something on the agenda at any time."""
@@ -39,6 +41,15 @@ class Options:
     file_size: int = 65536
     link_seconds: float = 86400.0
     callback_on_cancel: bool = False
+    models: str | None = None
+    """A file of model facts, one JSON object a line, by which submissions are judged; None lets everything pass."""
+    api_type: str = "SHARED"
+    currency: str = "CNY"
+    coins: float = 1_000_000.0
+    money: float = 1_000_000.0
+    coins_per_second: float = 0.2
+    model_price: float | None = None
+    upload_limit: int = 30 * 1024 * 1024
     drop: float = 0.0
     unsent: float = 0.0
     duplicate: float = 0.0
@@ -91,7 +102,7 @@ def create_app(options: Options) -> Starlette:
 
 
 def build_simulator(options: Options, deliver: Deliver) -> Simulator:
-    """The simulator the options describe, on the wall's clock."""
+    """The simulator the options describe, on the wall's clock. OSError or ValueError when `models` cannot be read."""
     return Simulator(
         clock=time.time,
         deliver=deliver,
@@ -106,6 +117,14 @@ def build_simulator(options: Options, deliver: Deliver) -> Simulator:
         link_seconds=options.link_seconds,
         chances=options.chances,
         callback_on_cancel=options.callback_on_cancel,
+        models=read_models(Path(options.models)) if options.models is not None else None,
+        api_type=options.api_type,
+        currency=options.currency,
+        coins=options.coins,
+        money=options.money,
+        coins_per_second=options.coins_per_second,
+        model_price=options.model_price,
+        upload_limit=options.upload_limit,
         pause=asyncio.sleep,
     )
 

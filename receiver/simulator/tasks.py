@@ -1,14 +1,17 @@
 """Owns the provider's tasks: how they are accepted, queue, run and end. Knows neither HTTP nor callbacks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 from receiver.simulator.agenda import Agenda, Entry
 from receiver.simulator.faults import Fault, Plan
 from receiver.simulator.files import Files
 from receiver.simulator.ids import Snowflakes, chance_source, hex_id
+from receiver.simulator.orders import TEXT, Kind, Order
 
 QUEUED_PART = 0.1
 """The part of a task's seconds that is spent in the queue, for those tasks that queue at all."""
@@ -29,24 +32,65 @@ class Status(StrEnum):
 
 
 @dataclass
+class Output:
+    """One result: the URLs of its file, the newest last, and the text it is if it is one."""
+
+    node_id: str
+    extension: str
+    links: list[str]
+    text: str | None = None
+
+
+@dataclass(eq=False)
 class Task:
-    """One accepted task. Times in seconds since 1970; `links` holds the result's URLs, the newest last."""
+    """One accepted task. Times in seconds since 1970."""
 
     id: str
-    model: str
-    params: Mapping[str, Any]
-    webhook_url: str | None
+    order: Order
     plan: Plan
     client_id: str
-    price: str
-    output_type: str
     created_at: float
-    links: list[str]
+    outputs: list[Output]
+    child_id: str | None = None
+    """The task of a third party's model within this one."""
     status: Status = Status.QUEUED
+    started_at: float | None = None
     ended_at: float | None = None
     queries_after_end: int = 0
     ahead: list[Entry] = field(default_factory=list)
     """What the agenda still holds for its life."""
+
+    @property
+    def model(self) -> str:
+        """The model's path, or the id of the workflow or app."""
+        return self.order.target
+
+    @property
+    def params(self) -> Any:  # noqa: ANN401 (whatever JSON was ordered)
+        return self.order.params
+
+    @property
+    def webhook_url(self) -> str | None:
+        return self.order.webhook_url
+
+    @property
+    def links(self) -> list[str]:
+        """The URLs of the first result, the newest last."""
+        return self.outputs[0].links
+
+    @property
+    def seconds(self) -> int:
+        """Whole seconds of machine time, none for a model: a third party's costs no machine of the provider."""
+        if self.order.kind is Kind.MODEL or self.started_at is None or self.ended_at is None:
+            return 0
+        return ceil(self.ended_at - self.started_at)
+
+    @property
+    def coins(self) -> int | None:
+        """RH coins that this machine time costs, None where coins are not what is paid with."""
+        if self.order.kind is Kind.MODEL:
+            return None
+        return ceil(self.seconds * self.order.coin_rate)
 
     def told_status(self, now: float) -> Status:
         """The status a query says at `now`: behind the true one when the callback came early."""
@@ -77,7 +121,10 @@ class Tasks:
         on_end: Callable[[Task], Sequence[Entry]],
     ) -> None:
         self.by_id: dict[str, Task] = {}
-        self.in_flight = 0
+        self.open: dict[str, Task] = {}
+        """Those that have not ended."""
+        self.waiting: deque[Task] = deque()
+        """Those of the open ones that wait for a machine of one's own."""
         self._seed = seed
         self._snowflakes = snowflakes
         self._agenda = agenda
@@ -85,27 +132,40 @@ class Tasks:
         self._task_seconds = task_seconds
         self._on_end = on_end
 
-    def accept(self, model: str, params: Mapping[str, Any], webhook_url: str | None, plan: Plan, now: float) -> Task:
-        """A new task, whose start and end stand on the agenda."""
+    @property
+    def in_flight(self) -> int:
+        """How many occupy a machine or are about to."""
+        return len(self.open) - len(self.waiting)
+
+    def count(self, status: Status) -> int:
+        """How many of the open tasks are in a state."""
+        return sum(task.status is status for task in self.open.values())
+
+    def known(self, task_id: str) -> Task | None:
+        """The task as an asker may know it: one that was planned to be forgotten is gone with its end."""
+        task = self.by_id.get(task_id)
+        return None if task is None or (task.status.ended and task.plan.has(Fault.FORGOTTEN)) else task
+
+    def accept(self, order: Order, plan: Plan, now: float, *, waits: bool = False) -> Task:
+        """A new task, whose start and end stand on the agenda; one that waits is started by another one's end."""
         rng = chance_source(self._seed, "task", len(self.by_id))
-        output_type = output_type_of(model)
-        task = Task(
-            id=self._snowflakes.mint(),
-            model=model,
-            params=params,
-            webhook_url=webhook_url,
-            plan=plan,
-            client_id=hex_id(rng),
-            price=f"0.{rng.randrange(5, 95):02d}",
-            output_type=output_type,
-            created_at=now,
-            links=[self._files.link(hex_id(rng), output_type)],
-        )
-        self.by_id[task.id] = task
-        self.in_flight += 1
+        task_id = self._snowflakes.mint()
+        client_id = hex_id(rng)
+        outputs = []
+        for making in order.makes:
+            link = self._files.link(hex_id(rng), making.extension)
+            text = f"A text that node {making.node_id} wrote." if making.extension == TEXT else None
+            outputs.append(Output(making.node_id, making.extension, [link], text))
+        task = Task(task_id, order, plan, client_id, now, outputs)
+        if order.kind is not Kind.MODEL and order.price is not None:
+            task.child_id = self._snowflakes.mint()
+        self.by_id[task.id] = self.open[task.id] = task
         # Both answers are seen in the wild: some tasks wait in the queue first, others run at once.
         queue_seconds = self._task_seconds * QUEUED_PART if rng.random() < 0.5 else 0.0
-        self._schedule(task, now, queue_seconds)
+        if waits:
+            self.waiting.append(task)
+        else:
+            self._schedule(task, now, queue_seconds)
         return task
 
     def end(self, task: Task, now: float, status: Status | None = None) -> Sequence[Entry]:
@@ -113,11 +173,17 @@ class Tasks:
         if task.status.ended:
             return ()
         self._agenda.drop(task.ahead)
-        self.in_flight -= 1
+        del self.open[task.id]
+        if task in self.waiting:
+            self.waiting.remove(task)
+        elif self.waiting:
+            self._schedule(self.waiting.popleft(), now, 0.0)
         task.status = status or (Status.FAILED if task.plan.fails else Status.SUCCESS)
         task.ended_at = now
         if task.status is Status.SUCCESS:
-            self._files.publish(task.links[-1], now, dead=task.plan.has(Fault.EXPIRED_LINK))
+            for output in task.outputs:
+                dead = task.plan.has(Fault.EXPIRED_LINK)
+                self._files.publish(output.links[-1], now, dead=dead, text=output.text)
         return self._on_end(task)
 
     def note_query(self, task: Task, now: float) -> None:
@@ -127,23 +193,27 @@ class Tasks:
         task.queries_after_end += 1
         if task.plan.has(Fault.EXPIRED_LINK) and task.plan.fresh_after_query and len(task.links) == 1:
             rng = chance_source(self._seed, "fresh link", task.id)
-            task.links.append(self._files.link(hex_id(rng), task.output_type))
-            self._files.publish(task.links[-1], now, dead=False)
+            for output in task.outputs:
+                output.links.append(self._files.link(hex_id(rng), output.extension))
+                self._files.publish(output.links[-1], now, dead=False, text=output.text)
 
     def _schedule(self, task: Task, now: float, queue_seconds: float) -> None:
-        ends_at = now + self._task_seconds
+        starts_at, ends_at = now + queue_seconds, now + self._task_seconds
 
         async def start() -> None:
-            task.status = Status.RUNNING
+            self._start(task, starts_at)
 
         async def end() -> None:
             self.end(task, ends_at)
 
         if queue_seconds:
-            task.ahead.append(self._agenda.add(now + queue_seconds, start))
+            task.ahead.append(self._agenda.add(starts_at, start))
         else:
-            task.status = Status.RUNNING
+            self._start(task, now)
         task.ahead.append(self._agenda.add(ends_at, end))
+
+    def _start(self, task: Task, now: float) -> None:
+        task.status, task.started_at = Status.RUNNING, now
 
 
 def output_type_of(model: str) -> str:
@@ -153,6 +223,8 @@ def output_type_of(model: str) -> str:
         return "glb"
     # "image-to-video" makes a video: what stands after the last "to-" counts, if anything does.
     made = path.rpartition("-to-")[2] if "-to-" in path else path
+    if made.startswith("text"):
+        return TEXT
     for part in (made, path):
         for words, extension in _MAKES:
             if any(word in part for word in words):

@@ -1,0 +1,787 @@
+"""The simulator runs workflows, AI apps and quick creations as the provider does, in both of its dialects."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_simulator import EVENT_KEYS, HOOK, KEY, SUBMIT_KEYS, House
+
+from receiver.simulator import App, AppNode, Chances, Fault, Options, Workflow, create_app, models_of, read_models
+from receiver.simulator.tasks import output_type_of
+from receiver.simulator.workflows import ANIMATED, PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
+
+Document = dict[str, Any]
+
+OUTPUT_KEYS = [
+    "fileUrl",
+    "fileType",
+    "taskCostTime",
+    "nodeId",
+    "thirdPartyConsumeMoney",
+    "consumeMoney",
+    "consumeCoins",
+]
+NODES = [{"nodeId": "6", "fieldName": "text", "fieldValue": "a harbour"}]
+APP_NODES = [{"nodeId": "6", "fieldName": "text", "fieldValue": "a harbour", "nodeName": "Prompt"}]
+QUICK_NODES = [
+    {
+        "nodeId": "6",
+        "nodeName": "CLIPTextEncode",
+        "fieldName": "text",
+        "fieldType": "STRING",
+        "fieldValue": "a harbour",
+        "description": "what to paint",
+    }
+]
+WORKFLOW_PATH = f"/openapi/v2/run/workflow/{TEXT_TO_IMAGE.id}"
+APP_PATH = f"/openapi/v2/run/ai-app/{PICTURE_APP.id}"
+
+
+async def post(house: House, path: str, /, **body: object) -> Document:
+    """A V2 request: the key is in the header."""
+    response = await house.http.post(path, json=body, headers=KEY)
+    assert response.status_code == 200
+    document: Document = response.json()
+    return document
+
+
+async def create(house: House, **body: object) -> Document:
+    return await house.v1("create", **{"workflowId": TEXT_TO_IMAGE.id, "webhookUrl": HOOK, **body})
+
+
+async def run_v1(house: House, kind: str, **body: object) -> Document:
+    if kind == "workflow":
+        return await create(house, **body)
+    if kind == "app":
+        return await house.v1("ai-app/run", webappId=PICTURE_APP.id, nodeInfoList=APP_NODES, webhookUrl=HOOK, **body)
+    quick = {"webappId": PICTURE_APP.id, "quickCreateCode": "002", "nodeInfoList": QUICK_NODES}
+    return await house.v1("quick-ai-app/run", webhookUrl=HOOK, **quick, **body)
+
+
+async def created(house: House, kind: str = "workflow", **body: object) -> str:
+    answer = await run_v1(house, kind, **body)
+    assert answer["code"] == 0, answer
+    task_id: str = answer["data"]["taskId"]
+    return task_id
+
+
+async def ended(house: House, *faults: Fault, kind: str = "workflow", **options: Any) -> str:  # noqa: ANN401
+    house.sim.plan_next(*faults, **options)
+    task_id = await created(house, kind)
+    await house.pass_time(5)
+    return task_id
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+KINDS = pytest.mark.parametrize("kind", ["workflow", "app", "quick"])
+
+
+# Starting
+
+
+@KINDS
+async def test_a_v1_start_answers_in_the_envelope(house: House, kind: str) -> None:
+    answer = await run_v1(house, kind)
+    assert list(answer) == ["code", "msg", "data"]
+    assert (answer["code"], answer["msg"]) == (0, "success")
+    data = answer["data"]
+    assert list(data) == ["netWssUrl", "taskId", "clientId", "taskStatus", "promptTips"]
+    assert isinstance(data["taskId"], str)
+    assert len(data["taskId"]) == 19
+    assert data["taskStatus"] in ("QUEUED", "RUNNING")
+    assert json.loads(data["promptTips"]) == {
+        "result": True,
+        "error": None,
+        "outputs_to_execute": ["9"],
+        "node_errors": {},
+    }
+    task = house.sim.tasks[data["taskId"]]
+    assert (task.order.kind, task.webhook_url) == (kind, HOOK)
+    assert "apiKey" not in task.params
+
+
+async def test_the_progress_url_is_there_only_while_a_task_runs(house: House) -> None:
+    seen = set()
+    for _ in range(8):
+        data = (await create(house))["data"]
+        url = data["netWssUrl"]
+        assert (url is None) == (data["taskStatus"] == "QUEUED")
+        assert url is None or url.startswith("wss://simulator.test/ws/c_instance?c_host=")
+        seen.add(data["taskStatus"])
+    assert seen == {"QUEUED", "RUNNING"}
+
+
+@pytest.mark.parametrize(("path", "nodes"), [(WORKFLOW_PATH, NODES), (WORKFLOW_PATH, []), (APP_PATH, APP_NODES)])
+async def test_a_v2_start_answers_with_the_bare_task_object(house: House, path: str, nodes: object) -> None:
+    answer = await post(house, path, nodeInfoList=nodes, usePersonalQueue="false", webhookUrl=HOOK)
+    assert list(answer) == SUBMIT_KEYS
+    assert (answer["errorCode"], answer["errorMessage"], answer["results"]) == ("", "", None)
+    assert answer["taskId"] in house.sim.tasks
+
+
+async def test_an_app_is_named_by_text_or_by_number(house: House) -> None:
+    for app_id in (PICTURE_APP.id, int(PICTURE_APP.id)):
+        answer = await house.v1("ai-app/run", webappId=app_id, nodeInfoList=APP_NODES)
+        assert answer["code"] == 0
+
+
+@pytest.mark.parametrize("spoken", [True, False, "true", "false"])
+async def test_the_personal_queue_is_a_boolean_or_the_word_for_one(house: House, spoken: object) -> None:
+    assert (await create(house, usePersonalQueue=spoken))["code"] == 0
+
+
+async def test_every_option_of_an_advanced_start_is_taken(house: House) -> None:
+    answer = await create(
+        house, nodeInfoList=NODES, instanceType="ultra", addMetadata=False, retainSeconds=180, usePersonalQueue=True
+    )
+    assert answer["code"] == 0
+
+
+async def test_a_whole_graph_replaces_the_workflow_s_own_and_any_id_will_do(house: House) -> None:
+    graph = {"1": {"inputs": {"text": "hello"}, "class_type": "SaveText"}}
+    task_id = await created(house, workflowId="1", workflow=json.dumps(graph))
+    assert house.sim.tasks[task_id].order.graph == graph
+    answer = await post(house, "/openapi/v2/run/workflow/1", workflow=json.dumps(graph))
+    assert answer["taskId"]
+
+
+async def test_the_same_order_twice_is_two_tasks(house: House) -> None:
+    assert await created(house) != await created(house)
+    assert len(house.sim.tasks) == 2
+
+
+async def test_seeds_are_drawn_anew_unless_the_order_sets_them(house: House) -> None:
+    saved = TEXT_TO_IMAGE.graph["3"]["inputs"]["seed"]
+    seed = [{"nodeId": "3", "fieldName": "seed", "fieldValue": 7}]
+    ids = [await created(house), await created(house), await created(house, nodeInfoList=seed)]
+    graphs = [house.sim.tasks[task_id].order.graph or {} for task_id in ids]
+    drawn, again, given = [graph["3"]["inputs"]["seed"] for graph in graphs]
+    assert len({drawn, again, saved}) == 3
+    assert given == 7
+
+
+async def test_node_values_end_up_in_the_graph_that_runs(house: House) -> None:
+    task_id = await created(house, nodeInfoList=NODES)
+    assert (house.sim.tasks[task_id].order.graph or {})["6"]["inputs"]["text"] == "a harbour"
+    assert TEXT_TO_IMAGE.graph["6"]["inputs"]["text"] != "a harbour"
+
+
+async def test_a_graph_can_be_looked_at(house: House) -> None:
+    answer = await house.http.post("/api/openapi/getJsonApiFormat", json={"apiKey": "k", "workflowId": ANIMATED.id})
+    document = answer.json()
+    assert (document["code"], document["msg"]) == (0, "SUCCESS")
+    assert json.loads(document["data"]["prompt"]) == ANIMATED.graph
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"workflowId": "999"}, 380),
+        ({"workflowId": ""}, 301),
+        ({"workflowId": ANIMATED.id}, 301),
+        ({"workflowId": ANIMATED.id, "accessPassword": "wrong"}, 301),
+        ({"workflowId": ANIMATED.id, "accessPassword": "open sesame"}, 0),
+        ({"nodeInfoList": [{"nodeId": "99", "fieldName": "text", "fieldValue": "x"}]}, 803),
+        ({"nodeInfoList": [{"nodeId": "6", "fieldName": "words", "fieldValue": "x"}]}, 803),
+        ({"nodeInfoList": [{"nodeId": "6", "fieldName": "text"}]}, 803),
+        ({"nodeInfoList": [7]}, 803),
+        ({"nodeInfoList": "6.text=x"}, 803),
+        ({"nodeInfoList": NODES, "workflow": "{}"}, 803),
+        ({"workflow": "not json"}, 433),
+        ({"workflow": "{}"}, 433),
+        ({"workflow": {"1": {}}}, 433),
+        ({"workflow": '{"1": {"class_type": "SaveImage"}}'}, 433),
+        ({"workflow": '{"1": {"class_type": "KSampler", "inputs": {}}}'}, 433),
+        ({"workflow": '{"1": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}}}'}, 433),
+        ({"instanceType": "huge"}, 301),
+        ({"retainSeconds": 9}, 301),
+        ({"retainSeconds": 181}, 301),
+        ({"retainSeconds": "60"}, 301),
+        ({"retainSeconds": True}, 301),
+        ({"usePersonalQueue": "maybe"}, 301),
+        ({"addMetadata": 1}, 301),
+        ({"webhookUrl": 5}, 301),
+    ],
+)
+async def test_a_creation_that_does_not_fit_is_refused_by_code(house: House, body: Document, code: int) -> None:
+    answer = await create(house, **body)
+    assert answer["code"] == code
+    assert code == 0 or (answer["data"] is None and answer["msg"])
+    assert len(house.sim.tasks) == (code == 0)
+
+
+async def test_a_graph_that_cannot_run_is_told_what_is_wrong_with_it(house: House) -> None:
+    answer = await create(house, workflow='{"1": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}}}')
+    assert "node '1', input 'images'" in answer["msg"].replace("#", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("run/workflow/999", {"nodeInfoList": []}, "380"),
+        (f"run/workflow/{TEXT_TO_IMAGE.id}", {}, "1007"),
+        (f"run/workflow/{TEXT_TO_IMAGE.id}", {"nodeInfoList": [{"nodeId": "99"}]}, "1101"),
+        (f"run/workflow/{TEXT_TO_IMAGE.id}", {"workflow": "{}"}, "433"),
+        ("run/ai-app/999", {"nodeInfoList": []}, "901"),
+        (f"run/ai-app/{PICTURE_APP.id}", {}, "1007"),
+        (
+            f"run/ai-app/{PICTURE_APP.id}",
+            {"nodeInfoList": [{"nodeId": "7", "fieldName": "text", "fieldValue": "not offered"}]},
+            "1101",
+        ),
+        (f"run/ai-app/{PICTURE_APP.id}", {"nodeInfoList": APP_NODES, "instanceType": "huge"}, "1007"),
+    ],
+)
+async def test_a_v2_start_is_refused_with_a_text_for_a_code(house: House, path: str, body: Document, code: str) -> None:
+    answer = await post(house, f"/openapi/v2/{path}", **body)
+    assert list(answer) == SUBMIT_KEYS
+    assert (answer["taskId"], answer["status"], answer["errorCode"]) == ("", "", code)
+    assert answer["errorMessage"]
+
+
+@pytest.mark.parametrize("path", [WORKFLOW_PATH, APP_PATH])
+async def test_v2_starts_ask_for_the_key_first(path: str) -> None:
+    house = House(api_key="another")
+    response = await house.http.post(path, content=b"junk")
+    assert response.json() == {"code": 412, "msg": "TOKEN_INVALID"}
+    assert (await post(house, path))["errorCode"] == "1002"
+    response = await House().http.post(path, content=b"junk", headers=KEY)
+    assert response.json()["errorCode"] == "1007"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/task/openapi/create", {"workflowId": "1"}),
+        ("/task/openapi/ai-app/run", {"webappId": "1", "nodeInfoList": []}),
+        ("/task/openapi/quick-ai-app/run", {"webappId": "1", "quickCreateCode": "1", "nodeInfoList": []}),
+        ("/task/openapi/status", {"taskId": "1"}),
+        ("/task/openapi/outputs", {"taskId": "1"}),
+        ("/api/openapi/getJsonApiFormat", {"workflowId": "1"}),
+        ("/api/openapi/getLoraUploadUrl", {"loraName": "x", "md5Hex": "0" * 32}),
+    ],
+)
+async def test_v1_wants_the_key_in_the_body_and_another_site_s_key_is_no_key(path: str, body: Document) -> None:
+    house = House(api_key="right")
+    for given, code in ((body, 301), ({**body, "apiKey": "wrong"}, 802)):
+        answer = (await house.http.post(path, json=given, headers={"Authorization": "Bearer right"})).json()
+        assert (answer["code"], answer["data"]) == (code, None)
+
+
+async def test_an_unknown_app_does_not_exist(house: House) -> None:
+    answer = await house.v1("ai-app/run", webappId="999", nodeInfoList=[])
+    assert answer == {"code": 901, "msg": "WEBAPP_NOT_EXISTS", "data": None}
+    assert (await house.v1("ai-app/run", nodeInfoList=[]))["code"] == 301
+    assert (await house.v1("ai-app/run", webappId=PICTURE_APP.id))["code"] == 301
+
+
+async def test_a_workflow_that_never_ran_by_hand_does_not_run() -> None:
+    house = House(workflows=[Workflow("5", TEXT_TO_IMAGE.graph, run_by_hand=False)])
+    assert (await create(house, workflowId="5"))["code"] == 810
+    answer = await house.http.post("/api/openapi/getJsonApiFormat", json={"apiKey": "k", "workflowId": "5"})
+    assert answer.json()["code"] == 810
+    assert (await create(house))["code"] == 380
+
+
+async def test_a_simulator_knows_the_workflows_and_apps_it_is_given() -> None:
+    own = Workflow("77", {"1": {"class_type": "SaveText", "inputs": {"text": "x"}}})
+    app = App("78", "Mine", own, (AppNode("1", "text"),))
+    house = House(workflows=[own], apps=[app])
+    nodes = [{"nodeId": 1, "fieldName": "text", "fieldValue": "y"}]
+    assert (await create(house, workflowId="77", nodeInfoList=nodes))["code"] == 0
+    assert (await house.v1("ai-app/run", webappId=78, nodeInfoList=nodes))["code"] == 0
+
+
+@pytest.mark.parametrize("missing", ["nodeName", "fieldType", "description", "fieldValue"])
+async def test_a_quick_creation_wants_every_key_of_its_nodes(house: House, missing: str) -> None:
+    nodes = [{name: value for name, value in QUICK_NODES[0].items() if name != missing}]
+    answer = await house.v1("quick-ai-app/run", webappId=PICTURE_APP.id, quickCreateCode="002", nodeInfoList=nodes)
+    assert (answer["code"], answer["msg"]) == (301, f"nodeInfoList.{missing} must not be blank")
+
+
+async def test_a_quick_creation_wants_the_code_of_its_app(house: House) -> None:
+    answer = await house.v1(
+        "quick-ai-app/run", webappId=PICTURE_APP.id, quickCreateCode="003", nodeInfoList=QUICK_NODES
+    )
+    assert answer["code"] == 301
+    answer = await house.v1("quick-ai-app/run", webappId="9", quickCreateCode="002", nodeInfoList=QUICK_NODES)
+    assert answer["code"] == 901
+
+
+async def test_the_styles_of_a_quick_creation_are_shown_without_a_key() -> None:
+    house = House(api_key="secret")
+    path = "/api/fast/creation/model/params"
+    answer = (await house.http.post(path, json={"type": 2, "webappId": PICTURE_APP.id})).json()
+    assert answer["code"] == 0
+    assert [style["modelKey"] for style in answer["data"]] == ["watercolour", "ink"]
+    assert {"modelLoar1FileName", "modelLoar2Weight", "modelTrigger", "content"} <= answer["data"][0].keys()
+    assert (await house.http.post(path, json={"type": 9, "webappId": PICTURE_APP.id})).json()["data"] == []
+    assert (await house.http.post(path, json={"type": "2", "webappId": PICTURE_APP.id})).json()["code"] == 301
+    assert (await house.http.post(path, json={"type": 2, "webappId": "9"})).json()["code"] == 901
+
+
+async def test_an_app_tells_what_it_wants(house: House) -> None:
+    path = "/api/webapp/apiCallDemo"
+    answer = (await house.http.get(path, params={"apiKey": "k", "webappId": VIDEO_APP.id})).json()
+    data = answer["data"]
+    assert list(data) == ["curl", "webappName", "statisticsInfo", "nodeInfoList", "covers", "tags", "accessEncrypted"]
+    assert data["accessEncrypted"] is True
+    assert set(data["statisticsInfo"].values()) == {"0"}
+    assert [(node["nodeId"], node["fieldName"], node["fieldValue"]) for node in data["nodeInfoList"]] == [
+        ("39", "image", "example.png"),
+        ("52", "prompt", "slowly turning"),
+        ("52", "seconds", "5"),
+    ]
+    assert json.loads(data["nodeInfoList"][2]["fieldData"]) == [["5", "10"]]
+    assert (await house.http.get(path, params={"apiKey": "k", "webappId": "9"})).json()["code"] == 901
+    assert (await house.http.get(path, params={"webappId": "9"})).json()["code"] == 301
+    strict = House(api_key="right")
+    assert (await strict.http.get(path, params={"apiKey": "k", "webappId": "9"})).json()["code"] == 802
+
+
+async def test_what_an_app_tells_is_what_it_takes(house: House) -> None:
+    shown = await house.http.get("/api/webapp/apiCallDemo", params={"apiKey": "k", "webappId": VIDEO_APP.id})
+    answer = await post(
+        house,
+        f"/openapi/v2/run/ai-app/{VIDEO_APP.id}",
+        nodeInfoList=shown.json()["data"]["nodeInfoList"],
+        accessPassword="open sesame",
+    )
+    assert answer["taskId"]
+
+
+# States and outputs
+
+
+@KINDS
+async def test_the_state_is_one_bare_word(house: House, kind: str) -> None:
+    task_id = await created(house, kind)
+    answer = await house.v1("status", taskId=task_id)
+    assert answer == {"code": 0, "msg": "", "data": house.sim.tasks[task_id].status.value}
+    await house.pass_time(5)
+    assert (await house.v1("status", taskId=task_id))["data"] == "SUCCESS"
+
+
+async def test_the_outputs_say_queued_and_running_by_code(house: House) -> None:
+    seen = {}
+    for _ in range(8):
+        task_id = await created(house)
+        answer = await house.v1("outputs", taskId=task_id)
+        seen[answer["code"]] = answer
+    assert seen[813] == {"code": 813, "msg": "APIKEY_TASK_IS_QUEUED", "data": None}
+    assert seen[804]["msg"] == "APIKEY_TASK_IS_RUNNING"
+    assert seen[804]["data"]["netWssUrl"].startswith("wss://")
+
+
+@KINDS
+async def test_the_outputs_of_a_success_are_its_files(house: House, kind: str) -> None:
+    answer = await house.v1("outputs", taskId=await ended(house, kind=kind))
+    assert (answer["code"], answer["msg"]) == (0, "success")
+    [row] = answer["data"]
+    assert list(row) == OUTPUT_KEYS
+    assert (row["fileType"], row["nodeId"], row["thirdPartyConsumeMoney"]) == ("png", "9", None)
+    assert isinstance(row["taskCostTime"], str)
+    assert int(row["taskCostTime"]) in (4, 5)
+    assert row["consumeCoins"] == "1"
+    assert (await house.http.get(row["fileUrl"])).status_code == 200
+
+
+async def test_the_outputs_of_a_failure_say_why_in_texts(house: House) -> None:
+    task_id = await ended(house, Fault.FAILED, error_code="1015")
+    answer = await house.v1("outputs", taskId=task_id)
+    assert (answer["code"], answer["msg"]) == (805, "APIKEY_TASK_STATUS_ERROR")
+    reason = answer["data"]["failedReason"]
+    assert {type(value) for value in reason.values()} == {str}
+    assert (reason["current_inputs"], reason["current_outputs"]) == ("{}", "{}")
+    assert (reason["node_id"], reason["node_name"]) == ("9", "SaveImage")
+    assert isinstance(json.loads(reason["traceback"]), list)
+    assert (await house.v1("status", taskId=task_id))["data"] == "FAILED"
+
+
+async def test_the_message_of_a_failed_graph_is_general_and_the_reason_is_not(house: House) -> None:
+    answer = await house.query(await ended(house, Fault.FAILED, error_code="1015"))
+    assert (answer["errorCode"], answer["errorMessage"]) == ("1015", "工作流运行失败")
+    assert answer["failedReason"]["exception_message"] == "generation failed | 生成失败"
+    assert isinstance(answer["failedReason"]["traceback"], list)
+
+
+@pytest.mark.parametrize("path", ["status", "outputs"])
+@pytest.mark.parametrize(("task_id", "code"), [("0", 301), ("x", 301), ("", 301), ("1904136902449209346", 807)])
+async def test_an_id_of_no_task_is_refused(house: House, path: str, task_id: str, code: int) -> None:
+    answer = await house.v1(path, taskId=task_id)
+    assert (answer["code"], answer["data"]) == (code, None)
+    assert answer["msg"] == {"0": "taskId must be positive", "": "taskId must not be blank"}.get(task_id, answer["msg"])
+
+
+@KINDS
+async def test_a_cancelled_task_is_told_in_three_ways(house: House, kind: str) -> None:
+    task_id = await created(house, kind)
+    assert await house.v1("cancel", taskId=task_id) == {"code": 0, "msg": "success", "data": None}
+    assert (await house.query(task_id))["status"] == "CANCEL"
+    assert (await house.v1("status", taskId=task_id))["data"] == "FAILED"
+    answer = await house.v1("outputs", taskId=task_id)
+    assert (answer["code"], answer["data"]) == (805, {"failedReason": None})
+    await house.pass_time(60)
+    assert house.sim.callbacks == []
+
+
+async def test_a_query_knows_every_kind_and_names_the_nodes(house: House) -> None:
+    for kind in ("workflow", "app", "quick"):
+        task_id = await ended(house, kind=kind)
+        answer = await house.query(task_id)
+        assert (answer["taskId"], answer["status"], answer["errorCode"]) == (task_id, "SUCCESS", "")
+        assert [row["nodeId"] for row in answer["results"]] == ["9"]
+        assert answer["usage"]["consumeCoins"] == "1"
+        assert isinstance(answer["usage"]["taskCostTime"], str)
+        assert answer["parentTaskId"] is None
+        [used] = answer["taskUsageList"]
+        assert used["taskId"] == int(task_id) > 2**53
+
+
+async def test_states_and_outputs_know_models_too(house: House) -> None:
+    task_id = (await house.submit())["taskId"]
+    while (answer := await house.v1("outputs", taskId=task_id))["code"] != 0:
+        assert answer["code"] in (804, 813)
+        assert answer["data"] in (None, {"netWssUrl": None})
+        await house.pass_time(1)
+    assert answer["data"][0]["taskCostTime"] == "0"
+    assert answer["data"][0]["consumeCoins"] is None
+    assert answer["data"][0]["thirdPartyConsumeMoney"]
+
+
+async def test_a_third_party_s_part_is_a_child_task(house: House) -> None:
+    body = {"workflowId": ANIMATED.id, "accessPassword": "open sesame"}
+    task_id = await created(house, **body)
+    await house.pass_time(5)
+    answer = await house.query(task_id)
+    assert answer["usage"]["thirdPartyConsumeMoney"] == "0.14"
+    own, child = answer["taskUsageList"]
+    assert (own["taskId"], own["parentTaskId"], own["usage"]["thirdPartyConsumeMoney"]) == (int(task_id), None, None)
+    assert (child["parentTaskId"], child["usage"]["thirdPartyConsumeMoney"]) == (int(task_id), "0.14")
+    assert own["usage"]["consumeCoins"] == "1"
+    assert child["usage"]["consumeCoins"] is None
+
+
+async def test_a_text_is_told_in_place_by_v2_and_linked_by_v1(house: House) -> None:
+    task_id = await created(house, workflowId=ANIMATED.id, accessPassword="open sesame")
+    await house.pass_time(5)
+    video, text = (await house.query(task_id))["results"]
+    assert (video["outputType"], video["text"], video["nodeId"]) == ("mp4", None, "60")
+    assert (text["outputType"], text["url"], text["nodeId"]) == ("txt", None, "61")
+    _, row = (await house.v1("outputs", taskId=task_id))["data"]
+    assert row["fileType"] == "txt"
+    assert (await house.http.get(row["fileUrl"])).text == text["text"] != ""
+
+
+def test_a_path_that_ends_in_text_makes_text() -> None:
+    assert output_type_of("rhart-text-g-25-pro/video-to-text") == "txt"
+
+
+# Callbacks
+
+
+@KINDS
+async def test_a_v1_callback_carries_a_json_text(house: House, kind: str) -> None:
+    task_id = await ended(house, kind=kind)
+    [sent] = house.sim.callbacks
+    assert list(sent.document) == ["event", "taskId", "eventData"]
+    assert (sent.document["event"], sent.document["taskId"]) == ("TASK_END", task_id)
+    inner = json.loads(sent.document["eventData"])
+    assert (inner["code"], inner["msg"]) == (0, "success")
+    [row] = inner["data"]
+    assert list(row) == ["fileUrl", "fileType", "taskCostTime", "nodeId"]
+    assert isinstance(row["taskCostTime"], int)
+    detail = await house.detail(task_id)
+    assert detail["eventData"] == sent.document["eventData"]
+    assert detail["callbackStatus"] == "SUCCESS"
+
+
+async def test_a_v1_failure_is_the_end_of_a_task_too(house: House) -> None:
+    await ended(house, Fault.FAILED)
+    [sent] = house.sim.callbacks
+    assert sent.document["event"] == "TASK_END"
+    inner = json.loads(sent.document["eventData"])
+    assert (inner["code"], inner["msg"]) == (805, "APIKEY_TASK_STATUS_ERROR")
+    assert isinstance(inner["data"]["failedReason"]["traceback"], str)
+
+
+@pytest.mark.parametrize(("path", "nodes"), [(WORKFLOW_PATH, NODES), (APP_PATH, APP_NODES)])
+async def test_a_v2_callback_carries_an_object(house: House, path: str, nodes: object) -> None:
+    task_id = (await post(house, path, nodeInfoList=nodes, webhookUrl=HOOK))["taskId"]
+    await house.pass_time(5)
+    [sent] = house.sim.callbacks
+    assert list(sent.document) == ["eventData", "event", "taskId"]
+    event = sent.document["eventData"]
+    assert list(event) == EVENT_KEYS
+    assert (event["taskId"], event["status"]) == (task_id, "SUCCESS")
+    assert list(event["results"][0]) == ["url", "nodeId", "outputType", "text"]
+    assert json.loads((await house.detail(task_id))["eventData"]) == event
+
+
+async def test_a_resend_of_a_v1_event_repeats_its_bytes(house: House) -> None:
+    task_id = await ended(house)
+    await house.v1("retryWebhook", webhookId=(await house.detail(task_id))["id"], webhookUrl="https://us.test/new")
+    await house.sim.tick()
+    first, second = house.sim.callbacks
+    assert (first.body, second.url) == (second.body, "https://us.test/new")
+
+
+async def test_a_cancelled_v1_task_may_be_told_to_send() -> None:
+    house = House(callback_on_cancel=True)
+    await house.v1("cancel", taskId=await created(house))
+    await house.sim.tick()
+    inner = json.loads(house.sim.callbacks[0].document["eventData"])
+    assert (inner["code"], inner["data"]) == (805, {"failedReason": None})
+
+
+# Faults befall every kind
+
+
+def _inner(house: House) -> Document:
+    document: Document = json.loads(house.sim.callbacks[0].document["eventData"])
+    return document
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_CALLBACK, Fault.NEVER_SENT])
+async def test_a_v1_callback_may_not_come_and_the_detail_knows_the_event(house: House, fault: Fault) -> None:
+    task_id = await ended(house, fault)
+    assert house.sim.callbacks == []
+    assert json.loads((await house.detail(task_id))["eventData"])["code"] == 0
+
+
+async def test_a_v1_callback_may_come_twice_late_or_to_another_url(house: House) -> None:
+    await ended(house, Fault.DUPLICATE, Fault.LATE, Fault.WRONG_TOKEN, delay=10)
+    assert house.sim.callbacks == []
+    await house.pass_time(10)
+    first, second = house.sim.callbacks
+    assert first == second
+    assert first.url == "https://us.test/callbacks/Aoken"
+
+
+async def test_a_v1_callback_may_outrun_its_answer(house: House) -> None:
+    house.sim.plan_next(Fault.BEFORE_ANSWER, answer_says_end=True)
+    answer = await create(house)
+    assert answer["data"]["taskStatus"] == "SUCCESS"
+    assert len(house.sim.callbacks) == 1
+
+
+async def test_a_v1_callback_may_claim_success_for_a_failure(house: House) -> None:
+    task_id = await ended(house, Fault.FALSE_CLAIM)
+    assert _inner(house)["code"] == 0
+    assert (await house.v1("outputs", taskId=task_id))["code"] == 805
+    assert json.loads((await house.detail(task_id))["eventData"])["code"] == 805
+
+
+async def test_a_v1_callback_may_claim_success_early(house: House) -> None:
+    task_id = await ended(house, Fault.EARLY_CLAIM, seconds=20)
+    assert _inner(house)["code"] == 0
+    assert (await house.v1("outputs", taskId=task_id))["code"] == 804
+    assert (await house.v1("status", taskId=task_id))["data"] == "RUNNING"
+    await house.pass_time(20)
+    assert (await house.v1("outputs", taskId=task_id))["code"] == 0
+
+
+async def test_a_v1_success_may_come_without_files(house: House) -> None:
+    task_id = await ended(house, Fault.NO_RESULTS, results_after_queries=1)
+    assert _inner(house)["data"] == []
+    assert (await house.v1("outputs", taskId=task_id))["data"] == []
+    assert len((await house.v1("outputs", taskId=task_id))["data"]) == 1
+
+
+async def test_a_v1_callback_may_name_another_task_or_be_huge(house: House) -> None:
+    task_id = await ended(house, Fault.OTHER_ID, Fault.HUGE_BODY, megabytes=0.25)
+    [sent] = house.sim.callbacks
+    assert sent.document["taskId"] != task_id
+    assert len(sent.body) > 262144
+
+
+async def test_a_forgotten_v1_task_is_gone_for_the_outputs_too(house: House) -> None:
+    task_id = await ended(house, Fault.FORGOTTEN, detail_knows=False)
+    for path in ("outputs", "status"):
+        assert (await house.v1(path, taskId=task_id))["code"] == 807
+    assert (await house.v1("getWebhookDetail", taskId=task_id))["code"] == 1
+
+
+async def test_an_expired_link_may_be_replaced_by_asking_for_the_outputs(house: House) -> None:
+    task_id = await ended(house, Fault.EXPIRED_LINK, fresh_after_query=True)
+    dead = _inner(house)["data"][0]["fileUrl"]
+    assert (await house.http.get(dead)).status_code == 404
+    url = (await house.v1("outputs", taskId=task_id))["data"][0]["fileUrl"]
+    assert (await house.http.get(url)).status_code == 200
+
+
+async def test_chances_befall_workflows_as_well() -> None:
+    house = House(chances=Chances(junk=1.0))
+    await created(house)
+    await house.pass_time(5)
+    with pytest.raises((ValueError, RecursionError)):
+        json.loads(house.sim.callbacks[0].body)
+
+
+# Limits
+
+
+async def test_a_full_queue_is_told_in_each_dialect() -> None:
+    house = House(max_in_flight=1)
+    await created(house)
+    assert await create(house) == {"code": 421, "msg": "TASK_QUEUE_MAXED", "data": None}
+    answer = await post(house, APP_PATH, nodeInfoList=APP_NODES)
+    assert (answer["taskId"], answer["errorCode"], answer["errorMessage"]) == ("", "421", "TASK_QUEUE_MAXED")
+    await house.pass_time(5)
+    assert (await create(house))["code"] == 0
+
+
+async def test_an_exclusive_key_waits_for_its_own_machine_if_told_to() -> None:
+    house = House(max_in_flight=1, api_type="EXCLUSIVE", personal_queue=1)
+    first = await created(house)
+    assert (await create(house))["code"] == 415
+    second = await created(house, usePersonalQueue="true")
+    assert (await create(house, usePersonalQueue=True))["code"] == 814
+    await house.pass_time(4.9)
+    assert (await house.v1("outputs", taskId=second))["code"] == 813
+    await house.pass_time(0.1)
+    assert (await house.v1("status", taskId=first))["data"] == "SUCCESS"
+    assert (await house.v1("status", taskId=second))["data"] == "RUNNING"
+    await house.pass_time(5)
+    assert (await house.v1("status", taskId=second))["data"] == "SUCCESS"
+    assert (await house.v1("outputs", taskId=second))["data"][0]["taskCostTime"] == "5"
+
+
+async def test_a_waiting_task_can_be_cancelled() -> None:
+    house = House(max_in_flight=1, api_type="EXCLUSIVE")
+    await created(house)
+    waiting = await created(house, usePersonalQueue=True)
+    assert (await house.v1("cancel", taskId=waiting))["code"] == 0
+    await house.pass_time(60)
+    assert (await house.query(waiting))["status"] == "CANCEL"
+    assert (await create(house))["code"] == 0
+
+
+@pytest.mark.parametrize("api_type", ["NORMAL", "EXCLUSIVE"])
+async def test_models_are_for_shared_keys_and_the_rest_is_for_all(api_type: str) -> None:
+    house = House(api_type=api_type)
+    answer = await house.submit()
+    assert (answer["taskId"], answer["errorCode"]) == ("", "1014")
+    assert (await create(house))["code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("route", "start", "shape"),
+    [
+        ("submit", lambda house: house.submit(), {"errorCode": "1003"}),
+        ("create", create, {"code": 1003, "data": None}),
+    ],
+)
+async def test_any_error_code_may_be_said_in_the_route_s_own_envelope(
+    house: House, route: str, start: Callable[[House], Any], shape: Mapping[str, object]
+) -> None:
+    house.sim.outage(route, "code", times=1, code="1003")
+    answer = await start(house)
+    assert shape.items() <= answer.items()
+    assert house.sim.tasks == {}
+    await start(house)
+    assert len(house.sim.tasks) == 1
+
+
+# Models that are known
+
+
+FACTS: list[Document] = [
+    {
+        "name": "one",
+        "endpoint": "/openapi/v2/maker/text-to-video",
+        "alt_endpoints": ["/openapi/v2/maker/other"],
+        "output": "video",
+        "later_params": ["seed"],
+        "params": [
+            {"name": "prompt", "type": "string", "required": True, "min_length": 2, "max_length": 5},
+            {"name": "imageUrls", "type": "array<string>", "media": "image", "max_items": 3, "alias": "1##images"},
+            {"name": "resolution", "type": "string", "enum": ["720P"], "enum_codes": ["1"], "ignore_case": True},
+            {"name": "duration", "type": "integer", "min": 2, "max": 9},
+            {"name": "scale", "type": "number", "min": 0, "max": 1},
+            {"name": "audio", "type": "boolean"},
+            {"name": "elements", "type": "array<object>"},
+        ],
+    },
+    {"name": "two", "endpoint": "/openapi/v2/maker/describe", "output": "text", "params": []},
+]
+MODEL = "/openapi/v2/maker/text-to-video"
+
+
+@pytest.fixture
+def strict() -> House:
+    return House(models=models_of(FACTS))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"prompt": "a cat"},
+        {"prompt": "cat", "resolution": "720p", "duration": 2, "scale": 1, "audio": False, "seed": 5},
+        {"prompt": "cat", "resolution": "1", "imageUrls": ["https://x.test/1.png", "data:image/png;base64,AA=="]},
+        {"prompt": "cat", "1##images": ["http://x.test/1.png"], "elements": [{}]},
+        {"prompt": "cat", "scale": 0.5, "resolution": "", "audio": None},
+    ],
+)
+async def test_parameters_that_fit_the_facts_are_taken(strict: House, params: Document) -> None:
+    assert (await post(strict, MODEL, **params))["taskId"]
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({}, "prompt must not be blank"),
+        ({"prompt": "a"}, "at least 2 characters"),
+        ({"prompt": "a lighthouse"}, "at most 5 characters"),
+        ({"prompt": "cat", "promt": "x"}, "promt is not a parameter"),
+        ({"prompt": 5}, "prompt must be of type string"),
+        ({"prompt": "cat", "audio": "true"}, "audio must be of type boolean"),
+        ({"prompt": "cat", "duration": "5"}, "duration must be of type integer"),
+        ({"prompt": "cat", "duration": True}, "duration must be of type integer"),
+        ({"prompt": "cat", "duration": 10}, "duration must be at most 9"),
+        ({"prompt": "cat", "scale": -0.1}, "scale must be at least 0"),
+        ({"prompt": "cat", "resolution": "8k"}, "resolution must be one of 720P, 1"),
+        ({"prompt": "cat", "imageUrls": ["https://x.test"] * 4}, "at most 3 items"),
+        ({"prompt": "cat", "imageUrls": ["api/x.png"]}, "imageUrls[0] must be a URL"),
+        ({"prompt": "cat", "imageUrls": [7]}, "imageUrls[0] must be of type string"),
+        ({"prompt": "cat", "elements": ["x"]}, "elements[0] must be of type object"),
+    ],
+)
+async def test_parameters_that_do_not_fit_are_refused_in_a_sentence(strict: House, params: Document, said: str) -> None:
+    answer = await post(strict, MODEL, **params)
+    assert (answer["taskId"], answer["errorCode"]) == ("", "1007")
+    assert said in answer["errorMessage"]
+    assert strict.sim.tasks == {}
+
+
+async def test_a_model_without_facts_is_an_address_that_does_not_exist(strict: House) -> None:
+    assert (await post(strict, "/openapi/v2/maker/nothing"))["errorCode"] == "1001"
+    assert (await post(strict, "/openapi/v2/maker/other", prompt="cat"))["taskId"]
+
+
+async def test_facts_say_what_a_model_makes(strict: House) -> None:
+    task_id = (await post(strict, "/openapi/v2/maker/describe"))["taskId"]
+    await strict.pass_time(5)
+    [result] = (await strict.query(task_id))["results"]
+    assert (result["url"], result["outputType"]) == (None, "txt")
+    assert result["text"]
+
+
+def test_facts_are_read_from_a_file_of_lines(tmp_path: Path) -> None:
+    file = tmp_path / "models.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in FACTS) + "\n")
+    assert read_models(file).keys() == {"maker/text-to-video", "maker/other", "maker/describe"}
+    simulator = create_app(Options(models=str(file))).state.simulator
+    assert "price" in simulator.routes
+    file.write_text("{}\n")
+    with pytest.raises(ValueError, match="no facts of a model"):
+        read_models(file)
