@@ -6,9 +6,12 @@ import pytest
 from house import API_KEY, TLS, House
 
 from receiver.records import Api, JsonObject, Kind
+from receiver.runninghub.catalogue import example, models
 from receiver.runninghub.client import RunningHub, open_http
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.requests import submit_request
+from receiver.simulator import Fault
+from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
 from receiver.web.orders import FORMS
 
 NODES: JsonObject = {"nodeInfoList": [{"nodeId": "6", "fieldName": "text", "fieldValue": "a lighthouse"}]}
@@ -129,3 +132,83 @@ async def test_a_bad_order_of_any_kind_is_refused_with_its_path(
     answer = await shared_house.api.post("/tasks", json=order)
     assert answer.status_code == 422
     assert path in [problem["path"] for problem in answer.json()["error"]["details"]]
+
+
+SERVED = [
+    ("workflow", "v2", TEXT_TO_IMAGE.id, {}),
+    ("workflow", "v1", TEXT_TO_IMAGE.id, {}),
+    ("app", "v2", PICTURE_APP.id, {}),
+    ("app", "v1", PICTURE_APP.id, {}),
+    ("quick", "v1", PICTURE_APP.id, {"quickCreateCode": "002", "nodeInfoList": []}),
+]
+
+
+async def order(house: House, kind: str, api: str, target: str, body: JsonObject) -> str:
+    answer = await house.api.post("/tasks", json={"kind": kind, "api": api, "target": target, "input": body})
+    assert answer.status_code == 202, answer.text
+    task_id: str = answer.json()["id"]
+    return task_id
+
+
+@pytest.mark.parametrize(("kind", "api", "target", "body"), SERVED)
+async def test_a_task_of_every_kind_is_submitted_called_back_confirmed_and_acted_on(
+    house: House, kind: str, api: str, target: str, body: JsonObject
+) -> None:
+    task_id = await order(house, kind, api, target, body)
+    await house.advance(60)
+    task = await house.task(task_id)
+    assert task.event is not None, task.error
+    assert (task.state, task.event.source, task.event.confirmed) == ("succeeded", "callback", True)
+    assert task.results
+    assert house.effects_of(task_id) == ["on-success"]
+    sent = house.simulator.callbacks[0].document
+    assert isinstance(sent["eventData"], str if api == "v1" else dict)
+
+
+@pytest.mark.parametrize(("kind", "api", "target", "body"), SERVED)
+async def test_a_task_of_any_kind_whose_callback_was_lost_is_found_and_resent(
+    house: House, kind: str, api: str, target: str, body: JsonObject
+) -> None:
+    house.simulator.plan_next(Fault.LOST_CALLBACK)
+    task_id = await order(house, kind, api, target, body)
+    await house.advance(300)
+    task = await house.task(task_id)
+    assert (task.state, task.callback.miss, task.callback.cause) == ("succeeded", "late", "unreachable")
+
+
+@pytest.mark.parametrize("api", ["v1", "v2"])
+async def test_a_workflow_that_fails_says_which_node_did(house: House, api: str) -> None:
+    house.simulator.plan_next(Fault.FAILED)
+    task_id = await order(house, "workflow", api, TEXT_TO_IMAGE.id, {})
+    await house.advance(60)
+    task = await house.task(task_id)
+    assert task.state == "failed"
+    assert task.error is not None
+    assert task.error.message
+    assert house.effects_of(task_id) == ["on-failure"]
+
+
+async def test_the_outputs_tell_what_the_query_has_forgotten(house: House) -> None:
+    house.simulator.plan_next(Fault.NEVER_SENT)
+    house.simulator.outage("query", "code", code="1004")
+    task_id = await order(house, "workflow", "v1", TEXT_TO_IMAGE.id, {})
+    await house.advance(300)
+    task = await house.task(task_id)
+    assert task.event is not None
+    assert (task.state, task.event.source) == ("succeeded", "query")
+    assert "outputs" in [check.kind for check in task.checks]
+    assert task.results
+
+
+@pytest.mark.slow
+async def test_every_documented_model_submits_calls_back_and_ends(house: House) -> None:
+    listed = [model for model in models() if model.listed]
+    assert len(listed) == 225
+    for model in listed:
+        await order(house, "model", "v2", model.endpoint, example(model))
+    await house.reopen(RUNNINGHUB_MAX_IN_FLIGHT="300")
+    await house.advance(30)
+    ended = (await house.api.get("/tasks", params={"limit": "500"})).json()["items"]
+    assert {task["state"] for task in ended} == {"succeeded"}
+    assert len(ended) == len({task["target"] for task in ended}) == 225
+    assert all(task["callback"]["delivered_at"] for task in ended)

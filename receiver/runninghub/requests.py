@@ -22,21 +22,20 @@ def submit_request(kind: Kind, api: Api, target: str, body: JsonObject, callback
     Pages "Standard Model API", "Start ComfyUI Task 2 - Advanced", "Start AI App Task" and "Initiate Quick Create Task".
     """
     callback: JsonObject = {"webhookUrl": callback_url} if callback_url else {}
+    with_nodes: JsonObject = {"nodeInfoList": [], **body, **callback}
     match kind, api:
         case Kind.MODEL, _:
             return SubmitRequest(path=f"/openapi/v2/{target}", body={**body, **callback}, v1=False)
         case Kind.WORKFLOW, Api.V2:
-            body = {"nodeInfoList": [], **body, **callback}
-            return SubmitRequest(path=f"/openapi/v2/run/workflow/{target}", body=body, v1=False)
+            return SubmitRequest(path=f"/openapi/v2/run/workflow/{target}", body=with_nodes, v1=False)
         case Kind.APP, Api.V2:
-            body = {"nodeInfoList": [], **body, **callback}
-            return SubmitRequest(path=f"/openapi/v2/run/ai-app/{target}", body=body, v1=False)
+            return SubmitRequest(path=f"/openapi/v2/run/ai-app/{target}", body=with_nodes, v1=False)
         case Kind.WORKFLOW, _:
             return _v1("/task/openapi/create", {"workflowId": target, **body, **callback})
         case Kind.APP, _:
-            return _v1("/task/openapi/ai-app/run", {"webappId": target, **body, **callback})
+            return _v1("/task/openapi/ai-app/run", {"webappId": target, **with_nodes})
         case _:
-            return _v1("/task/openapi/quick-ai-app/run", {"webappId": target, **body, **callback})
+            return _v1("/task/openapi/quick-ai-app/run", {"webappId": target, **with_nodes})
 
 
 def _v1(path: str, body: JsonObject) -> SubmitRequest:
