@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, Self, TypedDict, TypeVar, Unpack
+from typing import IO, Protocol, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from receiver.errors import ReceiverError
+from receiver.offers import AppView, PreviewView, UploadView
 from receiver.records import Account
 from receiver.views import (
     ActionView,
@@ -47,6 +48,9 @@ FIRST_PAUSE = 0.2
 PAUSE_FACTOR = 1.5
 LONGEST_PAUSE = 2.0
 CONNECT_TIMEOUT = 5.0
+UPLOAD_PATIENCE = 600.0
+"""Seconds for the answer to an upload, which comes when the provider has stored it."""
+CHUNK = 64 * 1024
 ERRNO = re.compile(r"\[Errno -?\d+\] ")
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -162,10 +166,23 @@ class Client:
 
         `api` is v1 or v2 (None: the usual one of the kind); without `validate` a model's input is not checked.
         """
-        body = {"kind": kind, "target": target, "input": input, "labels": labels or {}, "validate": validate}
-        body |= {} if api is None else {"api": api}
+        body = _order(kind, target, input, labels or {}, api, validate=validate)
         headers = {} if idempotency_key is None else {b"idempotency-key": idempotency_key.encode()}
         return self._call("POST", "/api/tasks", OrderedView, body=body, headers=headers)
+
+    def preview(
+        self,
+        target: str,
+        input: Mapping[str, object],
+        *,
+        kind: str = "model",
+        api: str | None = None,
+        validate: bool = True,
+        labels: Mapping[str, str] | None = None,
+    ) -> PreviewView:
+        """The order as it would be sent, and its price. Nothing is ordered."""
+        body = _order(kind, target, input, labels or {}, api, validate=validate)
+        return self._call("POST", "/api/previews", PreviewView, body=body)
 
     def task(self, task_id: str) -> TaskDetail:
         return self._call("GET", f"/api/tasks/{_part(task_id)}", TaskDetail)
@@ -293,6 +310,31 @@ class Client:
         """A model by any name it is known by."""
         return self._call("GET", f"/api/models/{quote(name)}", ModelView)
 
+    def app(self, app_id: str) -> AppView:
+        """An AI app's name and the fields of its nodes."""
+        return self._call("GET", f"/api/apps/{_part(app_id)}", AppView)
+
+    def workflow(self, workflow_id: str) -> AppView:
+        """The fields of a workflow's nodes."""
+        return self._call("GET", f"/api/workflows/{_part(workflow_id)}", AppView)
+
+    def upload(self, path: Path, on_progress: Callable[[int, int | None], None] | None = None) -> UploadView:
+        """Brings a file to the provider, unless it was there within a day; its id may stand in orders for a file.
+
+        `on_progress` is told the bytes sent so far, and of how many. Raises OSError.
+        """
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            request = self._http.build_request(
+                "POST",
+                "/api/uploads",
+                params={"name": path.name.encode(errors="replace").decode()},
+                content=_chunks(file, size, on_progress),
+                headers={"content-length": str(size)},
+                timeout=httpx.Timeout(UPLOAD_PATIENCE, connect=CONNECT_TIMEOUT),
+            )
+            return self._read(self._send(request), UploadView)
+
     def account(self) -> Account:
         """The account's balance at the provider."""
         return self._call("GET", "/api/account", Account)
@@ -382,6 +424,28 @@ class Client:
         except (msgspec.DecodeError, UnicodeDecodeError):
             message = f"what answers at {self.url} does not speak this API; is it a receiver of this version?"
             raise ApiError(answer.status_code, "unreadable", message) from None
+
+
+def _order(
+    kind: str,
+    target: str,
+    input: Mapping[str, object],
+    labels: Mapping[str, str],
+    api: str | None,
+    *,
+    validate: bool,
+) -> dict[str, object]:
+    order = {"kind": kind, "target": target, "input": input, "labels": labels, "validate": validate}
+    return order if api is None else {**order, "api": api}
+
+
+def _chunks(file: IO[bytes], size: int, on_progress: Callable[[int, int | None], None] | None) -> Iterator[bytes]:
+    done = 0
+    while chunk := file.read(CHUNK):
+        yield chunk
+        done += len(chunk)
+        if on_progress is not None:
+            on_progress(done, size)
 
 
 def _part(text: str) -> str:

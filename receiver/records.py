@@ -354,6 +354,39 @@ class Account(Struct, frozen=True, kw_only=True):
     type: str | None
 
 
+class Node(Struct, frozen=True, kw_only=True):
+    """A field of a workflow's or an app's node that may be set; `value` is what it has, `options` its choices."""
+
+    node: str
+    field: str
+    value: Json
+    type: str
+    title: str
+    options: list[str] = []
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """What a task would cost, as far as the provider says it. The amount is a decimal text."""
+
+    amount: str | None
+    currency: str | None
+    text: str | None
+    free: bool | None
+
+
+class Upload(Struct, frozen=True, kw_only=True):
+    """A file of ours at the provider: a link for models, a file name for the nodes of workflows and apps."""
+
+    id: str
+    name: str
+    type: str
+    size: int
+    sha256: str
+    url: str
+    file_name: str
+    at: float
+
+
 class Alert(Struct, frozen=True, kw_only=True):
     """Something wrong that is no task's end."""
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from msgspec import Struct
 
 from receiver.drafts import NewEvent, OwedAction
-from receiver.records import ActionState, Definition, End, MissCause, Result, Task, TaskState
+from receiver.records import ActionState, Definition, End, MissCause, Result, Task, TaskState, Upload
 
 TASK_MOVES: dict[TaskState, frozenset[TaskState]] = {
     TaskState.QUEUED: frozenset({TaskState.SUBMITTING, TaskState.CANCELLED}),
@@ -45,6 +45,17 @@ ACTION_MOVES: dict[ActionState, frozenset[ActionState]] = {
     ActionState.DEAD: frozenset({ActionState.OWED, ActionState.SKIPPED}),
     ActionState.SKIPPED: frozenset({ActionState.OWED}),
 }
+
+
+UPLOAD_LIMIT = 100 * 2**20
+"""Bytes of a file that is uploaded. The provider's older page says 30 MB; nobody says what the newer endpoint takes."""
+UPLOAD_KEPT = 23 * 3600.0
+"""Seconds for which an upload is used again: its link dies after a day, and a task may wait in our queue."""
+
+
+def is_fresh(upload: Upload, now: float) -> bool:
+    """Whether an upload may be used in an order yet."""
+    return now - upload.at < UPLOAD_KEPT
 
 
 class Policy(Struct, frozen=True, kw_only=True):

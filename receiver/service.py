@@ -21,6 +21,7 @@ from receiver.reconcile import Reconciler
 from receiver.records import ActionKind, Definition, Line
 from receiver.redaction import Redactor
 from receiver.runninghub.client import RunningHub, open_http
+from receiver.runninghub.resources import Resources
 from receiver.settings import Settings
 from receiver.store import Store, open_store
 from receiver.submit import submit_next
@@ -68,6 +69,7 @@ class Service:
         tls = tls or httpx.create_ssl_context()
         self._http = open_http(transport, tls)
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
+        self.resources = Resources(self.provider)
         self._egress = Egress([_host_and_port(settings.base_url)], tls=tls)
         self._performers = perform or performers(self._egress, clock=clock)
         self._loops: list[Loop] = []

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.client import ApiError, Client, Unreachable, has_ended
@@ -80,6 +81,10 @@ class RunningServer:
     def client(self) -> Client:
         return Client(self.url, self.token)
 
+    def transport(self, provider: Starlette) -> httpx.AsyncBaseTransport:
+        """How the server reaches its provider."""
+        return httpx.ASGITransport(provider)
+
     def ended(self, client: Client, *faults: Fault) -> TaskDetail:
         """A task that has ended, all its actions tried; it is asked about without any pause."""
         if faults:
@@ -105,7 +110,7 @@ class RunningServer:
         provider = create_simulator(Options(task_seconds=0.02))
         self.simulator = provider.state.simulator
         settings = load_settings(self.environment, self.directory)
-        transport = httpx.ASGITransport(provider)
+        transport = self.transport(provider)
         perform = dict.fromkeys(ActionKind, _perform)
         service = Service(settings, transport=transport, read_wait=0.0, perform=perform)
         await service.start()

@@ -26,10 +26,10 @@ DIAGRAM: tuple[tuple[str, ...], ...] = (
     ("service", "client"),
     ("settings", "loop", "logs"),
     ("definitions",),
-    ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep"),
+    ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload"),
     ("exchange",),
     ("store", "runninghub", "actions"),
-    ("rules", "links", "redaction", "views", "address"),
+    ("rules", "links", "redaction", "views", "offers", "address"),
     ("errors",),
     ("drafts",),
     ("records",),
@@ -43,10 +43,17 @@ HOSTS = ("cli", "demo")
 """The simulator imports nothing of ours, or a misunderstanding would agree with itself; only these show it in."""
 
 PURE = (
-    *("records", "drafts", "errors", "rules", "links", "redaction", "views", "definitions"),
-    *("store.terms", "runninghub.wire", "runninghub.errors", "runninghub.requests", "runninghub.validation"),
+    *("records", "drafts", "errors", "rules", "links", "redaction", "views", "offers", "definitions"),
+    *(
+        "store.terms",
+        "runninghub.wire",
+        "runninghub.errors",
+        "runninghub.requests",
+        "runninghub.validation",
+        "runninghub.nodes",
+    ),
 )
-VERBS = ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "exchange")
+VERBS = ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload", "exchange")
 WORLD = {"os", "pathlib", "io", "tempfile", "shutil", "sys", "socket", "ssl", "sqlite3", "threading", "logging"}
 CLOCKS_AND_DICE = {"time", "random", "secrets"}
 NETWORK = {"httpx", "httpx_secure", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.request", "http.client"}

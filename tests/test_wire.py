@@ -751,3 +751,27 @@ def test_any_json_is_a_webhook_detail_or_unreadable(data: object) -> None:
     if detail.outcome is not None:
         check_storable(detail.outcome)
     assert "\x00" not in detail.id + detail.url + detail.response + (detail.status or "")
+
+
+def test_the_tasks_a_task_was_made_of_are_kept_with_what_they_cost() -> None:
+    body = msgspec.json.encode(
+        {
+            "taskId": "1",
+            "eventData": {
+                "taskId": "1",
+                "status": "SUCCESS",
+                "usage": {"consumeCoins": "7", "taskCostTime": 32},
+                "taskUsageList": [
+                    {"taskId": 1, "taskStatus": "SUCCESS", "usage": {"consumeCoins": "7"}},
+                    {"taskId": 2, "taskStatus": "SUCCESS", "usage": {"thirdPartyConsumeMoney": 0.14}},
+                    {"taskId": None},
+                    "junk",
+                ],
+            },
+        }
+    )
+    assert wire.read_callback(body).usage == {
+        "consumeCoins": "7",
+        "taskCostTime": "32",
+        "children": [{"task_id": "2", "status": "SUCCESS", "thirdPartyConsumeMoney": "0.14"}],
+    }

@@ -8,12 +8,14 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option, pair
 from receiver.cli.outcome import FAILED
-from receiver.cli.show import clean, document, note
+from receiver.cli.show import clean, document, fields, note
 from receiver.cli.waiting import spinner
 
 if TYPE_CHECKING:
     from receiver.cli.pairs import Reader
     from receiver.client import Client
+    from receiver.offers import PreviewView
+    from receiver.records import Price
     from receiver.views import TaskDetail
 
 SAVING_PATIENCE = 120.0
@@ -45,6 +47,7 @@ def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 )
 @click.option("--idempotency-key", metavar="KEY", callback=_header, help="The same order again is the same task.")
 @click.option("--force", is_flag=True, help="Send the input unchecked, to any endpoint.")
+@click.option("--dry-run", is_flag=True, help="Order nothing: print the checked input and its price.")
 @click.option("--wait", is_flag=True, help="Wait until the task has ended, and print its results.")
 @json_option
 def submit(
@@ -59,6 +62,7 @@ def submit(
     labels: tuple[tuple[str, str], ...],
     idempotency_key: str | None,
     force: bool,
+    dry_run: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -68,6 +72,8 @@ def submit(
     when it is JSON, else as text. A KEY that is repeated, or written KEY[], is a list. Pairs are laid over --input or
     --body.
 
+    Where a file is expected, and in --node, @PATH uploads one first (also in a dry run); @@TEXT is the text @TEXT.
+
     Without --wait the task's id is printed, and the server sees to the rest. With --wait the results are printed, one
     a line, and the exit code is 1 when the task did not succeed.
 
@@ -76,17 +82,28 @@ def submit(
       receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" --wait
       receiver submit vidu/image-to-video-q3-pro --body order.json --label project=north
       receiver submit --workflow 1904136902449209346 --node 6.text="a lighthouse"
+      receiver submit --app 1904136902449209346 --node 3.image=@one.jpg --dry-run
       receiver submit --quick 1904136902449209346 quickCreateCode=002 --node 3.text="a lighthouse"
     """
+    from receiver.cli.files import find_files, upload_files
     from receiver.cli.pairs import read_input, read_nodes
 
     kind, target, pairs = _target(words, {"workflow": workflow, "app": app, "quick": quick})
     if kind == "model" and (nodes or api):
         raise click.UsageError("--node and --v1 go with --workflow, --app or --quick")
+    if dry_run and (wait or idempotency_key):
+        raise click.UsageError("--dry-run orders nothing: leave --wait and --idempotency-key out")
     order = read_input(text, file.read() if file else None, pairs, _types_of(target) if kind == "model" else None)
     if nodes:
         order["nodeInfoList"] = read_nodes(nodes)
+    files = find_files(order, target if kind == "model" else None, checked=not force)
     with connect() as client:
+        upload_files(client, files)
+        if dry_run:
+            _preview(
+                client.preview(target, order, kind=kind, api=api, validate=not force, labels=dict(labels)), as_json
+            )
+            return
         task = client.submit(
             target,
             order,
@@ -118,6 +135,26 @@ def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, st
     if not words or "=" in words[0]:
         raise click.UsageError("name a model, or give --workflow, --app or --quick")
     return "model", words[0], words[1:]
+
+
+def _preview(preview: "PreviewView", as_json: bool) -> None:
+    if as_json:
+        document(preview)
+        return
+    if preview.note:
+        note(clean(preview.note))
+    fields([(preview.kind, preview.target), ("price", _priced(preview.price))])
+    click.echo()
+    document(preview.input)
+    if preview.price_problem:
+        note(f"no price: {preview.price_problem}")
+
+
+def _priced(price: "Price | None") -> str | None:
+    if price is None:
+        return None
+    said = price.text or f"{price.amount or ''} {price.currency or ''}".strip()
+    return f"{said}, free this time".lstrip(", ") if price.free else said
 
 
 def _types_of(model: str) -> "Reader | None":

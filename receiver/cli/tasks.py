@@ -1,6 +1,6 @@
 """The commands about tasks: the list, one task with all that is known of it, and what can be done to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -164,7 +164,8 @@ def _show_fields(task: "TaskDetail") -> None:
             ("callback", _callback(task)),
             ("idempotency key", task.idempotency_key),
             ("again of", task.again_of),
-            ("usage", ", ".join(f"{name} {value}" for name, value in task.usage.items() if value is not None)),
+            ("cost", _cost(task.usage)),
+            *((f"of which {child}", cost) for child, cost in _children(task.usage)),
         ]
     )
 
@@ -193,3 +194,18 @@ def _callback(task: "TaskView") -> str:
     if callback.delivered_at:
         return f"came {moment(callback.delivered_at)}"
     return "no callback yet" if callback.sent else "no callback URL was sent; RunningHub is asked"
+
+
+def _cost(usage: Mapping[str, object]) -> str:
+    """What a task cost, in money, coins and seconds, as far as the provider says."""
+    money = [usage.get("consumeMoney"), usage.get("thirdPartyConsumeMoney")]
+    parts = [f"money {amount}" for amount in money if amount]
+    parts += [f"coins {usage['consumeCoins']}"] if usage.get("consumeCoins") else []
+    parts += [f"{usage['taskCostTime']} s"] if usage.get("taskCostTime") not in (None, "", "0") else []
+    return ", ".join(parts)
+
+
+def _children(usage: Mapping[str, object]) -> list[tuple[str, str]]:
+    """The tasks a task was made of, by RunningHub's ids, and what each cost."""
+    listed = usage.get("children")
+    return [(str(each.get("task_id")), _cost(each)) for each in (listed if isinstance(listed, list) else [])]

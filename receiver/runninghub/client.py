@@ -5,9 +5,11 @@ no idempotency key, so a second send may be a second bill.
 """
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
+from secrets import token_hex
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -28,7 +30,17 @@ OUTPUT_CODES = NO_SUCH_TASK | {"0", "804", "805", "813"}
 TIMEOUT = httpx.Timeout(30.0, connect=10.0, pool=5.0)
 SUBMIT_TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=5.0)
 """A fast task may finish within its own submit call, so that answer may take longer."""
+UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=10.0, pool=5.0)
+"""The answer to an upload comes when the provider has stored it."""
 LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
+
+
+class FileToSend(msgspec.Struct, frozen=True, kw_only=True):
+    """A file on its way to the provider: `size` bytes, which `open` gives from the start, anew each time."""
+
+    name: str
+    size: int
+    open: Callable[[], AsyncIterator[bytes]]
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +78,8 @@ def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -
     return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
 
 
-class RunningHub:
-    """The provider. `api_key` None means that nothing can be asked; `read_wait` is the first pause between reads."""
+class Channel:
+    """How the provider is spoken to; without `api_key` not at all. `read_wait` is the first pause between reads."""
 
     def __init__(
         self,
@@ -88,92 +100,28 @@ class RunningHub:
     def has_key(self) -> bool:
         return self._api_key is not None
 
-    async def submit(self, request: SubmitRequest) -> Submission:
-        """Submits a task, once. Raises ProviderError, whose code says whether the task may exist all the same."""
-        if not request.v1:
-            answered = await self._post(request.path, request.body, timeout=SUBMIT_TIMEOUT)
-            outcome, code, message = _understood(answered, wire.read_task_object)
-        else:
-            answered = await self._post(request.path, {"apiKey": self._api_key, **request.body}, timeout=SUBMIT_TIMEOUT)
-            outcome, code, message = _understood(answered, wire.read_created)
-        if outcome is None or outcome.task_id is None:
-            raise _refusal(code or "unreadable", message, answered)
-        return Submission(task_id=outcome.task_id, outcome=outcome, answer=_kept(answered))
+    @property
+    def key(self) -> str:
+        """The API key, for the few places where it belongs into a body or an address."""
+        if self._api_key is None:
+            raise ProviderError("no_key")
+        return self._api_key
 
-    async def query(self, task_id: str) -> Reading:
-        """How a task stands (page "Query generation result (V2)"). An unknown task is an outcome, not an error."""
-        return await self._read(lambda: self._query_once(task_id))
-
-    async def outputs(self, task_id: str) -> Reading:
-        """What a workflow, app or quick-create task made, or why not (page "Check Task Output")."""
-        return await self._read(lambda: self._outputs_once(task_id))
-
-    async def webhook_detail(self, task_id: str) -> DetailReading:
-        """What became of a task's callback (page "Get Webhook Event Details")."""
-        return await self._read(lambda: self._detail_once(task_id))
-
-    async def resend(self, webhook_id: str, callback_url: str) -> bytes:
-        """Asks for a webhook event once more, at `callback_url` (page "Resend Specific Webhook Event")."""
-        body: JsonObject = {"webhookId": webhook_id, "webhookUrl": callback_url}
-        answered, _ = await self._v1("/task/openapi/retryWebhook", body)
-        return _kept(answered)
-
-    async def cancel(self, task_id: str) -> bytes:
-        """Cancels a task (page "Cancel ComfyUI Task")."""
-        answered, _ = await self._v1("/task/openapi/cancel", {"taskId": task_id})
-        return _kept(answered)
-
-    async def account(self) -> Account:
-        """The account's balance and running tasks (page "Get Account Information"). Here the key is lower-case."""
-        return await self._read(self._account_once)
-
-    async def _account_once(self) -> Account:
-        answered = await self._post("/uc/openapi/accountStatus", {"apikey": self._api_key})
-        envelope = _understood(answered, wire.read_envelope)
-        if envelope.code != "0":
-            raise _refusal(envelope.code, envelope.message, answered)
-        return _understood(answered, lambda _: wire.read_account(envelope.data))
-
-    async def _query_once(self, task_id: str) -> Reading:
-        answered = await self._post("/openapi/v2/query", {"taskId": task_id})
-        outcome, code, message = _understood(answered, wire.read_task_object)
-        if outcome is not None:
-            return Reading(outcome=outcome, answer=_kept(answered))
-        if code in NO_SUCH_TASK:
-            return Reading(outcome=wire.Outcome(known=False), answer=_kept(answered))
-        raise _refusal(code, message, answered)
-
-    async def _outputs_once(self, task_id: str) -> Reading:
-        answered = await self._post("/task/openapi/outputs", {"apiKey": self._api_key, "taskId": task_id})
-        envelope = _understood(answered, wire.read_envelope)
-        if envelope.code not in OUTPUT_CODES:
-            raise _refusal(envelope.code, envelope.message, answered)
-        return Reading(outcome=_understood(answered, wire.read_callback), answer=_kept(answered))
-
-    async def _detail_once(self, task_id: str) -> DetailReading:
-        try:
-            answered, data = await self._v1("/task/openapi/getWebhookDetail", {"taskId": task_id})
-        except ProviderError as error:
-            if error.code in ("1", *NO_SUCH_TASK):
-                return DetailReading(detail=None, answer=error.answer)
-            raise
-        if data is None:
-            return DetailReading(detail=None, answer=_kept(answered))
-        return DetailReading(
-            detail=_understood(answered, lambda _: wire.read_webhook_detail(data)), answer=_kept(answered)
-        )
-
-    async def _v1(self, path: str, body: JsonObject) -> tuple[Answered, Json]:
+    async def v1(self, path: str, body: JsonObject) -> tuple[Answered, Json]:
         """A V1 request: the key goes into the body too, where the provider was measured to look for it."""
-        answered = await self._post(path, {"apiKey": self._api_key, **body})
-        envelope = _understood(answered, wire.read_envelope)
-        if envelope.code != "0":
-            raise _refusal(envelope.code, envelope.message, answered)
-        return answered, envelope.data
+        return accepted(await self.post(path, {"apiKey": self.key, **body}))
 
-    async def _read(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def read(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Asks, and asks again a few times while that may help. For what changes nothing at the provider."""
+        return await self._again(ask, _worth_asking_again)
+
+    async def until_sent(self, send: Callable[[], Awaitable[T]]) -> T:
+        """Sends, and tries again only while not even a connection was made."""
+        return await self._again(send, _was_not_sent)
+
+    async def _again(self, ask: Callable[[], Awaitable[T]], on: Callable[[Exception], bool]) -> T:
         async for attempt in stamina.retry_context(
-            on=_worth_asking_again,
+            on=on,
             attempts=self._read_attempts,
             wait_initial=self._read_wait,
             wait_max=self._read_wait * 4,
@@ -184,15 +132,45 @@ class RunningHub:
                 return await ask()
         raise AssertionError("stamina ended without a result or an error")
 
-    async def _post(self, path: str, body: JsonObject, *, timeout: httpx.Timeout = TIMEOUT) -> Answered:
-        if self._api_key is None:
-            raise ProviderError("no_key")
-        headers = {"Authorization": f"Bearer {self._api_key}", "Content-Type": "application/json"}
-        content = msgspec.json.encode(body)
+    async def post(self, path: str, body: JsonObject, *, timeout: httpx.Timeout = TIMEOUT) -> Answered:
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        return await self._send("POST", self._base_url + path, headers, msgspec.json.encode(body), timeout)
+
+    async def post_without_key(self, path: str, body: JsonObject) -> Answered:
+        headers = {"Content-Type": "application/json"}
+        return await self._send("POST", self._base_url + path, headers, msgspec.json.encode(body), TIMEOUT)
+
+    async def get(self, path: str, query: Mapping[str, str]) -> Answered:
+        url = self._base_url + path + (f"?{urlencode(query)}" if query else "")
+        return await self._send("GET", url, {"Authorization": f"Bearer {self.key}"}, None, TIMEOUT)
+
+    async def post_form(self, path: str, fields: Mapping[str, str], file: FileToSend) -> Answered:
+        """A form with one file in it, which is streamed."""
+        boundary = token_hex(16)
+        head, tail = _form_around(boundary, fields, file.name)
+        headers = {
+            "Authorization": f"Bearer {self.key}",
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(len(head) + file.size + len(tail)),
+        }
+        content = _framed(head, file.open(), tail)
+        return await self._send("POST", self._base_url + path, headers, content, UPLOAD_TIMEOUT)
+
+    async def put(self, url: str, file: FileToSend) -> Answered:
+        """A file at an address that the provider has signed. The key is not shown there."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.size)}
+        return await self._send("PUT", url, headers, file.open(), UPLOAD_TIMEOUT)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterator[bytes] | None,
+        timeout: httpx.Timeout,
+    ) -> Answered:
         try:
-            async with self._http.stream(
-                "POST", self._base_url + path, content=content, headers=headers, timeout=timeout
-            ) as response:
+            async with self._http.stream(method, url, content=content, headers=headers, timeout=timeout) as response:
                 answer = b""
                 async for chunk in response.aiter_bytes():
                     answer += chunk
@@ -205,17 +183,102 @@ class RunningHub:
         return Answered(status=response.status_code, retry_after=_retry_after(response.headers), body=answer)
 
 
-def _understood(answered: Answered, read: Callable[[bytes], T]) -> T:
+class RunningHub(Channel):
+    """The provider's endpoints for tasks and the account; those for all else are `resources.Resources`."""
+
+    async def submit(self, request: SubmitRequest) -> Submission:
+        """Submits a task, once. Raises ProviderError, whose code says whether the task may exist all the same."""
+        if not request.v1:
+            answered = await self.post(request.path, request.body, timeout=SUBMIT_TIMEOUT)
+            outcome, code, message = understood(answered, wire.read_task_object)
+        else:
+            answered = await self.post(request.path, {"apiKey": self.key, **request.body}, timeout=SUBMIT_TIMEOUT)
+            outcome, code, message = understood(answered, wire.read_created)
+        if outcome is None or outcome.task_id is None:
+            raise refusal(code or "unreadable", message, answered)
+        return Submission(task_id=outcome.task_id, outcome=outcome, answer=kept(answered))
+
+    async def query(self, task_id: str) -> Reading:
+        """How a task stands (page "Query generation result (V2)"). An unknown task is an outcome, not an error."""
+        return await self.read(lambda: self._query_once(task_id))
+
+    async def outputs(self, task_id: str) -> Reading:
+        """What a workflow, app or quick-create task made, or why not (page "Check Task Output")."""
+        return await self.read(lambda: self._outputs_once(task_id))
+
+    async def webhook_detail(self, task_id: str) -> DetailReading:
+        """What became of a task's callback (page "Get Webhook Event Details")."""
+        return await self.read(lambda: self._detail_once(task_id))
+
+    async def resend(self, webhook_id: str, callback_url: str) -> bytes:
+        """Asks for a webhook event once more, at `callback_url` (page "Resend Specific Webhook Event")."""
+        body: JsonObject = {"webhookId": webhook_id, "webhookUrl": callback_url}
+        answered, _ = await self.v1("/task/openapi/retryWebhook", body)
+        return kept(answered)
+
+    async def cancel(self, task_id: str) -> bytes:
+        """Cancels a task (page "Cancel ComfyUI Task")."""
+        answered, _ = await self.v1("/task/openapi/cancel", {"taskId": task_id})
+        return kept(answered)
+
+    async def account(self) -> Account:
+        """The account's balance and running tasks (page "Get Account Information"). Here the key is lower-case."""
+        return await self.read(self._account_once)
+
+    async def _account_once(self) -> Account:
+        answered = await self.post("/uc/openapi/accountStatus", {"apikey": self.key})
+        _, data = accepted(answered)
+        return understood(answered, lambda _: wire.read_account(data))
+
+    async def _query_once(self, task_id: str) -> Reading:
+        answered = await self.post("/openapi/v2/query", {"taskId": task_id})
+        outcome, code, message = understood(answered, wire.read_task_object)
+        if outcome is not None:
+            return Reading(outcome=outcome, answer=kept(answered))
+        if code in NO_SUCH_TASK:
+            return Reading(outcome=wire.Outcome(known=False), answer=kept(answered))
+        raise refusal(code, message, answered)
+
+    async def _outputs_once(self, task_id: str) -> Reading:
+        answered = await self.post("/task/openapi/outputs", {"apiKey": self.key, "taskId": task_id})
+        envelope = understood(answered, wire.read_envelope)
+        if envelope.code not in OUTPUT_CODES:
+            raise refusal(envelope.code, envelope.message, answered)
+        return Reading(outcome=understood(answered, wire.read_callback), answer=kept(answered))
+
+    async def _detail_once(self, task_id: str) -> DetailReading:
+        try:
+            answered, data = await self.v1("/task/openapi/getWebhookDetail", {"taskId": task_id})
+        except ProviderError as error:
+            if error.code in ("1", *NO_SUCH_TASK):
+                return DetailReading(detail=None, answer=error.answer)
+            raise
+        if data is None:
+            return DetailReading(detail=None, answer=kept(answered))
+        return DetailReading(
+            detail=understood(answered, lambda _: wire.read_webhook_detail(data)), answer=kept(answered)
+        )
+
+
+def understood(answered: Answered, read: Callable[[bytes], T]) -> T:
     """The answer's content; an answer that cannot be read is named after its HTTP status unless that was a 200."""
     try:
         return read(answered.body)
     except wire.Unreadable as problem:
         code = "unreadable" if answered.status < 400 else f"http_{answered.status}"
         message = f"HTTP {answered.status}, {problem}"
-        raise _refusal(code, message, answered) from problem
+        raise refusal(code, message, answered) from problem
 
 
-def _refusal(code: str, message: str, answered: Answered) -> ProviderError:
+def accepted(answered: Answered) -> tuple[Answered, Json]:
+    """An answer in an envelope, and its data. The sentence may be called msg or message. Raises ProviderError."""
+    envelope = understood(answered, wire.read_envelope)
+    if envelope.code != "0":
+        raise refusal(envelope.code, envelope.message, answered)
+    return answered, envelope.data
+
+
+def refusal(code: str, message: str, answered: Answered) -> ProviderError:
     # A throttle or a broken gateway may carry a readable body whose code says less than the status does.
     if answered.status == 429 or (answered.status >= 500 and not describe(code).retryable):
         code = f"http_{answered.status}"
@@ -224,15 +287,40 @@ def _refusal(code: str, message: str, answered: Answered) -> ProviderError:
         message[: wire.TEXT_LIMIT],
         http_status=answered.status,
         retry_after=answered.retry_after,
-        answer=_kept(answered),
+        answer=kept(answered),
     )
+
+
+def _form_around(boundary: str, fields: Mapping[str, str], name: str) -> tuple[bytes, bytes]:
+    """What stands before and after the file in a form."""
+    quoted = name.translate({ord('"'): "%22", ord("\r"): "%0D", ord("\n"): "%0A"})
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
+        for field, value in fields.items()
+    ]
+    parts.append(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    )
+    return "".join(parts).encode(errors="replace"), f"\r\n--{boundary}--\r\n".encode()
+
+
+async def _framed(head: bytes, content: AsyncIterator[bytes], tail: bytes) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in content:
+        yield chunk
+    yield tail
+
+
+def _was_not_sent(error: Exception) -> bool:
+    return isinstance(error, ProviderError) and error.code == "not_sent"
 
 
 def _worth_asking_again(error: Exception) -> bool:
     return isinstance(error, ProviderError) and error.retryable
 
 
-def _kept(answered: Answered) -> bytes:
+def kept(answered: Answered) -> bytes:
     return answered.body[:ANSWER_KEPT]
 
 

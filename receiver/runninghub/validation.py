@@ -204,6 +204,20 @@ def accepts(param: Param, media_type: str) -> bool:
     return medium == param.media and (not kinds or kind in kinds)
 
 
+def file_problem(param: Param, name: str, size: int) -> str | None:
+    """What is wrong with a file for a parameter, judged by the ending of its name and its bytes; None: nothing."""
+    ending = name.rpartition(".")[2].casefold() if "." in name else ""
+    medium = param.media if ending in map(str.casefold, param.accept) else MEDIA.get(ending)
+    if not any(accepts(param, f"{medium}/{kind}") for kind in (ending, *OTHER_NAMES.get(ending, "").split())):
+        kinds = f" ({', '.join(param.accept)})" if param.accept else ""
+        return f"expected {ARTICLES[param.media or '']}{kinds}, got {_short(name)}"
+    if size == 0:
+        return f"{_short(name)} is empty"
+    if size > (param.max_size_mb or math.inf) * 2**20:
+        return f"expected at most {param.max_size_mb} MB, got {size / 2**20:.1f} MB"
+    return None
+
+
 def _mistyped(param: Param, path: str, value: Json) -> Problem:
     """A value of the wrong JSON type. A text is read as the command line would read it: perhaps that was meant."""
     meant: Json = None

@@ -245,7 +245,7 @@ def _read_v2(data: JsonObject) -> Outcome:
         known=code not in NO_SUCH_TASK,
         results=_results(data.get("results"), "url", "outputType"),
         error=_error(code, message) if end not in (None, End.SUCCEEDED) else None,
-        usage=_usage(data.get("usage")),
+        usage=_usage(data.get("usage")) | _children(data),
         extra={**_unknown(data, V2_FIELDS), **({"failedReason": reason} if reason else {})},
     )
 
@@ -295,6 +295,18 @@ def _usage(usage: Json) -> JsonObject:
         for name in USAGE_FIELDS
         if name in usage and not isinstance(usage[name], dict | list)
     }
+
+
+def _children(data: JsonObject) -> JsonObject:
+    """The tasks a task was made of, each with its own usage; its own entry in that list says nothing new."""
+    listed = data.get("taskUsageList")
+    own = read_id(data.get("taskId"))
+    children: list[Json] = [
+        {"task_id": child, "status": _text(each.get("taskStatus")), **_usage(each.get("usage"))}
+        for each in (listed if isinstance(listed, list) else [])
+        if _is_object(each) and (child := read_id(each.get("taskId"))) is not None and child != own
+    ]
+    return {"children": children} if children else {}
 
 
 def _error(code: str, message: str) -> TaskError:

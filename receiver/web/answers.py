@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from receiver.errors import Refused, StoreUnavailable
 from receiver.records import Filter, Json, JsonObject
+from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
 from receiver.views import ErrorDocument, ErrorView
@@ -82,6 +83,11 @@ def _refuse_unstorable(value: Json, depth: int, path: str) -> None:
     if isinstance(value, list):
         for index, item in enumerate(value):
             _refuse_unstorable(item, depth - 1, f"{path}[{index}]")
+
+
+def refuse_without_key(provider: RunningHub) -> None:
+    if not provider.has_key:
+        raise Refused(409, "no_api_key", "no API key is configured: set RUNNINGHUB_API_KEY and start again")
 
 
 def read_filter(request: Request) -> Filter:

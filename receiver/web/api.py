@@ -34,9 +34,10 @@ from receiver.views import (
     task_detail,
     task_view,
 )
-from receiver.web.answers import answer, read_filter, read_id, read_object
+from receiver.web.answers import answer, read_filter, read_id, read_object, refuse_without_key
 from receiver.web.models import model_row, model_view
 from receiver.web.orders import read_order
+from receiver.web.references import fresh_uploads
 from receiver.web.selections import read_replay
 
 CHUNK = 1024 * 1024
@@ -84,9 +85,11 @@ class Api:
 
     async def submit(self, request: Request) -> Response:
         document = await read_object(request)
-        order = read_order(document, str(uuid_utils.uuid7()), request.headers.get("idempotency-key"))
-        self._refuse_without_key()
-        task, new = await accept(self._store, order.task, self._service.clock())
+        now = self._service.clock()
+        uploads = await fresh_uploads(self._store, document, now)
+        order = read_order(document, str(uuid_utils.uuid7()), request.headers.get("idempotency-key"), uploads=uploads)
+        refuse_without_key(self._service.provider)
+        task, new = await accept(self._store, order.task, now)
         self._service.wake()
         return answer(ordered_view(task, order.note), 202 if new else 200)
 
@@ -97,7 +100,7 @@ class Api:
             raise Refused(
                 409, "not_ended", f"the task is {task.state}; it may be submitted again when that has changed"
             )
-        self._refuse_without_key()
+        refuse_without_key(self._service.provider)
         document: JsonObject = {
             "kind": task.kind.value,
             "api": task.api.value,
@@ -259,10 +262,6 @@ class Api:
         return StreamingResponse(_stream_once(copy), media_type="application/vnd.sqlite3", headers=headers)
 
     # ------------------------------------------------------------ shared
-
-    def _refuse_without_key(self) -> None:
-        if not self._service.provider.has_key:
-            raise Refused(409, "no_api_key", "no API key is configured: set RUNNINGHUB_API_KEY and start again")
 
     async def _task(self, request: Request) -> Task:
         task_id = request.path_params["task"]

@@ -16,6 +16,7 @@ from receiver.service import Service
 from receiver.web.answers import broken, error_answer, provider_failed, refused, unavailable
 from receiver.web.api import Api
 from receiver.web.callbacks import CallbackDoor
+from receiver.web.resources import ResourceDoors
 
 
 class BearerToken:
@@ -55,7 +56,10 @@ def create_app(service: Service) -> Starlette:
             Route("/callbacks/{token}", CallbackDoor(service)),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            Mount("/api", BearerToken(_router(Api(service)), service.admin_token)),
+            Mount(
+                "/api",
+                BearerToken(_router([*Api(service).routes(), *ResourceDoors(service).routes()]), service.admin_token),
+            ),
         ],
         exception_handlers={HTTPException: _http_error, 500: broken},
     )
@@ -63,9 +67,9 @@ def create_app(service: Service) -> Starlette:
     return app
 
 
-def _router(api: Api) -> Starlette:
+def _router(routes: list[Route]) -> Starlette:
     inner = Starlette(
-        routes=api.routes(),
+        routes=routes,
         exception_handlers={
             Refused: refused,
             StoreUnavailable: unavailable,

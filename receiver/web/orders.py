@@ -1,15 +1,18 @@
 """Reads an order for a task out of JSON, and says everything that is wrong with it at once."""
 
 import re
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from receiver.drafts import NewTask
-from receiver.records import Api, Json, JsonObject, Kind
+from receiver.records import Api, Json, JsonObject, Kind, Upload
 from receiver.runninghub import catalogue
+from receiver.runninghub.catalogue import Model
 from receiver.runninghub.validation import validate
 from receiver.submit import order_digest
 from receiver.web.answers import problems
+from receiver.web.references import with_file_names, with_links
 
 FIELDS = frozenset({"kind", "api", "target", "input", "labels", "validate"})
 ENDPOINT = re.compile(r"/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?")
@@ -45,11 +48,19 @@ class Order(Struct, frozen=True, kw_only=True):
     note: str | None
 
 
-def read_order(document: JsonObject, task_id: str, idempotency_key: str | None, again_of: str | None = None) -> Order:
+def read_order(
+    document: JsonObject,
+    task_id: str,
+    idempotency_key: str | None,
+    *,
+    again_of: str | None = None,
+    uploads: Mapping[str, Upload] = {},
+) -> Order:
     """The order in a request. Raises Refused (422) with every problem and its path.
 
     A model is found by any name it is known by, and its input checked before money is spent; with `"validate": false`
-    anything passes, for the provider moves faster than any catalogue.
+    anything passes, for the provider moves faster than any catalogue. `uploads` may be named in the input, and the task
+    gets their links; an order is the same as another by the uploads it names, for links change from day to day.
     """
     found: Problems = [
         (name, f"there is no such field; there are {', '.join(sorted(FIELDS))}") for name in document.keys() - FIELDS
@@ -63,9 +74,11 @@ def read_order(document: JsonObject, task_id: str, idempotency_key: str | None, 
     body = _input(document.get("input", {}), kind, in_input)
     note = None
     if kind is Kind.MODEL:
-        target, note = _model(document.get("target"), body, found, checked=checked is not False)
+        target, note, model = _model(document.get("target"), body, found, checked=checked is not False)
+        resolved = with_links(body, model, uploads, in_input, checked=checked is not False)
     else:
         target = _id(document.get("target"), kind, found)
+        resolved = with_file_names(body, uploads, in_input)
     found += in_input
     labels = _labels(document.get("labels", {}), found)
     if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_LIMIT:
@@ -77,7 +90,7 @@ def read_order(document: JsonObject, task_id: str, idempotency_key: str | None, 
         kind=kind,
         api=api,
         target=target,
-        input=body,
+        input=resolved,
         labels=labels,
         digest=order_digest(kind, api, target, body, labels),
         idempotency_key=idempotency_key,
@@ -112,21 +125,21 @@ def _id(value: Json, kind: Kind, found: Problems) -> str:
     return ""
 
 
-def _model(value: Json, body: JsonObject, found: Problems, *, checked: bool) -> tuple[str, str | None]:
-    """A model's endpoint without its prefix, so that one model has one name in the ledger, and what to know of it."""
+def _model(value: Json, body: JsonObject, found: Problems, *, checked: bool) -> tuple[str, str | None, Model | None]:
+    """A model's endpoint without its prefix, so that it has one name in the ledger; what to know of it; its facts."""
     if not isinstance(value, str) or not 0 < len(value) <= TARGET_LIMIT:
         found.append(("target", "expected the name or the endpoint of a model"))
-        return "", None
+        return "", None, None
     try:
         known = catalogue.find(value)
     except catalogue.UnknownModel as unknown:
         if checked:
             found.append(("target", f"{unknown.message}; with validate false any endpoint passes"))
-            return "", None
-        return _endpoint(value, found), None
+            return "", None, None
+        return _endpoint(value, found), None, None
     if checked:
         found += [(f"input.{problem.path}", problem.message) for problem in validate(known.model, body)]
-    return known.model.endpoint, known.note
+    return known.model.endpoint, known.note, known.model
 
 
 def _endpoint(value: str, found: Problems) -> str:

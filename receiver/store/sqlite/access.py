@@ -27,6 +27,7 @@ from receiver.records import (
     Task,
     TaskError,
     TaskState,
+    Upload,
 )
 from receiver.store.sqlite.database import Readers
 from receiver.store.sqlite.writer import Writer
@@ -230,4 +231,17 @@ def alert_of(row: sqlite3.Row) -> Alert:
         last_at=row["last_at"],
         closed_at=row["closed_at"],
         count=row["count"],
+    )
+
+
+def upload_of(row: sqlite3.Row) -> Upload:
+    return Upload(
+        id=row["id"],
+        name=row["name"],
+        type=row["type"],
+        size=row["size"],
+        sha256=row["sha256"],
+        url=row["url"],
+        file_name=row["file_name"],
+        at=row["at"],
     )

@@ -196,6 +196,18 @@ LEDGER = (
       value text not null
     ) strict
     """,
+    """
+    create table uploads (
+      id text primary key,
+      name text not null,
+      type text not null,
+      size integer not null,
+      sha256 text not null unique,
+      url text not null,
+      file_name text not null,
+      at real not null
+    ) strict
+    """,
 )
 
 

@@ -1,0 +1,98 @@
+"""`receiver app` and `receiver workflow`: the fields of their nodes, and a command line that orders them."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from receiver.cli.connect import connect
+from receiver.cli.options import json_option
+from receiver.cli.show import clean, document, fields, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from receiver.offers import AppView, NodeView
+
+MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
+WORDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
+"""Fields of a workflow that are most often set: it has a hundred others."""
+SHOWN = 60
+SHOWN_OPTIONS = 8
+
+
+@click.command()
+@click.argument("app_id", metavar="ID")
+@json_option
+def app(app_id: str, as_json: bool) -> None:
+    """Show what an AI app takes: its nodes' fields, and a command line that orders it.
+
+    \b
+    Example:
+      receiver app 1904136902449209346
+    """
+    with connect() as client:
+        found = client.app(app_id)
+    _show("--app", found, found.nodes, as_json)
+
+
+@click.command()
+@click.argument("workflow_id", metavar="ID")
+@json_option
+def workflow(workflow_id: str, as_json: bool) -> None:
+    """Show what a workflow takes: its nodes' fields, and a command line that orders it.
+
+    \b
+    Example:
+      receiver workflow 1904136902449209346
+    """
+    with connect() as client:
+        found = client.workflow(workflow_id)
+    usual = [node for node in found.nodes if node.field.lower() in WORDS]
+    _show("--workflow", found, usual or found.nodes[:1], as_json)
+
+
+def _show(option: str, found: "AppView", usual: "Sequence[NodeView]", as_json: bool) -> None:
+    if as_json:
+        document(found)
+        return
+    if found.name:
+        fields([("name", found.name), ("id", found.id)])
+        click.echo()
+    rows = [
+        (f"{node.node}.{node.field}", node.type, node.title, _said(node.value), _choices(node)) for node in found.nodes
+    ]
+    table(["node", "type", "what it is", "has", "choices"], rows)
+    click.echo()
+    click.echo(clean(_order(option, found.id, usual)))
+
+
+def _order(option: str, target: str, nodes: "Sequence[NodeView]") -> str:
+    import shlex
+
+    given = [word for node in nodes for word in ("--node", f"{node.node}.{node.field}={_example(node)}")]
+    return shlex.join(["receiver", "submit", option, target, *given])
+
+
+def _example(node: "NodeView") -> str:
+    """What the field has now; a file's place is for a file of one's own."""
+    file = MEDIA.get(node.type.upper()) or MEDIA.get(node.field.upper())
+    if file is not None:
+        return f"@{file}"
+    said = _value(node.value)
+    return f"@{said}" if said.startswith("@") else said
+
+
+def _value(value: object) -> str:
+    import msgspec
+
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _said(value: object) -> str:
+    text = "" if value is None else _value(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _choices(node: "NodeView") -> str:
+    more = len(node.options) - SHOWN_OPTIONS
+    return ", ".join(node.options[:SHOWN_OPTIONS]) + (f" and {more} more" if more > 0 else "")

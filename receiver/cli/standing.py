@@ -1,0 +1,61 @@
+"""How a batch stands, while it runs, on standard error: a bar on a terminal, else a line now and then."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from receiver.cli.show import clean, note
+
+EVERY = 10.0
+"""Seconds between two lines where no bar can be drawn."""
+ON_THEIR_WAY = ("queued", "submitting", "submitted")
+WITHOUT_SUCCESS = ("failed", "cancelled", "rejected", "lost", "refused")
+
+Teller: TypeAlias = Callable[[Mapping[str, int], str | None], None]
+"""Is told how many lines are in which state, and why the server cannot be asked, if so."""
+
+
+@contextmanager
+def standing(total: int) -> Iterator[Teller]:
+    if not sys.stderr.isatty():
+        yield line_now_and_then(time.monotonic)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=total)
+
+        def tell(counts: Mapping[str, int], away: str | None) -> None:
+            progress.update(bar, completed=ended(counts), description=clean(sentence(counts, away)))
+
+        yield tell
+
+
+def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = note) -> Teller:
+    """A line every ten seconds, and one at once when the server goes away or comes back."""
+    last = (clock(), False)
+
+    def tell(counts: Mapping[str, int], away: str | None) -> None:
+        nonlocal last
+        now = clock()
+        if now - last[0] >= EVERY or last[1] != (away is not None):
+            last = (now, away is not None)
+            say(sentence(counts, away))
+
+    return tell
+
+
+def sentence(counts: Mapping[str, int], away: str | None) -> str:
+    ordered = sum(counts.values()) - counts.get("unsent", 0) - counts.get("refused", 0)
+    running, failed = (sum(counts.get(state, 0) for state in states) for states in (ON_THEIR_WAY, WITHOUT_SUCCESS))
+    done, doubt = counts.get("succeeded", 0), counts.get("in_doubt", 0)
+    told = f"submitted {ordered}, running {running}, done {done}, failed {failed}, in doubt {doubt}"
+    return f"{told}; waiting for the server: {away}" if away else told
+
+
+def ended(counts: Mapping[str, int]) -> int:
+    return counts.get("succeeded", 0) + sum(counts.get(state, 0) for state in WITHOUT_SUCCESS)

@@ -1,0 +1,70 @@
+"""What the API shows beside the ledger: apps and workflows, uploads, and orders that are only looked at."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from receiver.records import Node, Price, Upload, rfc3339
+
+
+class NodeView(Struct, frozen=True, kw_only=True):
+    """A field of a node; `value` is what it has, `options` are its choices."""
+
+    node: str
+    field: str
+    value: object
+    type: str
+    title: str
+    options: list[str]
+
+
+class AppView(Struct, frozen=True, kw_only=True):
+    """An AI app, or a workflow (which has no name here), with the fields of its nodes that may be set."""
+
+    id: str
+    name: str
+    nodes: list[NodeView]
+
+
+class UploadView(Struct, frozen=True, kw_only=True):
+    """An uploaded file; until `expires_at` an order may hold its `id` where it takes a file."""
+
+    id: str
+    name: str
+    type: str
+    size: int
+    sha256: str
+    download_url: str
+    file_name: str
+    expires_at: str
+
+
+class PreviewView(Struct, frozen=True, kw_only=True):
+    """An order as it would be sent, and its price; `price_problem` says why there is none."""
+
+    kind: str
+    api: str
+    target: str
+    input: Mapping[str, object]
+    labels: dict[str, str]
+    note: str | None
+    price: Price | None
+    price_problem: str | None
+
+
+def app_view(id: str, name: str, nodes: Iterable[Node]) -> AppView:
+    return AppView(id=id, name=name, nodes=[NodeView(**asdict(node)) for node in nodes])
+
+
+def upload_view(upload: Upload, expires_at: float) -> UploadView:
+    return UploadView(
+        id=upload.id,
+        name=upload.name,
+        type=upload.type,
+        size=upload.size,
+        sha256=upload.sha256,
+        download_url=upload.url,
+        file_name=upload.file_name,
+        expires_at=rfc3339(expires_at) or "",
+    )

@@ -1,0 +1,162 @@
+"""The API beside tasks: uploads, previews of orders, and what apps and workflows take."""
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO
+from weakref import WeakValueDictionary
+
+import uuid_utils
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from receiver.errors import Refused, StoreUnavailable, not_found
+from receiver.offers import PreviewView, app_view, upload_view
+from receiver.records import JsonObject, Kind, Price
+from receiver.rules import UPLOAD_KEPT, UPLOAD_LIMIT
+from receiver.runninghub.client import FileToSend
+from receiver.runninghub.errors import ProviderError
+from receiver.service import Service
+from receiver.upload import upload
+from receiver.web.answers import answer, invalid, read_object, refuse_without_key
+from receiver.web.orders import NUMBER, read_order
+from receiver.web.references import fresh_uploads
+
+CHUNK = 256 * 1024
+NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
+NO_SUCH = frozenset({"380", "901"})
+"""The provider's codes for a workflow or an app that it does not know."""
+
+
+class ResourceDoors:
+    """The handlers of uploads, previews, apps and workflows, over a running service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._store = service.store
+        self._uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/uploads", self.upload, methods=["POST"]),
+            Route("/previews", self.preview, methods=["POST"]),
+            Route("/apps/{id}", self.app),
+            Route("/workflows/{id}", self.workflow),
+        ]
+
+    async def upload(self, request: Request) -> Response:
+        """A file as the body, its name as `name`. The same bytes are sent to the provider once a day at the most."""
+        name = request.query_params.get("name", "")
+        if not NAME.fullmatch(name) or name in (".", ".."):
+            raise invalid("name", "expected the file's name, without folders, such as one.jpg")
+        refuse_without_key(self._service.provider)
+        problem = self._store.problem()
+        if problem is not None:
+            raise StoreUnavailable(problem, "nothing can be stored now")
+        _refuse_too_long(int(length) if (length := request.headers.get("content-length", "")).isdigit() else 0)
+        # A file without a name: whatever happens, nothing is left behind.
+        with tempfile.TemporaryFile(dir=self._store.path.parent) as kept:
+            size, sha256 = await _keep(request, kept)
+            if size == 0:
+                raise invalid("body", "the file is empty")
+            file = FileToSend(name=name, size=size, open=lambda: _read(kept))
+            async with self._uploading.setdefault(sha256, asyncio.Lock()):
+                made, new = await upload(self._store, self._service.resources, file, sha256, self._service.clock)
+        return answer(upload_view(made, made.at + UPLOAD_KEPT), 201 if new else 200)
+
+    async def preview(self, request: Request) -> Response:
+        """What an order would be and cost. Nothing is queued."""
+        document = await read_object(request)
+        uploads = await fresh_uploads(self._store, document, self._service.clock())
+        order = read_order(document, str(uuid_utils.uuid7()), None, uploads=uploads)
+        task, price, problem = order.task, None, "RunningHub tells prices of models alone"
+        if task.kind is Kind.MODEL:
+            price, problem = await self._price(task.target, task.input)
+        return answer(
+            PreviewView(
+                kind=task.kind,
+                api=task.api,
+                target=task.target,
+                input=task.input,
+                labels=task.labels,
+                note=order.note,
+                price=price,
+                price_problem=problem if price is None else None,
+            )
+        )
+
+    async def app(self, request: Request) -> Response:
+        app_id = _number(request, "AI app")
+        try:
+            found = await self._service.resources.app(app_id)
+        except ProviderError as error:
+            raise _unless_unknown(error, "AI app", app_id) from error
+        return answer(app_view(app_id, found.name, found.nodes))
+
+    async def workflow(self, request: Request) -> Response:
+        workflow_id = _number(request, "workflow")
+        try:
+            nodes = await self._service.resources.workflow(workflow_id)
+        except ProviderError as error:
+            raise _unless_unknown(error, "workflow", workflow_id) from error
+        return answer(app_view(workflow_id, "", nodes))
+
+    async def _price(self, target: str, input: JsonObject) -> tuple[Price | None, str]:
+        """A price is told where it can be; without it an order is as good."""
+        try:
+            return await self._service.resources.price(target, input), ""
+        except ProviderError as error:
+            return None, f"RunningHub: {error}"
+
+
+async def _keep(request: Request, kept: IO[bytes]) -> tuple[int, str]:
+    """The body into a file. Returns its size and its SHA-256."""
+    size, digest = 0, hashlib.sha256()
+    async for chunk in request.stream():
+        size += len(chunk)
+        _refuse_too_long(size)
+        digest.update(chunk)
+        await asyncio.to_thread(_write, kept, chunk)
+    await asyncio.to_thread(_flush, kept)
+    return size, digest.hexdigest()
+
+
+def _write(kept: IO[bytes], chunk: bytes) -> None:
+    try:
+        kept.write(chunk)
+    except OSError as error:
+        raise StoreUnavailable("disk_full", f"the file cannot be kept: {error.strerror}") from error
+
+
+def _flush(kept: IO[bytes]) -> None:
+    try:
+        kept.flush()
+    except OSError as error:
+        raise StoreUnavailable("disk_full", f"the file cannot be kept: {error.strerror}") from error
+
+
+async def _read(kept: IO[bytes]) -> AsyncIterator[bytes]:
+    place = 0
+    while chunk := await asyncio.to_thread(os.pread, kept.fileno(), CHUNK, place):
+        place += len(chunk)
+        yield chunk
+
+
+def _refuse_too_long(size: int) -> None:
+    if size > UPLOAD_LIMIT:
+        raise Refused(413, "too_large", f"the file is larger than {UPLOAD_LIMIT // 2**20} MiB")
+
+
+def _number(request: Request, what: str) -> str:
+    text: str = request.path_params["id"]
+    if not NUMBER.fullmatch(text):
+        raise not_found(what, text[:64])
+    return text
+
+
+def _unless_unknown(error: ProviderError, what: str, name: str) -> Exception:
+    return not_found(what, name) if error.code in NO_SUCH else error

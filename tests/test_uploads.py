@@ -1,0 +1,308 @@
+"""Files of our own: uploaded once a day, kept under what they are, and named in orders where a link is expected."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from house import ADMIN_TOKEN, API_KEY, INPUT, MODEL, TLS, Clock
+from offering import APP, WORKFLOW, Offering
+
+from receiver.offers import AppView, PreviewView, UploadView
+from receiver.records import JsonObject, rfc3339
+from receiver.rules import UPLOAD_KEPT, UPLOAD_LIMIT
+from receiver.runninghub.catalogue import Param, Type, find
+from receiver.runninghub.validation import file_problem
+from receiver.service import Service
+from receiver.settings import load_settings
+from receiver.store import database_path
+from receiver.web.app import create_app
+
+PICTURE = b"\x89PNG" + bytes(range(256)) * 2000
+UNKNOWN = "upload:" + "0" * 32
+
+
+class Desk:
+    """A server at whose provider nothing but files, prices, apps and workflows are to be had."""
+
+    def __init__(self, directory: Path, key: str | None = API_KEY) -> None:
+        self.clock = Clock()
+        self.offering = Offering()
+        given = {
+            "RECEIVER_DATABASE": f"sqlite:///{directory / 'receiver.db'}",
+            "RECEIVER_ADMIN_TOKEN": ADMIN_TOKEN,
+            "RUNNINGHUB_BASE_URL": "http://provider.test",
+            **({"RUNNINGHUB_API_KEY": key} if key else {}),
+        }
+        settings = load_settings(given, directory)
+        transport = self.offering.transport()
+        self.service = Service(settings, clock=self.clock, transport=transport, read_wait=0.0, tls=TLS)
+        self.directory = database_path(settings.database).parent
+
+    async def open(self) -> None:
+        await self.service.start(loops=False)
+        self.api = httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(self.service)),
+            base_url="http://receiver.test/api",
+            headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
+        )
+
+    async def close(self) -> None:
+        await self.api.aclose()
+        await self.service.close()
+
+    async def upload(self, content: bytes = PICTURE, name: str = "one.png", status: int = 201) -> UploadView:
+        answer = await self.api.post("/uploads", params={"name": name}, content=content)
+        assert answer.status_code == status, answer.text
+        return msgspec.json.decode(answer.content, type=UploadView)
+
+    async def order(self, **order: object) -> httpx.Response:
+        return await self.api.post("/tasks", json={"target": MODEL, **order})
+
+    async def refusals(self, **order: object) -> dict[str, str]:
+        answer = await self.order(**order)
+        assert answer.status_code == 422, answer.text
+        return {each["path"]: each["message"] for each in answer.json()["error"]["details"]}
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    desk = Desk(tmp_path)
+    await desk.open()
+    yield desk
+    await desk.close()
+
+
+def images(*links: str) -> JsonObject:
+    return {**INPUT, "imageUrls": list(links)}
+
+
+# ---------------------------------------------------------------- uploading
+
+
+async def test_a_file_comes_to_the_provider_byte_for_byte_and_gets_an_id(desk: Desk) -> None:
+    upload = await desk.upload()
+    assert desk.offering.files == [("one.png", PICTURE)]
+    sha256 = hashlib.sha256(PICTURE).hexdigest()
+    assert upload == UploadView(
+        id=f"upload:{sha256[:32]}",
+        name="one.png",
+        type="image",
+        size=len(PICTURE),
+        sha256=sha256,
+        download_url=f"https://files.test/openapi/{sha256}.png?sign=1",
+        file_name=f"openapi/{sha256}.png",
+        expires_at=rfc3339(desk.clock.now + UPLOAD_KEPT) or "",
+    )
+    assert [path.name for path in desk.directory.iterdir() if "upload" in path.name] == []
+
+
+async def test_the_same_bytes_go_there_once_a_day(desk: Desk) -> None:
+    first = await desk.upload()
+    desk.clock.now += UPLOAD_KEPT - 1
+    assert await desk.upload(status=200) == first
+    assert len(desk.offering.files) == 1
+    desk.clock.now += 1
+    later = await desk.upload()
+    assert (later.id, len(desk.offering.files)) == (first.id, 2)
+    assert later.download_url != first.download_url
+    assert (await desk.upload(PICTURE + b"!")).id != first.id
+
+
+async def test_the_same_bytes_at_the_same_time_go_there_once(desk: Desk) -> None:
+    answers = await asyncio.gather(*(desk.api.post("/uploads?name=one.png", content=PICTURE) for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 4 + [201]
+    assert len(desk.offering.files) == 1
+
+
+async def test_an_upload_that_failed_is_told_and_not_remembered(desk: Desk) -> None:
+    desk.offering.plan.append(httpx.Response(502, content=b"<html>"))
+    answer = await desk.api.post("/uploads?name=one.png", content=PICTURE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "provider_error")
+    await desk.upload()
+
+
+async def test_a_file_is_refused_before_it_is_sent_when_it_can_never_do(desk: Desk) -> None:
+    for query, content, status in [
+        ("", PICTURE, 422),
+        ("?name=", PICTURE, 422),
+        ("?name=a/one.png", PICTURE, 422),
+        ("?name=..", PICTURE, 422),
+        ("?name=a%0Ab.png", PICTURE, 422),
+        (f"?name={'a' * 201}", PICTURE, 422),
+        ("?name=one.png", b"", 422),
+    ]:
+        assert (await desk.api.post(f"/uploads{query}", content=content)).status_code == status, query
+    headers = {"content-length": str(UPLOAD_LIMIT + 1)}
+    assert (await desk.api.post("/uploads?name=one.png", content=PICTURE, headers=headers)).status_code == 413
+    assert desk.offering.asked == []
+
+
+async def test_a_file_that_is_longer_than_it_said_is_cut_off(desk: Desk) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        chunk = bytes(2**20)
+        while True:
+            yield chunk
+
+    answer = await desk.api.post("/uploads?name=one.png", content=endless())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+    assert desk.offering.asked == []
+
+
+async def test_without_a_key_no_file_is_taken(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, key=None)
+    await desk.open()
+    answer = await desk.api.post("/uploads?name=one.png", content=PICTURE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "no_api_key")
+    await desk.close()
+
+
+async def test_on_a_full_disk_no_file_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "receiver.toml").write_text("[callbacks]\ndisk_floor = 1000000000000000000\n")
+    desk = Desk(tmp_path)
+    await desk.open()
+    answer = await desk.api.post("/uploads?name=one.png", content=PICTURE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk_low")
+    assert desk.offering.asked == []
+    await desk.close()
+
+
+# ---------------------------------------------------------------- orders that name uploads
+
+
+async def test_a_model_gets_the_link_of_an_upload(desk: Desk) -> None:
+    upload = await desk.upload()
+    answer = await desk.order(input=images("https://example.com/one.jpg", upload.id))
+    assert answer.status_code == 202
+    assert answer.json()["input"]["imageUrls"] == ["https://example.com/one.jpg", upload.download_url]
+
+
+async def test_a_prompt_that_looks_like_an_upload_stays_what_it_is(desk: Desk) -> None:
+    upload = await desk.upload()
+    answer = await desk.order(input={**INPUT, "prompt": upload.id})
+    assert answer.json()["input"]["prompt"] == upload.id
+
+
+@pytest.mark.parametrize(("kind", "target"), [("workflow", WORKFLOW), ("app", APP)])
+async def test_a_node_gets_the_file_name_of_an_upload(desk: Desk, kind: str, target: str) -> None:
+    upload = await desk.upload()
+    nodes = [{"nodeId": "3", "fieldName": "image", "fieldValue": value} for value in (upload.id, "upload: this", 1)]
+    answer = await desk.order(kind=kind, target=target, input={"nodeInfoList": nodes})
+    assert answer.status_code == 202
+    given = [node["fieldValue"] for node in answer.json()["input"]["nodeInfoList"]]
+    assert given == [upload.file_name, "upload: this", 1]
+
+
+async def test_an_unknown_or_old_upload_is_refused_with_its_path(desk: Desk) -> None:
+    old = (await desk.upload()).id
+    desk.clock.now += UPLOAD_KEPT
+    for name in (old, UNKNOWN, "upload:mine"):
+        assert list(await desk.refusals(input=images(name))) == ["input.imageUrls[0]"]
+    nodes = [{"nodeId": "3", "fieldName": "image", "fieldValue": old}]
+    found = await desk.refusals(kind="app", target=APP, input={"nodeInfoList": nodes})
+    assert list(found) == ["input.nodeInfoList[0].fieldValue"]
+    await desk.upload()
+    assert (await desk.order(input=images(old))).status_code == 202
+
+
+async def test_a_file_of_the_wrong_kind_is_refused_unless_nothing_is_checked(desk: Desk) -> None:
+    song = await desk.upload(b"ID3", "song.mp3")
+    found = await desk.refusals(input=images(song.id))
+    assert "song.mp3" in found["input.imageUrls[0]"]
+    assert (await desk.order(input=images(song.id), validate=False)).status_code == 202
+
+
+async def test_a_path_of_the_command_line_is_not_sent_to_anybody(desk: Desk) -> None:
+    assert "/api/uploads" in (await desk.refusals(input=images("@one.png")))["input.imageUrls[0]"]
+
+
+async def test_a_data_uri_passes_as_it_is(desk: Desk) -> None:
+    uri = "data:image/png;base64,iVBORw0KGgo="
+    assert (await desk.order(input=images(uri))).json()["input"]["imageUrls"] == [uri]
+
+
+async def test_an_unchecked_order_gets_links_wherever_it_names_uploads(desk: Desk) -> None:
+    upload = await desk.upload()
+    order = {"target": "newer/than-any-catalogue", "validate": False}
+    answer = await desk.order(**order, input={"first": upload.id, "all": [upload.id, 1, "@x"], "text": "upload:x"})
+    link = upload.download_url
+    assert answer.json()["input"] == {"first": link, "all": [link, 1, "@x"], "text": "upload:x"}
+
+
+async def test_the_same_order_is_the_same_task_though_the_link_has_changed(desk: Desk) -> None:
+    upload = await desk.upload()
+    keyed = {"headers": {"Idempotency-Key": "k"}, "json": {"target": MODEL, "input": images(upload.id)}}
+    first = await desk.api.post("/tasks", **keyed)  # type: ignore[arg-type]
+    desk.clock.now += UPLOAD_KEPT
+    await desk.upload()
+    again = await desk.api.post("/tasks", **keyed)  # type: ignore[arg-type]
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert again.json()["id"] == first.json()["id"]
+
+
+# ---------------------------------------------------------------- previews, apps, workflows
+
+
+async def test_a_preview_shows_the_order_and_its_price_and_orders_nothing(desk: Desk) -> None:
+    upload = await desk.upload()
+    answer = await desk.api.post("/previews", json={"target": MODEL, "input": images(upload.id)})
+    preview = msgspec.json.decode(answer.content, type=PreviewView)
+    assert (answer.status_code, preview.kind, preview.target) == (200, "model", MODEL)
+    assert preview.input == images(upload.download_url)
+    assert desk.offering.prices == [preview.input]
+    assert preview.price is not None
+    assert (preview.price.amount, preview.price.text, preview.price_problem) == ("0.35", "¥0.35", None)
+    assert (await desk.api.get("/tasks")).json()["items"] == []
+
+
+async def test_a_preview_without_a_price_says_why(desk: Desk) -> None:
+    desk.offering.plan += [httpx.Response(404, content=b"<html>")]
+    answer = await desk.api.post("/previews", json={"target": MODEL, "input": INPUT})
+    assert (answer.status_code, answer.json()["price"]) == (200, None)
+    assert "HTTP 404" in answer.json()["price_problem"]
+    answer = await desk.api.post("/previews", json={"kind": "app", "target": APP, "input": {}})
+    assert "models alone" in answer.json()["price_problem"]
+
+
+async def test_a_preview_of_a_bad_order_is_refused_like_the_order(desk: Desk) -> None:
+    answer = await desk.api.post("/previews", json={"target": MODEL, "input": {**INPUT, "resolution": "1"}})
+    assert answer.status_code == 422
+    assert desk.offering.asked == []
+
+
+async def test_an_app_and_a_workflow_show_their_fields(desk: Desk) -> None:
+    app = msgspec.json.decode((await desk.api.get(f"/apps/{APP}")).content, type=AppView)
+    assert (app.name, [(node.node, node.field, node.options) for node in app.nodes]) == (
+        "Faces",
+        [("3", "image", []), ("5", "size", ["1k", "2k"])],
+    )
+    workflow = msgspec.json.decode((await desk.api.get(f"/workflows/{WORKFLOW}")).content, type=AppView)
+    assert [f"{node.node}.{node.field}" for node in workflow.nodes] == ["3.seed", "6.text", "9.image"]
+
+
+@pytest.mark.parametrize("path", [f"/apps/{WORKFLOW}", f"/workflows/{APP}", "/apps/abc", "/workflows/1.5"])
+async def test_an_unknown_app_or_workflow_is_not_found(desk: Desk, path: str) -> None:
+    assert (await desk.api.get(path)).status_code == 404
+
+
+# ---------------------------------------------------------------- judging files
+
+
+def test_a_file_is_judged_by_its_ending_and_its_size() -> None:
+    param = Param(name="image", type=Type.STRING, media="image", accept=("jpg", "PNG"), max_size_mb=1)
+    for name in ("a.jpg", "a.JPEG", "a.b.png"):
+        assert file_problem(param, name, 2**20) is None
+    assert file_problem(param, "a.png", 2**20 + 2**18) == "expected at most 1 MB, got 1.2 MB"
+    for name in ("a.webp", "a.mp4", "png", "a.txt", ""):
+        assert (file_problem(param, name, 1) or "").startswith("expected an image (jpg, PNG), got")
+    assert file_problem(param, "a.png", 0) == "a.png is empty"
+    anything = Param(name="clip", type=Type.STRING, media="video")
+    assert file_problem(anything, "a.mov", 1) is None
+    assert file_problem(anything, "a.png", 1) is not None
+
+
+def test_the_model_of_these_tests_takes_images() -> None:
+    assert next(param.media for param in find(MODEL).model.params if param.name == "imageUrls") == "image"
