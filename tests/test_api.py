@@ -8,6 +8,8 @@ from house import ADMIN_TOKEN, INPUT, MODEL, House, open_house
 
 from receiver.simulator import Fault
 
+pytestmark = pytest.mark.story
+
 LISTS = ["tasks", "deliveries", "events", "actions", "alerts", "definitions"]
 
 

@@ -24,6 +24,8 @@ from receiver.cli.tally import LineReport, Tally, Why, grouped, summed
 from receiver.client import ApiError, Client, Unreachable
 from receiver.simulator import Fault
 
+pytestmark = pytest.mark.story
+
 VIDEO = "rhart-video-v3.1-pro-official/reference-to-video"
 WORKFLOW = "1904136902449209346"
 

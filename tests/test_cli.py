@@ -33,6 +33,8 @@ from receiver.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
 from receiver.views import PageView, TaskView
 
+pytestmark = pytest.mark.story
+
 SILENT = {
     "RECEIVER_URL": None,
     "RECEIVER_ADMIN_TOKEN": None,

@@ -15,6 +15,8 @@ from test_client import RunningServer
 from receiver.client import Client
 from receiver.rules import UPLOAD_LIMIT
 
+pytestmark = pytest.mark.story
+
 PICTURE = b"\x89PNG" + bytes(range(256)) * 2000
 
 

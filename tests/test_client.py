@@ -29,6 +29,8 @@ from receiver.views import TaskDetail
 from receiver.web.app import create_app
 from receiver.web.server import Server, listen, url_of
 
+pytestmark = pytest.mark.story
+
 MODEL = "alibaba/qwen-image-2.0/text-to-image"
 INPUT = {"prompt": "a lighthouse"}
 TOKEN = "a-token-that-must-not-be-seen"

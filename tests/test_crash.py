@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from house import House, open_house
 
 from receiver.actions import Done, Work
@@ -9,6 +10,8 @@ from receiver.records import Purpose
 from receiver.runninghub.requests import submit_request
 from receiver.simulator import Fault
 from receiver.store.terms import Settlement
+
+pytestmark = pytest.mark.story
 
 LEASE = 60.0
 

@@ -14,6 +14,8 @@ from receiver.simulator import Fault
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
 from receiver.web.orders import FORMS
 
+pytestmark = pytest.mark.story
+
 NODES: JsonObject = {"nodeInfoList": [{"nodeId": "6", "fieldName": "text", "fieldValue": "a lighthouse"}]}
 ID = "1904136902449209346"
 URL = "http://receiver.test/callbacks/x"

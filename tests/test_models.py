@@ -10,6 +10,8 @@ from receiver.records import JsonObject
 from receiver.runninghub.catalogue import example, models
 from receiver.views import ModelView
 
+pytestmark = pytest.mark.story
+
 NAME = "google/veo3.1-pro/reference-to-video-official-stable"
 LINK = "https://example.com/one.jpg"
 

@@ -14,6 +14,8 @@ from itsdangerous import URLSafeSerializer
 from receiver.links import Links
 from receiver.records import Purpose
 
+pytestmark = pytest.mark.story
+
 ALLOWED = {200, 202, 404, 405, 413}
 DEEP = 200_000
 

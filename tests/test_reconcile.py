@@ -8,6 +8,8 @@ from house import House, open_house
 
 from receiver.simulator import Fault
 
+pytestmark = pytest.mark.story
+
 
 async def test_after_ten_minutes_without_a_server_every_task_ends_right_and_every_miss_has_a_cause(
     house: House,

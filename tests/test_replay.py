@@ -8,6 +8,8 @@ from house import House, open_house
 
 from receiver.actions import ActionFailed, Done, Work
 
+pytestmark = pytest.mark.story
+
 ONE = '[[actions]]\nname = "one"\nkind = "python"\nfunction = "effects:one"\n'
 TWO = ONE + '[[actions]]\nname = "two"\nkind = "python"\nfunction = "effects:two"\n'
 

@@ -29,7 +29,7 @@ from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.story, pytest.mark.asyncio(loop_scope="module")]
 
 API_KEY = "0123456789abcdef0123456789abcdef"
 MODEL = "rhart-video-v3.1-pro-official/reference-to-video"

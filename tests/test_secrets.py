@@ -19,6 +19,8 @@ from receiver.settings import load_settings
 from receiver.simulator import Fault, Simulator, asgi_deliver
 from receiver.web.app import create_app
 
+pytestmark = pytest.mark.story
+
 API_KEY = "sentinel-api-key-sentinel-api-key"
 ADMIN = "sentinel-admin-token"
 SIGNING = "sentinel-signing-secret"

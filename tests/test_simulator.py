@@ -31,6 +31,8 @@ from receiver.simulator.files import requested_range
 from receiver.simulator.ids import Snowflakes
 from receiver.simulator.tasks import output_type_of
 
+pytestmark = pytest.mark.story
+
 START = 1_769_000_000.0
 MODEL = "/openapi/v2/rhart-video-v3.1-pro-official/reference-to-video"
 HOOK = "https://us.test/callbacks/token"

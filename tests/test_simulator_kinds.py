@@ -12,6 +12,8 @@ from receiver.simulator import App, AppNode, Chances, Fault, Options, Workflow, 
 from receiver.simulator.tasks import output_type_of
 from receiver.simulator.workflows import ANIMATED, PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
 
+pytestmark = pytest.mark.story
+
 Document = dict[str, Any]
 
 OUTPUT_KEYS = [

@@ -15,6 +15,8 @@ from receiver.simulator.multipart import BadForm, Form, read_form
 from receiver.simulator.uploads import Incoming
 from receiver.simulator.workflows import ANIMATED, PICTURE_APP, TEXT_TO_IMAGE
 
+pytestmark = pytest.mark.story
+
 Document = dict[str, Any]
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20 + b"\r\n--not-the-boundary\r\n"

@@ -11,6 +11,8 @@ from receiver.actions import ActionFailed, Done, Work
 from receiver.records import Purpose
 from receiver.simulator import Fault
 
+pytestmark = pytest.mark.story
+
 
 def callback_of(provider_task_id: str, status: str = "SUCCESS", **more: object) -> bytes:
     """A V2 callback's body, as anybody who knows the URL could write it."""

@@ -8,6 +8,8 @@ from test_stories import callback_of
 
 from receiver.simulator import Fault
 
+pytestmark = pytest.mark.story
+
 
 async def test_the_request_carries_the_input_and_a_callback_url_of_the_tasks_own(house: House) -> None:
     first, second = await house.submit(), await house.submit()

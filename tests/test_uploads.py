@@ -21,6 +21,8 @@ from receiver.settings import load_settings
 from receiver.store import database_path
 from receiver.web.app import create_app
 
+pytestmark = pytest.mark.story
+
 PICTURE = b"\x89PNG" + bytes(range(256)) * 2000
 UNKNOWN = "upload:" + "0" * 32
 
