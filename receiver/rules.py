@@ -47,6 +47,8 @@ ACTION_MOVES: dict[ActionState, frozenset[ActionState]] = {
 }
 
 
+LORA_LIMIT = 2 * 1024**3
+"""Bytes of a LoRA; they have hundreds of megabytes."""
 UPLOAD_LIMIT = 100 * 2**20
 """Bytes of a file that is uploaded. The provider's older page says 30 MB; nobody says what the newer endpoint takes."""
 UPLOAD_KEPT = 23 * 3600.0

@@ -17,17 +17,20 @@ from starlette.routing import Route
 from receiver.errors import Refused, StoreUnavailable, not_found
 from receiver.offers import PreviewView, app_view, upload_view
 from receiver.records import JsonObject, Kind, Price
-from receiver.rules import UPLOAD_KEPT, UPLOAD_LIMIT
+from receiver.rules import LORA_LIMIT, UPLOAD_KEPT, UPLOAD_LIMIT
 from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
 from receiver.service import Service
 from receiver.upload import upload
+from receiver.views import PageView
 from receiver.web.answers import answer, invalid, read_object, refuse_without_key
 from receiver.web.orders import NUMBER, read_order
 from receiver.web.references import fresh_uploads
 
 CHUNK = 256 * 1024
 NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
+LIMITS = {"file": UPLOAD_LIMIT, "nodes": UPLOAD_LIMIT, "lora": LORA_LIMIT}
+"""What a file can be brought as, and its bytes at the most."""
 NO_SUCH = frozenset({"380", "901"})
 """The provider's codes for a workflow or an app that it does not know."""
 
@@ -45,28 +48,45 @@ class ResourceDoors:
             Route("/uploads", self.upload, methods=["POST"]),
             Route("/previews", self.preview, methods=["POST"]),
             Route("/apps/{id}", self.app),
+            Route("/apps/{id}/styles", self.styles),
+            Route("/tasks/{task}/status", self.status),
             Route("/workflows/{id}", self.workflow),
         ]
 
     async def upload(self, request: Request) -> Response:
-        """A file as the body, its name as `name`. The same bytes are sent to the provider once a day at the most."""
+        """A file as the body, its name as `name`. The same bytes are sent to the provider once a day at the most.
+
+        With `as=lora` it is a LoRA, with `as=nodes` it goes the provider's older way; both give a file name for nodes.
+        """
         name = request.query_params.get("name", "")
+        purpose = request.query_params.get("as", "file")
+        if purpose not in LIMITS:
+            raise invalid("as", f"expected one of {', '.join(LIMITS)}")
+        limit = LIMITS[purpose]
         if not NAME.fullmatch(name) or name in (".", ".."):
             raise invalid("name", "expected the file's name, without folders, such as one.jpg")
         refuse_without_key(self._service.provider)
         problem = self._store.problem()
         if problem is not None:
             raise StoreUnavailable(problem, "nothing can be stored now")
-        _refuse_too_long(int(length) if (length := request.headers.get("content-length", "")).isdigit() else 0)
+        _refuse_too_long(int(length) if (length := request.headers.get("content-length", "")).isdigit() else 0, limit)
         # A file without a name: whatever happens, nothing is left behind.
         with tempfile.TemporaryFile(dir=self._store.path.parent) as kept:
-            size, sha256 = await _keep(request, kept)
+            size, sha256 = await _keep(request, kept, limit)
             if size == 0:
                 raise invalid("body", "the file is empty")
             file = FileToSend(name=name, size=size, open=lambda: _read(kept))
+            if purpose != "file":
+                return answer({"file_name": await self._for_nodes(file, kept, purpose)}, 201)
             async with self._uploading.setdefault(sha256, asyncio.Lock()):
                 made, new = await upload(self._store, self._service.resources, file, sha256, self._service.clock)
         return answer(upload_view(made, made.at + UPLOAD_KEPT), 201 if new else 200)
+
+    async def _for_nodes(self, file: FileToSend, kept: IO[bytes], purpose: str) -> str:
+        """The name that a node's field takes for a file that went one of the provider's older ways."""
+        if purpose == "nodes":
+            return await self._service.resources.upload_for_nodes(file)
+        return await self._service.resources.upload_lora(file, await asyncio.to_thread(_md5, kept))
 
     async def preview(self, request: Request) -> Response:
         """What an order would be and cost. Nothing is queued."""
@@ -97,6 +117,24 @@ class ResourceDoors:
             raise _unless_unknown(error, "AI app", app_id) from error
         return answer(app_view(app_id, found.name, found.nodes))
 
+    async def styles(self, request: Request) -> Response:
+        """The styles a quick creation can be given; `type` is the provider's kind of style, usually 2."""
+        app_id = _number(request, "AI app")
+        kind = request.query_params.get("type", "2")
+        if not kind.isascii() or not kind.isdigit() or len(kind) > 9:
+            raise invalid("type", "expected a whole number, such as 2")
+        found = await self._service.resources.styles(app_id, int(kind))
+        return answer(PageView(items=found, next=None))
+
+    async def status(self, request: Request) -> Response:
+        """The provider's own word for a task, asked now; nothing is recorded of it."""
+        task = await self._store.task(request.path_params["task"])
+        if task is None:
+            raise not_found("task", request.path_params["task"][:64])
+        if task.provider_task_id is None:
+            raise Refused(409, "not_submitted", f"the task is {task.state}; RunningHub's id for it is not known")
+        return answer({"status": await self._service.resources.status(task.provider_task_id)})
+
     async def workflow(self, request: Request) -> Response:
         workflow_id = _number(request, "workflow")
         try:
@@ -113,12 +151,12 @@ class ResourceDoors:
             return None, f"RunningHub: {error}"
 
 
-async def _keep(request: Request, kept: IO[bytes]) -> tuple[int, str]:
+async def _keep(request: Request, kept: IO[bytes], limit: int) -> tuple[int, str]:
     """The body into a file. Returns its size and its SHA-256."""
     size, digest = 0, hashlib.sha256()
     async for chunk in request.stream():
         size += len(chunk)
-        _refuse_too_long(size)
+        _refuse_too_long(size, limit)
         digest.update(chunk)
         await asyncio.to_thread(_write, kept, chunk)
     await asyncio.to_thread(_flush, kept)
@@ -146,9 +184,15 @@ async def _read(kept: IO[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _refuse_too_long(size: int) -> None:
-    if size > UPLOAD_LIMIT:
-        raise Refused(413, "too_large", f"the file is larger than {UPLOAD_LIMIT // 2**20} MiB")
+def _md5(kept: IO[bytes]) -> str:
+    """What the provider knows a LoRA by."""
+    kept.seek(0)
+    return hashlib.file_digest(kept, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()  # type: ignore[arg-type]
+
+
+def _refuse_too_long(size: int, limit: int) -> None:
+    if size > limit:
+        raise Refused(413, "too_large", f"the file is larger than {limit // 2**20} MiB")
 
 
 def _number(request: Request, what: str) -> str:
