@@ -109,7 +109,14 @@ async def _under_lease(
     worker = asyncio.current_task()
     assert worker is not None
     renewal = asyncio.create_task(_renew(store, claimed, definition.lease, clock))
-    renewal.add_done_callback(lambda ended: None if ended.cancelled() else worker.cancel())
+    running = True
+
+    def lost(ended: "asyncio.Task[None]") -> None:
+        # A lease may be lost in the moment the effect ends: then the worker is busy with something else already.
+        if running and not ended.cancelled():
+            worker.cancel()
+
+    renewal.add_done_callback(lost)
     try:
         return await performer(_work(definition, claimed))
     except asyncio.CancelledError:
@@ -118,6 +125,7 @@ async def _under_lease(
             raise LeaseLost from None
         raise
     finally:
+        running = False
         renewal.cancel()
 
 

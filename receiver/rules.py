@@ -118,7 +118,6 @@ IN_DOUBT_COUNTS = 900.0
 
 CHECK_HOLD = 60.0
 """How far a due task is pushed away before it is looked at, so that one that breaks its examiner cannot spin."""
-UNREACHABLE_RETRY = 30.0
 
 BACKOFF_FIRST = 2.0
 BACKOFF_FACTOR = 3.0

@@ -59,6 +59,13 @@ async def submit_next(
     if task is None:
         return None
     url = links.issue(task.id, Purpose.SUBMIT)
+
+    async def send() -> Submission:
+        # The provider's id is written down before anything else can go wrong: a task without it is in doubt.
+        submission = await provider.submit(submit_request(task.kind, task.api, task.target, task.input, url))
+        await _taken(store, task, submission, clock())
+        return submission
+
     try:
         submission = await exchange(
             store,
@@ -66,13 +73,12 @@ async def submit_next(
             clock,
             task,
             CheckKind.SUBMIT,
-            lambda: provider.submit(submit_request(task.kind, task.api, task.target, task.input, url)),
+            send,
             lambda taken: (f"taken as {taken.task_id}, {taken.outcome.status or 'no status'}", taken.answer),
         )
     except ProviderError as error:
         outcome = await _not_taken(store, task, error, definitions, policy, clock())
         return {"task": task.id, "outcome": outcome, "code": error.code}
-    await _taken(store, task, submission, clock())
     return {"task": task.id, "outcome": "submitted", "provider_task_id": submission.task_id}
 
 

@@ -122,3 +122,32 @@ async def test_an_action_that_breaks_is_tried_again_with_the_error_kept(quick: H
     tries = (await quick.task(task_id)).actions[0].tries
     assert tries[0].outcome == "retry"
     assert tries[0].detail["error"] == "ZeroDivisionError: division by zero"
+
+
+async def test_an_effect_that_ignores_that_its_lease_was_lost_settles_nothing_and_leaves_its_worker_alone(
+    quick: House,
+) -> None:
+    stopped = asyncio.Event()
+
+    async def stubborn(_: Work) -> Done:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.set()
+        return Done(detail={"stubborn": True})
+
+    _, running, task_id = await begin(quick)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    begun = asyncio.Event()
+    quick.effect = stubborn
+    worker = asyncio.create_task(quick.service.dispatch_next(quick.service.definitions[0]))
+    await begun.wait()
+    await quick.store.free_expired_leases(quick.clock.now + 100, {"one": 12})
+    line = await worker
+    assert stopped.is_set()
+    assert isinstance(line, dict)
+    assert line["outcome"] == "lease lost"
+    assert (await quick.task(task_id)).actions[0].state == "owed"
