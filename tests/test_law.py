@@ -29,7 +29,7 @@ DIAGRAM: tuple[tuple[str, ...], ...] = (
     ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload"),
     ("exchange",),
     ("store", "runninghub", "actions"),
-    ("rules", "links", "redaction", "views", "offers", "address"),
+    ("rules", "links", "redaction", "views", "offers", "address", "templates"),
     ("errors",),
     ("drafts",),
     ("records",),
@@ -43,7 +43,7 @@ HOSTS = ("cli", "demo")
 """The simulator imports nothing of ours, or a misunderstanding would agree with itself; only these show it in."""
 
 PURE = (
-    *("records", "drafts", "errors", "rules", "links", "redaction", "views", "offers", "definitions"),
+    *("records", "drafts", "errors", "rules", "links", "redaction", "views", "offers", "definitions", "templates"),
     *(
         "store.terms",
         "runninghub.wire",

@@ -19,13 +19,13 @@ from receiver.drafts import NewTask
 from receiver.errors import Refused
 from receiver.records import Json, JsonObject, Kind
 from receiver.runninghub import catalogue
+from receiver.templates import LoneBrace, fill
 from receiver.web.orders import read_order
 
 WHOLE_ORDER = frozenset({"kind", "api", "target", "input", "labels"})
 LABEL = "label."
 ASIDE = "_"
 """How the name of a field begins that only templates use."""
-PLACE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 CELL_LIMIT = 8 * 1024 * 1024
 """Characters of a CSV cell: what the server takes as one order."""
 DELIMITERS = (",", ";", "\t")
@@ -107,18 +107,16 @@ def read_lines(content: bytes, common: Common, *, csv: bool) -> tuple[list[Line]
 def filled(text: str, fields: Mapping[str, Json]) -> str:
     """A template with its `{places}` filled; `{{` and `}}` are braces. Raises Wrong."""
 
-    def fill(found: re.Match[str]) -> str:
-        if found[0] in ("{{", "}}"):
-            return found[0][0]
-        name = found[1]
-        if name is None:
-            raise Wrong("", f"a lone {found[0]}; write {found[0] * 2} for a brace, or give --literal")
+    def value_of(name: str) -> str:
         if name not in fields:
             there = ", ".join(f"{{{each}}}" for each in list(fields)[:20])
             raise Wrong("", f"there is no {{{name[:80]}}} in this line; there are {there}; write {{{{ for a brace")
         return _text(name, fields[name])
 
-    return PLACE.sub(fill, text)
+    try:
+        return fill(text, value_of)
+    except LoneBrace as error:
+        raise Wrong("", f"{error}, or give --literal") from None
 
 
 # ---------------------------------------------------------------- one line
@@ -127,8 +125,8 @@ def filled(text: str, fields: Mapping[str, Json]) -> str:
 def _order(number: int, given: _Given, common: Common) -> NewTask:
     """Raises Wrong and Refused."""
     fields = {**given.fields, "line": number}
-    fill = partial(_fill, fields=fields)
-    read = (lambda value, path: value) if common.literal else fill
+    filling = partial(_fill, fields=fields)
+    read = (lambda value, path: value) if common.literal else filling
     document: JsonObject = {name: read(value, name) for name, value in given.rest.items()}
     if common.model is not None:
         document.setdefault("target", common.model)
@@ -136,9 +134,9 @@ def _order(number: int, given: _Given, common: Common) -> NewTask:
     types = _types(str(document.get("target", "")), str(document.get("kind", Kind.MODEL)))
     if given.texts:
         own = _read_pairs([f"{name}={cell}" for name, cell in own.items()], types, "")
-    document["input"] = {**own, **_common_input(common, fill, types)}
+    document["input"] = {**own, **_common_input(common, filling, types)}
     labels = {name: read(value, f"labels.{name}") for name, value in given.labels.items()}
-    labels |= {name: fill(text, f"--label {name}") for name, text in common.labels.items()}
+    labels |= {name: filling(text, f"--label {name}") for name, text in common.labels.items()}
     if "batch" in labels:
         raise Wrong("labels.batch", "this label is the batch's own; --name sets it")
     document["labels"] = labels
@@ -146,11 +144,11 @@ def _order(number: int, given: _Given, common: Common) -> NewTask:
     return read_order(document, "", None).task
 
 
-def _common_input(common: Common, fill: Callable[[Json, str], Json], types: Reader | None) -> JsonObject:
+def _common_input(common: Common, filling: Callable[[Json, str], Json], types: Reader | None) -> JsonObject:
     pairs = []
     for pair in common.pairs:
         name, separator, template = pair.partition("=")
-        pairs.append(f"{name}{separator}{fill(template, f'--set {name}')}")
+        pairs.append(f"{name}{separator}{filling(template, f'--set {name}')}")
     return _read_pairs(pairs, types, "--set")
 
 
