@@ -37,7 +37,7 @@ OWN_KEYS = {
 }
 COMMON_KEYS = frozenset(Definition.__struct_fields__) - frozenset().union(*OWN_KEYS.values())
 TYPES = get_type_hints(Definition)
-POSITIVE = ("timeout", "lease", "max_attempts", "concurrency")
+POSITIVE = ("timeout", "lease", "max_attempts", "concurrency", "rate")
 
 
 def read_definitions(tables: object, source: str, problems: list[str]) -> list[Definition]:
@@ -102,6 +102,9 @@ def _check(kind: ActionKind, values: dict[str, object], problems: list[str]) -> 
         if isinstance(value, int | float) and not 0 < value < math.inf:
             expected = "a finite number" if value == math.inf else "more than 0"
             problems.append(f"{key}: expected {expected}, got {value}")
+    breaker = values.get("breaker", 0)
+    if isinstance(breaker, int) and breaker < 0:
+        problems.append(f"breaker: expected 0 (never) or how many failures in a row, got {breaker}")
     if values.get("on") == ():
         problems.append(f"on: expected at least one of {', '.join(End)}")
     if kind is ActionKind.HTTP:

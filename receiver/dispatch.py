@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from receiver import rules
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
 from receiver.errors import StoreUnavailable
@@ -49,9 +51,7 @@ async def dispatch(
         raise
     detail = redact.data(settlement.detail)
     reason = redact.text(settlement.reason) if settlement.reason else None
-    settled = Settlement(
-        outcome=settlement.outcome, due_at=settlement.due_at, reason=reason, detail=detail, files=settlement.files
-    )
+    settled = replace(settlement, reason=reason, detail=detail)
     mine = await store.settle_action(claimed, settled, clock())
     return {**line, "outcome": settled.outcome if mine else "lease lost", "reason": reason}
 
@@ -87,6 +87,7 @@ async def _try(
 
 def _failed(definition: Definition, claimed: Claimed, failure: ActionFailed, now: float, jitter: float) -> Settlement:
     detail: JsonObject = {**failure.detail, "error": failure.reason}
+    unwell = not (failure.permanent or failure.expired)
     attempts = claimed.action.attempts
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason
@@ -94,8 +95,9 @@ def _failed(definition: Definition, claimed: Claimed, failure: ActionFailed, now
     if failure.expired or (definition.kind is ActionKind.DOWNLOAD and due_at > links_die):
         reason = f"expired: {reason}"
     elif not failure.permanent and attempts < definition.max_attempts:
-        return Settlement(outcome="retry", due_at=due_at, reason=reason, detail=detail)
-    return Settlement(outcome="dead", reason=reason, detail=detail)
+        wait = failure.retry_after or 0.0
+        return Settlement(outcome="retry", due_at=due_at, reason=reason, detail=detail, unwell=unwell, retry_after=wait)
+    return Settlement(outcome="dead", reason=reason, detail=detail, unwell=unwell)
 
 
 async def _under_lease(

@@ -137,6 +137,7 @@ class ReplayMode(StrEnum):
     RETRY = "retry"
     AGAIN = "again"
     MISSING = "missing"
+    REPROCESS = "reprocess"
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -245,7 +246,11 @@ class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Definition(Struct, frozen=True, kw_only=True):
-    """A configured action. Durations in seconds; `lease` is how long a claim lasts unless it is renewed."""
+    """A configured action. Durations in seconds; `lease` is how long a claim lasts unless it is renewed.
+
+    `rate` is how many tries may begin in a second (None: any), `breaker` how many failures in a row make the rest wait
+    until the target is well again (0: never).
+    """
 
     name: str
     kind: ActionKind
@@ -255,6 +260,8 @@ class Definition(Struct, frozen=True, kw_only=True):
     lease: float = 60
     max_attempts: int = 12
     concurrency: int = 4
+    rate: float | None = None
+    breaker: int = 10
     unconfirmed: bool = False
     allow_private: bool = False
     after: tuple[str, ...] = ()
@@ -400,6 +407,19 @@ class Alert(Struct, frozen=True, kw_only=True):
     count: int
 
 
+class Breaker(Struct, frozen=True, kw_only=True):
+    """Whether a definition's target is well: `failures` and `openings` in a row, `open_until` None while it is.
+
+    `trial` is the action that tries a target that was unwell, `last_failed` the action that failed last.
+    """
+
+    failures: int = 0
+    openings: int = 0
+    open_until: float | None = None
+    trial: int | None = None
+    last_failed: int | None = None
+
+
 class DefinitionState(Struct, frozen=True, kw_only=True):
     """What the database knows of a configured action, beside its configuration."""
 
@@ -407,6 +427,7 @@ class DefinitionState(Struct, frozen=True, kw_only=True):
     kind: str
     configured: bool
     paused: bool
+    breaker: Breaker
     counts: dict[str, int]
 
 
@@ -420,6 +441,7 @@ class Replay(Struct, frozen=True, kw_only=True):
     created_at: float
     matched: int
     done: int
+    cancelled: int
     state: str
     finished_at: float | None
 

@@ -5,8 +5,12 @@ from collections.abc import Sequence
 from receiver import rules
 from receiver.drafts import NewEvent, OwedAction
 from receiver.records import Definition, End, JsonObject, Replay, ReplayMode, Source
+from receiver.runninghub import wire
 from receiver.store import Store
-from receiver.store.terms import Candidate, Selection
+from receiver.store.terms import Candidate, Reading, Selection
+
+PAGE = 200
+"""Deliveries read anew in one transaction."""
 
 
 async def replay(
@@ -23,8 +27,14 @@ async def replay(
     """Owes actions again and returns how many, and the replay unless it was a dry run.
 
     `retry` takes up the same rows with a fresh budget of tries; `again` owes today's definitions as a new generation;
-    `missing` owes only the definitions an event has no action of. `rate` is actions per second, None for at once.
+    `missing` owes only the definitions an event has no action of; `reprocess` reads kept deliveries with today's eyes.
+    `rate` is actions (deliveries) per second, None for at once.
     """
+    if mode is ReplayMode.REPROCESS:
+        if dry_run:
+            return await store.count_kept_deliveries(wanted), None
+        reprocessed = await _reprocess(store, wanted, note, rate, now)
+        return reprocessed.matched, reprocessed
     if mode is ReplayMode.RETRY:
         if dry_run:
             return await store.count_retries(wanted), None
@@ -48,5 +58,33 @@ def _anew(mode: ReplayMode, definitions: Sequence[Definition], candidate: Candid
     event = NewEvent(task=candidate.task, state=end, source=Source.QUERY, confirmed=True, settled=True)
     actions = rules.owed(definitions, event)
     if mode is ReplayMode.AGAIN:
-        return candidate.generation + 1, actions
+        return candidate.generation + 1, [action for action in actions if action.name not in candidate.underway]
     return max(1, candidate.generation), [action for action in actions if action.name not in candidate.present]
+
+
+async def _reprocess(store: Store, wanted: Selection, note: JsonObject, rate: float | None, now: float) -> Replay:
+    number = await store.begin_rereading(note, rate, now)
+    after = 0
+    while True:
+        found = await store.kept_deliveries(wanted, after, PAGE)
+        read = [_read(delivery, await store.delivery_body(delivery) or b"") for delivery in found]
+        reread = await store.reread(number, read, now)
+        if len(found) < PAGE:
+            return reread
+        after = found[-1]
+
+
+def _read(delivery: int, body: bytes) -> Reading:
+    try:
+        outcome = wire.read_callback(body)
+    except wire.Unreadable as problem:
+        return Reading(delivery=delivery, problem=str(problem))
+    return Reading(
+        delivery=delivery,
+        provider_task_id=outcome.task_id,
+        claim=outcome.end,
+        results=outcome.results,
+        error=outcome.error,
+        usage=outcome.usage,
+        extra=outcome.extra,
+    )

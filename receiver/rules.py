@@ -123,6 +123,15 @@ BACKOFF_FIRST = 2.0
 BACKOFF_FACTOR = 3.0
 BACKOFF_CAP = 3600.0
 
+RATE_BURST = 0.1
+"""Seconds of a definition's rate that may be used at once: a worker that wakes a moment late loses nothing."""
+
+CRASHES = 3
+"""An action whose worker died so often while it ran is taken to be the reason."""
+
+PRESSED_TWICE = 10.0
+"""Within so many seconds the same replay is the same button, pressed twice."""
+
 LINKS_LIVE = 86400.0
 """The provider's result links die so many seconds after the end (console page of a model)."""
 LINKS_ALERT = 72000.0
@@ -242,6 +251,11 @@ def backoff(attempt: int, jitter: float) -> float:
     """Seconds before try `attempt + 1`: grows threefold to an hour, spread by a quarter. `jitter` is in [0, 1)."""
     exponent = min(attempt - 1, 20)
     return min(BACKOFF_CAP, BACKOFF_FIRST * BACKOFF_FACTOR**exponent) * (0.75 + jitter / 2)
+
+
+def crash_delay(crashes: int) -> float:
+    """Seconds before an action is tried again whose worker died; at once after the first time."""
+    return backoff(crashes - 1, 0.5) if crashes > 1 else 0.0
 
 
 def matches(definition: Definition, end: End, task: Task) -> bool:

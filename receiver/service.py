@@ -94,7 +94,7 @@ class Service:
             self.clock,
         )
         now = self.clock()
-        await self.store.sync_definitions({each.name: each.kind for each in self.definitions}, now)
+        await self.store.sync_definitions(self.definitions, now)
         await self.store.doubt_interrupted(now, self.settings.patience)
         if loops:
             self._start_loops()
@@ -174,7 +174,7 @@ class Service:
             return await self.dispatch_next(definition)
 
         async def due() -> float | None:
-            return await self.store.next_action_at(definition.name)
+            return await self.store.next_action_at(definition.name, self.clock())
 
         waited_for = any(definition.name in other.after for other in self.definitions)
         after = self.wake if waited_for or definition.kind == "download" else None

@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+from receiver import breaker as breakers
 from receiver.records import (
     Action,
     Alert,
@@ -162,10 +163,17 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
 
 
 class DefinitionView(Struct, frozen=True, kw_only=True):
+    """A configured action. `breaker` is closed, open or half_open, `failures` how many there were in a row."""
+
     name: str
     kind: str
     configured: bool
     paused: bool
+    breaker: str
+    failures: int
+    open_until: str | None
+    concurrency: int | None
+    rate: float | None
     on: list[str]
     counts: dict[str, int]
 
@@ -182,7 +190,7 @@ class AlertView(Struct, frozen=True, kw_only=True):
 
 
 class ReplayView(Struct, frozen=True, kw_only=True):
-    """A replay, or what one would do: then `id` is None."""
+    """A replay, or what one would do: then `id` is None. `cancelled` were not begun when it was cancelled."""
 
     id: int | None
     mode: str
@@ -190,6 +198,7 @@ class ReplayView(Struct, frozen=True, kw_only=True):
     dry_run: bool
     state: str
     done: int
+    cancelled: int
     rate: float | None
     created_at: str | None
     finished_at: str | None
@@ -294,12 +303,17 @@ def delivery_view(delivery: Delivery) -> DeliveryView:
     )
 
 
-def definition_view(state: DefinitionState, definition: Definition | None) -> DefinitionView:
+def definition_view(state: DefinitionState, definition: Definition | None, now: float) -> DefinitionView:
     return DefinitionView(
         name=state.name,
         kind=state.kind,
         configured=state.configured,
         paused=state.paused,
+        breaker=breakers.state(state.breaker, now),
+        failures=state.breaker.failures,
+        open_until=rfc3339(state.breaker.open_until),
+        concurrency=definition.concurrency if definition else None,
+        rate=definition.rate if definition else None,
         on=[end.value for end in definition.on] if definition else [],
         counts=state.counts,
     )
@@ -326,6 +340,7 @@ def replay_view(replay: Replay) -> ReplayView:
         dry_run=False,
         state=replay.state,
         done=replay.done,
+        cancelled=replay.cancelled,
         rate=replay.rate,
         created_at=rfc3339(replay.created_at),
         finished_at=rfc3339(replay.finished_at),
@@ -341,6 +356,7 @@ def dry_run_view(mode: str, matched: int, rate: float | None) -> ReplayView:
         dry_run=True,
         state="dry_run",
         done=0,
+        cancelled=0,
         rate=rate,
         created_at=None,
         finished_at=None,

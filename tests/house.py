@@ -159,7 +159,7 @@ class House:
         if self.door_open:
             times.append(await self.store.next_check_at())
             times.append(await self.store.queue_resumes_at(self.clock.now, self.service.settings.max_in_flight))
-            times += [await self.store.next_action_at(each.name) for each in self.service.definitions]
+            times += [await self.store.next_action_at(each.name, self.clock.now) for each in self.service.definitions]
         return min((time for time in times if time is not None and time > self.clock.now), default=None)
 
     # ------------------------------------------------------------ as a user

@@ -134,16 +134,58 @@ async def test_a_worker_that_wakes_late_cannot_settle_what_another_holds(house: 
     assert not await house.store.settle_action(new, Settlement(outcome="done"), now)
 
 
-async def test_an_action_that_kills_its_worker_every_time_is_dead_in_the_end(tmp_path: Path) -> None:
-    toml = '[[actions]]\nname = "on-success"\nkind = "python"\nfunction = "effects:x"\nmax_attempts = 3\n'
+async def test_an_action_whose_worker_dies_at_every_try_is_dead_when_its_tries_are_used_up(tmp_path: Path) -> None:
+    toml = '[[actions]]\nname = "on-success"\nkind = "python"\nfunction = "effects:x"\nmax_attempts = 2\n'
     async with open_house(tmp_path, toml) as house:
         task_id = await ended(house)
-        for _ in range(3):
-            assert await house.store.claim_action("on-success", house.clock(), LEASE) is not None
-            house.clock.now += LEASE + 1
-            await house.service.housekeep()
+        for _ in range(2):
+            await crash_while_it_runs(house)
         action = (await house.task(task_id)).actions[0]
         assert (action.state, action.reason) == ("dead", "its worker died during the last try")
+
+
+async def test_an_action_that_kills_its_worker_three_times_is_dead_and_a_retry_has_fresh_tries(house: House) -> None:
+    task_id = await ended(house)
+    for _ in range(3):
+        await crash_while_it_runs(house)
+    action = (await house.task(task_id)).actions[0]
+    assert action.state == "dead"
+    assert action.reason == "its worker died 3 times while it ran; mend what kills it, then retry it"
+    assert [each.outcome for each in action.tries] == ["interrupted"] * 3
+    assert "action_dead" in await house.alerts()
+    await house.api.post(f"/actions/{action.id}/retry")
+    await house.settle()
+    assert (await house.task(task_id)).actions[0].state == "done"
+
+
+async def test_what_a_crash_has_hit_is_tried_alone_so_that_neighbours_are_not_taken_along(house: House) -> None:
+    tasks = [await ended(house) for _ in range(3)]
+    for _ in tasks:
+        assert await house.store.claim_action("on-success", house.clock(), LEASE) is not None
+    house.clock.now += LEASE + 1
+    await house.service.housekeep()
+    fresh = await ended(house)
+    suspect = await house.store.claim_action("on-success", house.clock(), LEASE)
+    assert suspect is not None
+    assert suspect.task.id == tasks[0]
+    neighbour = await house.store.claim_action("on-success", house.clock(), LEASE)
+    assert neighbour is not None
+    assert neighbour.task.id == fresh
+    assert await house.store.claim_action("on-success", house.clock(), LEASE) is None
+    assert await house.store.settle_action(suspect, Settlement(outcome="done"), house.clock())
+    second = await house.store.claim_action("on-success", house.clock(), LEASE)
+    assert second is not None
+    assert second.task.id == tasks[1]
+
+
+async def crash_while_it_runs(house: House) -> None:
+    """The action is claimed when it is due, and its worker is never heard of again."""
+    due = await house.store.next_action_at("on-success", house.clock())
+    assert due is not None
+    house.clock.now = max(house.clock.now, due)
+    assert await house.store.claim_action("on-success", house.clock(), LEASE) is not None
+    house.clock.now += LEASE + 1
+    await house.service.housekeep()
 
 
 async def test_a_crash_between_a_miss_and_its_resend_still_resends_once(house: House) -> None:

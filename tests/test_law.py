@@ -29,7 +29,8 @@ DIAGRAM: tuple[tuple[str, ...], ...] = (
     ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload"),
     ("exchange",),
     ("store", "runninghub", "actions"),
-    ("rules", "links", "redaction", "views", "offers", "address", "templates"),
+    ("rules", "links", "redaction", "views", "offers", "address"),
+    ("breaker", "templates"),
     ("errors",),
     ("drafts",),
     ("records",),
@@ -43,7 +44,19 @@ HOSTS = ("cli", "demo")
 """The simulator imports nothing of ours, or a misunderstanding would agree with itself; only these show it in."""
 
 PURE = (
-    *("records", "drafts", "errors", "rules", "links", "redaction", "views", "offers", "definitions", "templates"),
+    *(
+        "records",
+        "drafts",
+        "errors",
+        "rules",
+        "links",
+        "redaction",
+        "views",
+        "offers",
+        "definitions",
+        "templates",
+        "breaker",
+    ),
     *(
         "store.terms",
         "runninghub.wire",

@@ -174,10 +174,20 @@ def _definitions(definitions: "list[DefinitionView]") -> None:
         (
             each.name,
             each.kind,
-            "paused" if each.paused else "running" if each.configured else "gone",
+            _standing(each),
             ", ".join(each.on),
             ", ".join(f"{count} {state}" for state, count in each.counts.items()),
         )
         for each in definitions
     ]
     table(("name", "kind", "state", "on", "actions"), rows)
+
+
+def _standing(definition: "DefinitionView") -> str:
+    if not definition.configured:
+        return "gone"
+    if definition.paused:
+        return "paused"
+    if definition.breaker == "closed":
+        return "running"
+    return f"waiting: {definition.failures} failures in a row, next trial {moment(definition.open_until)}"

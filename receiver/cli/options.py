@@ -32,7 +32,7 @@ TASK_STATES = (
 ACTION_STATES = ("owed", "running", "done", "dead", "skipped")
 EVENT_STATES = ("succeeded", "failed", "cancelled", "rejected")
 KINDS = ("model", "workflow", "app", "quick")
-REPLAY_MODES = ("retry", "again", "missing")
+REPLAY_MODES = ("retry", "again", "missing", "reprocess")
 
 
 def when(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from receiver.records import End, JsonObject, Purpose, SavedFile, Task
+from receiver.records import End, JsonObject, Purpose, Result, SavedFile, Task, TaskError
 
 
 class Added(Struct, frozen=True, kw_only=True):
@@ -30,10 +30,15 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class Settlement(Struct, frozen=True, kw_only=True):
-    """How a try ended: `outcome` is done, retry, dead or returned; `due_at` belongs to retry and returned."""
+    """How a try ended: `outcome` is done, retry, dead or returned; `due_at` belongs to retry and returned.
+
+    `unwell` says that its target was not in a state to do it, and `retry_after` for how many seconds it asked.
+    """
 
     outcome: str
     due_at: float | None = None
+    unwell: bool = False
+    retry_after: float = 0.0
     reason: str | None = None
     detail: JsonObject = {}
     files: tuple[SavedFile, ...] = ()
@@ -58,3 +63,18 @@ class Candidate(Struct, frozen=True, kw_only=True):
     event: int
     generation: int
     present: frozenset[str]
+    underway: frozenset[str]
+    """Definitions that the event has any action of, and those of which one is owed or running."""
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """A kept delivery, read anew: what it says now, or why it cannot be read."""
+
+    delivery: int
+    provider_task_id: str | None = None
+    claim: End | None = None
+    problem: str | None = None
+    results: list[Result] = []
+    error: TaskError | None = None
+    usage: JsonObject = {}
+    extra: JsonObject = {}

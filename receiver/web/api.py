@@ -72,9 +72,11 @@ class Api:
             Route("/definitions/{name}/pause", self.pause, methods=["POST"]),
             Route("/definitions/{name}/resume", self.resume, methods=["POST"]),
             Route("/alerts", self.alerts),
+            Route("/replays", self.replays),
             Route("/replays", self.replay, methods=["POST"]),
             Route("/replays/{id}", self.replay_state),
             Route("/replays/{id}", self.cancel_replay, methods=["DELETE"]),
+            Route("/replays/{id}/resume", self.resume_replay, methods=["POST"]),
             Route("/models", self.models),
             Route("/models/{name:path}", self.model),
             Route("/account", self.account),
@@ -196,7 +198,12 @@ class Api:
     async def definitions(self, _: Request) -> Response:
         configured = {definition.name: definition for definition in self._service.definitions}
         states = await self._store.definition_states()
-        return answer(PageView(items=[definition_view(each, configured.get(each.name)) for each in states], next=None))
+        return answer(
+            PageView(
+                items=[definition_view(each, configured.get(each.name), self._service.clock()) for each in states],
+                next=None,
+            )
+        )
 
     async def pause(self, request: Request) -> Response:
         return await self._set_paused(request, paused=True)
@@ -244,6 +251,23 @@ class Api:
             raise not_found("replay", request.path_params["id"])
         return answer(replay_view(found))
 
+    async def replays(self, request: Request) -> Response:
+        found = await self._store.replays(read_filter(request))
+        return answer(PageView(items=[replay_view(each) for each in found.items], next=found.next))
+
+    async def resume_replay(self, request: Request) -> Response:
+        """Takes up what a cancelled replay had not begun."""
+        number = read_id(request)
+        found = await self._store.replay(number)
+        if found is None:
+            raise not_found("replay", request.path_params["id"])
+        if not found.cancelled:
+            raise Refused(409, "not_cancelled", f"replay {number} has nothing that was cancelled")
+        resumed = await self._store.resume_replay(number, self._service.clock())
+        assert resumed is not None
+        self._service.wake()
+        return answer(replay_view(resumed), 202)
+
     async def cancel_replay(self, request: Request) -> Response:
         found = await self._store.cancel_replay(read_id(request), self._service.clock())
         if found is None:
@@ -283,11 +307,11 @@ class Api:
 
     async def _set_paused(self, request: Request, *, paused: bool) -> Response:
         name = request.path_params["name"]
-        if not await self._store.set_paused(name, paused=paused):
+        if not await self._store.set_paused(name, self._service.clock(), paused=paused):
             raise not_found("definition", name[:64])
         configured = {definition.name: definition for definition in self._service.definitions}
         state = next(each for each in await self._store.definition_states() if each.name == name)
-        return answer(definition_view(state, configured.get(name)))
+        return answer(definition_view(state, configured.get(name), self._service.clock()))
 
 
 async def _stream_once(path: Path) -> AsyncIterator[bytes]:

@@ -8,6 +8,8 @@ from receiver.web.answers import problems, read_time
 
 FIELDS = frozenset({"filter", "mode", "dry_run", "rate"})
 FILTER_FIELDS = frozenset({"action", "action_state", "task_state", "name", "task", "since", "until"})
+ACTION_FIELDS = ("action", "action_state", "name")
+OF_ACTIONS = "reprocess reads deliveries, which are chosen by task, task_state, since and until"
 
 
 class ReplayOrder(Struct, frozen=True, kw_only=True):
@@ -46,6 +48,8 @@ def read_replay(document: JsonObject) -> ReplayOrder:
         since=read_time(wanted.get("since"), "filter.since"),
         until=read_time(wanted.get("until"), "filter.until"),
     )
+    if mode == ReplayMode.REPROCESS:
+        found += [(f"filter.{name}", OF_ACTIONS) for name in ACTION_FIELDS if wanted.get(name) is not None]
     if found:
         raise problems(found)
     return ReplayOrder(

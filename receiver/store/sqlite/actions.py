@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from receiver import rules
+from receiver.breaker import TRIAL_LOOK
 from receiver.records import (
     Action,
     ActionState,
     Attempt,
     Claimed,
-    DefinitionState,
     Filter,
     Page,
 )
+from receiver.store.sqlite import definitions
 from receiver.store.sqlite.access import Access, action_of, count_up, decode, encode, marks, page_of, task_of
 from receiver.store.sqlite.alerts import close_alert, open_alert
 from receiver.store.sqlite.events import SELECT as SELECT_EVENT
@@ -58,36 +59,33 @@ class Actions(Access):
 
         def work(connection: sqlite3.Connection) -> int:
             rows = connection.execute(
-                "select id, name, fence, attempts from actions where state = 'running' and lease_until <= ?", (now,)
+                """
+                update actions set crashes = crashes + 1 where state = 'running' and lease_until <= ?
+                returning id, name, fence, attempts, crashes
+                """,
+                (now,),
             ).fetchall()
             for row in rows:
                 connection.execute(
                     "update attempts set ended_at = ?, outcome = 'interrupted' where action = ? and number = ?",
                     (now, row["id"], row["fence"]),
                 )
-                if row["attempts"] >= max_attempts.get(row["name"], 1):
+                if row["crashes"] >= rules.CRASHES:
+                    _bury(connection, row["id"], row["name"], _crashed(row["crashes"]), now)
+                elif row["attempts"] >= max_attempts.get(row["name"], 1):
                     _bury(connection, row["id"], row["name"], "its worker died during the last try", now)
                 else:
                     connection.execute(
                         "update actions set state = 'owed', due_at = ?, lease_until = null where id = ?",
-                        (now, row["id"]),
+                        (now + rules.crash_delay(row["crashes"]), row["id"]),
                     )
             return len(rows)
 
         return await self._write(work)
 
-    async def next_action_at(self, name: str) -> float | None:
-        """When the next action of a definition is due, None when none is owed or the definition is paused."""
-
-        def work(connection: sqlite3.Connection) -> float | None:
-            if _is_paused(connection, name):
-                return None
-            due: float | None = connection.execute(
-                "select min(due_at) from actions where name = ? and state = 'owed' and due_at is not null", (name,)
-            ).fetchone()[0]
-            return due
-
-        return await self._read(work)
+    async def next_action_at(self, name: str, now: float) -> float | None:
+        """When the next action of a definition may be tried, None when none is owed or the definition is paused."""
+        return await self._read(lambda connection: _next_at(connection, name, now))
 
     async def action(self, action_id: int) -> Action | None:
         def work(connection: sqlite3.Connection) -> Action | None:
@@ -144,7 +142,7 @@ class Actions(Access):
             allowed = rules.action_sources(ActionState.SKIPPED)
             row = connection.execute(
                 f"""
-                update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?
+                update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?, parked = 0
                 where id = ? and state in ({marks(allowed)}) returning event
                 """,
                 (now, reason, action_id, *allowed),
@@ -183,76 +181,37 @@ class Actions(Access):
 
         return await self._read(work)
 
-    # ------------------------------------------------------------ definitions
 
-    async def sync_definitions(self, kinds: dict[str, str], now: float) -> int:
-        """Writes down what is configured; owed actions of a definition that is gone are skipped. Returns how many."""
-
-        def work(connection: sqlite3.Connection) -> int:
-            connection.execute("update definitions set configured = 0")
-            for name, kind in kinds.items():
-                connection.execute(
-                    """
-                    insert into definitions (name, kind, configured) values (?, ?, 1)
-                    on conflict (name) do update set kind = excluded.kind, configured = 1
-                    """,
-                    (name, kind),
-                )
-            return connection.execute(
-                f"""
-                update actions set state = 'skipped', settled_at = ?, due_at = null, reason = 'its definition is gone'
-                where state = 'owed' and name not in ({marks(kinds)})
-                """,
-                (now, *kinds),
-            ).rowcount
-
-        return await self._write(work)
-
-    async def set_paused(self, name: str, *, paused: bool) -> bool:
-        """Pauses or resumes a definition. False when there is none of that name."""
-
-        def work(connection: sqlite3.Connection) -> bool:
-            sql = "update definitions set paused = ? where name = ?"
-            return bool(connection.execute(sql, (paused, name)).rowcount)
-
-        return await self._write(work)
-
-    async def definition_states(self) -> list[DefinitionState]:
-        """Every definition that is or was configured, with its actions counted by state."""
-
-        def work(connection: sqlite3.Connection) -> list[DefinitionState]:
-            counts: dict[str, dict[str, int]] = {}
-            for row in connection.execute("select name, state, count(*) as n from actions group by name, state"):
-                counts.setdefault(row["name"], {})[row["state"]] = row["n"]
-            rows = connection.execute("select * from definitions order by name").fetchall()
-            return [
-                DefinitionState(
-                    name=row["name"],
-                    kind=row["kind"],
-                    configured=bool(row["configured"]),
-                    paused=bool(row["paused"]),
-                    counts=counts.get(row["name"], {}),
-                )
-                for row in rows
-            ]
-
-        return await self._read(work)
+CLAIMABLE = """
+name = ? and state = 'owed' and due_at is not null and (crashes = 0 or not exists (
+  select 1 from actions s where s.state = 'running' and s.crashes > 0))
+"""
+"""What a crash has hit is tried alone, so that the one that is to blame takes nobody with it again."""
 
 
-def _is_paused(connection: sqlite3.Connection, name: str) -> bool:
-    row = connection.execute("select paused from definitions where name = ?", (name,)).fetchone()
-    return bool(row and row["paused"])
+def _next_at(connection: sqlite3.Connection, name: str, now: float) -> float | None:
+    ready = definitions.ready_at(connection, definitions.find(connection, name), now)
+    if ready is None:
+        return None
+    due: float | None = connection.execute(f"select min(due_at) from actions where {CLAIMABLE}", (name,)).fetchone()[0]
+    if due is not None:
+        return max(ready, due)
+    suspect = connection.execute(
+        "select 1 from actions where name = ? and state = 'owed' and due_at is not null limit 1", (name,)
+    ).fetchone()
+    return None if suspect is None else max(ready, now + TRIAL_LOOK)
 
 
 def _claim(connection: sqlite3.Connection, name: str, now: float, lease: float) -> Claimed | None:
-    if _is_paused(connection, name):
+    definition = definitions.find(connection, name)
+    ready = definitions.ready_at(connection, definition, now)
+    if ready is None or ready > now:
         return None
+    order = "event, id" if definitions.is_expiring(definition) else "due_at, id"
     row = connection.execute(
-        """
-        update actions set state = 'running', lease_until = ?, fence = fence + 1, attempts = attempts + 1
-        where id = (
-          select id from actions where name = ? and state = 'owed' and due_at <= ? order by due_at, id limit 1
-        )
+        f"""
+        update actions set state = 'running', lease_until = ?, fence = fence + 1, attempts = attempts + 1, parked = 0
+        where id = (select id from actions where {CLAIMABLE} and due_at <= ? order by {order} limit 1)
         returning id, fence, task, event
         """,
         (now + lease, name, now),
@@ -262,6 +221,8 @@ def _claim(connection: sqlite3.Connection, name: str, now: float, lease: float) 
     connection.execute(
         "insert into attempts (action, number, started_at) values (?, ?, ?)", (row["id"], row["fence"], now)
     )
+    if definition is not None:
+        definitions.note_begun(connection, definition, row["id"], now)
     return Claimed(
         action=action_of(connection.execute(f"{SELECT} where a.id = ?", (row["id"],)).fetchone()),
         fence=row["fence"],
@@ -280,6 +241,15 @@ def _settle(connection: sqlite3.Connection, claimed: Claimed, settlement: Settle
     connection.execute(
         "update attempts set ended_at = ?, outcome = ?, detail = ? where action = ? and number = ?",
         (now, settlement.outcome, encode(settlement.detail), claimed.action.id, claimed.fence),
+    )
+    definitions.note_ended(
+        connection,
+        claimed.action.name,
+        claimed.action.id,
+        now,
+        outcome=settlement.outcome,
+        unwell=settlement.unwell,
+        wait=settlement.retry_after,
     )
     for file in settlement.files:
         connection.execute(
@@ -326,3 +296,7 @@ def _bury(connection: sqlite3.Connection, action: int, name: str, reason: str, n
     )
     count_up(connection, "actions_dead")
     open_alert(connection, "action_dead", name, f"action {action} of {name} is dead: {reason}", now)
+
+
+def _crashed(crashes: int) -> str:
+    return f"its worker died {crashes} times while it ran; mend what kills it, then retry it"

@@ -216,3 +216,29 @@ def m001_ledger(db: Database) -> None:
     """Everything the main job needs."""
     for statement in LEDGER:
         db.execute(statement)
+
+
+DISPATCH = (
+    "alter table definitions add column breaker_limit integer not null default 0",
+    "alter table definitions add column rate real",
+    "alter table definitions add column next_at real not null default 0",
+    "alter table definitions add column failures integer not null default 0",
+    "alter table definitions add column openings integer not null default 0",
+    "alter table definitions add column open_until real",
+    "alter table definitions add column trial integer",
+    "alter table definitions add column last_failed integer",
+    "alter table actions add column crashes integer not null default 0",
+    "alter table actions add column parked integer not null default 0",
+    # Downloads are claimed in the order in which their links die.
+    "create index actions_by_event on actions (name, event) where state = 'owed' and due_at is not null",
+    "create index actions_parked on actions (replay) where parked = 1",
+    "alter table replays add column dropped integer not null default 0",
+    "create index files_by_content on files (sha256)",
+)
+
+
+@migrations()
+def m003_dispatch(db: Database) -> None:
+    """Rates, breakers, crashes counted, and replays that can be taken up again."""
+    for statement in DISPATCH:
+        db.execute(statement)

@@ -1,11 +1,14 @@
-"""Replays: many actions owed again, or anew, in one transaction; their rate is spread over their due times."""
+"""Replays: many actions owed again, or anew, in one transaction; their rate is spread over their due times.
+
+What a cancelled replay had not begun is parked: it is as it was before, and may be taken up again.
+"""
 
 import sqlite3
 
 from receiver import rules
 from receiver.drafts import OwedAction
-from receiver.records import JsonObject, Replay, ReplayMode
-from receiver.store.sqlite.access import Access, Conditions, decode, encode, marks, task_of
+from receiver.records import Filter, JsonObject, Page, Replay, ReplayMode
+from receiver.store.sqlite.access import Access, Conditions, decode, encode, marks, page_of, task_of
 from receiver.store.sqlite.events import owe
 from receiver.store.terms import Candidate, Selection
 
@@ -28,19 +31,18 @@ class Replays(Access):
 
         def work(connection: sqlite3.Connection) -> Replay:
             conditions = _action_conditions(wanted)
-            replay = _begin(connection, ReplayMode.RETRY, note, rate, now)
-            matched = connection.execute(
+            replay = begin(connection, ReplayMode.RETRY, note, rate, now)
+            connection.execute(
                 f"""
-                update actions set state = 'owed', attempts = 0, settled_at = null, held = 0,
-                  before_replay = actions.state, replay = ?, due_at = ? + p.place * ?
+                update replays set dropped = dropped + p.n
                 from (
-                  select a.id, row_number() over (order by a.id) - 1 as place
-                  from actions a join tasks t on t.key = a.task {conditions.where}
-                ) p where actions.id = p.id
+                  select a.replay as id, count(*) as n
+                  from actions a join tasks t on t.key = a.task {conditions.where} and a.parked = 1 group by a.replay
+                ) p where replays.id = p.id
                 """,
-                (replay, now, _spacing(rate), *conditions.values),
-            ).rowcount
-            return _matched(connection, replay, matched)
+                conditions.values,
+            )
+            return matched(connection, replay, _take_up(connection, conditions, replay, rate, now))
 
         return await self._write(work)
 
@@ -50,7 +52,7 @@ class Replays(Access):
         def work(connection: sqlite3.Connection) -> list[Candidate]:
             conditions = Conditions()
             conditions.add("t.confirmed = 1")
-            _narrow(conditions, wanted, "e.at")
+            narrow(conditions, wanted, "e.at")
             if wanted.action_state:
                 states = marks(wanted.action_state)
                 conditions.add(
@@ -61,7 +63,9 @@ class Replays(Access):
                 f"""
                 select t.*, e.key as event,
                   coalesce((select max(generation) from actions where event = e.key), 0) as generation,
-                  (select group_concat(distinct name) from actions where event = e.key) as names
+                  (select group_concat(distinct name) from actions where event = e.key) as names,
+                  (select group_concat(distinct name) from actions
+                   where event = e.key and state in ('owed', 'running')) as underway
                 from events e join tasks t on t.key = e.task {conditions.where} order by e.key
                 """,
                 conditions.values,
@@ -72,6 +76,7 @@ class Replays(Access):
                     event=row["event"],
                     generation=row["generation"],
                     present=frozenset((row["names"] or "").split(",")),
+                    underway=frozenset((row["underway"] or "").split(",")),
                 )
                 for row in rows
             ]
@@ -86,17 +91,29 @@ class Replays(Access):
         rate: float | None,
         now: float,
     ) -> Replay:
-        """New actions for events that are long recorded, each candidate with its generation."""
+        """New actions for events that are long recorded, each candidate with its generation.
+
+        The same `again` within a few seconds is the same button pressed twice: it is answered with the first one.
+        """
 
         def work(connection: sqlite3.Connection) -> Replay:
-            replay = _begin(connection, mode, note, rate, now)
+            pressed = connection.execute(
+                """
+                select * from replays where mode = ? and mode = 'again' and filter = ? and rate is ? and created_at > ?
+                  and cancelled_at is null order by id desc limit 1
+                """,
+                (mode, encode(note), rate, now - rules.PRESSED_TWICE),
+            ).fetchone()
+            if pressed is not None:
+                return _replay_of(connection, pressed)
+            replay = begin(connection, mode, note, rate, now)
             written = 0
             for candidate, generation, actions in owed:
-                due = now + written * _spacing(rate)
+                due = now + written * spacing(rate)
                 written += owe(
                     connection, candidate.event, candidate.task.key, actions, due, generation=generation, replay=replay
                 )
-            return _matched(connection, replay, written)
+            return matched(connection, replay, written)
 
         return await self._write(work)
 
@@ -116,7 +133,7 @@ class Replays(Access):
             connection.execute(
                 """
                 update actions set state = coalesce(before_replay, 'skipped'), due_at = null, settled_at = ?,
-                  reason = 'its replay was cancelled'
+                  reason = 'its replay was cancelled', parked = 1
                 where replay = ? and state = 'owed' and attempts = 0
                 """,
                 (now, replay_id),
@@ -129,12 +146,62 @@ class Replays(Access):
 
         return await self._write(work)
 
+    async def resume_replay(self, replay_id: int, now: float) -> Replay | None:
+        """What the replay's cancellation stopped is owed again, at its rate. None when there is no such replay."""
 
-def _spacing(rate: float | None) -> float:
+        def work(connection: sqlite3.Connection) -> Replay | None:
+            row = connection.execute("select * from replays where id = ?", (replay_id,)).fetchone()
+            if row is None:
+                return None
+            conditions = Conditions()
+            conditions.add("a.replay = ? and a.parked = 1", replay_id)
+            conditions.among("a.state", rules.REPLAYABLE)
+            _take_up(connection, conditions, replay_id, row["rate"], now)
+            connection.execute("update replays set cancelled_at = null where id = ?", (replay_id,))
+            return _replay_of(
+                connection, connection.execute("select * from replays where id = ?", (replay_id,)).fetchone()
+            )
+
+        return await self._write(work)
+
+    async def replays(self, wanted: Filter) -> Page[Replay]:
+        """A page of replays, newest first."""
+
+        def work(connection: sqlite3.Connection) -> Page[Replay]:
+            conditions = Conditions()
+            if wanted.cursor is not None:
+                conditions.add("id < ?", wanted.cursor)
+            rows = connection.execute(
+                f"select * from replays {conditions.where} order by id desc limit ?",
+                (*conditions.values, wanted.limit + 1),
+            ).fetchall()
+            return page_of(rows, wanted.limit, lambda row: _replay_of(connection, row), "id")
+
+        return await self._read(work)
+
+
+def _take_up(
+    connection: sqlite3.Connection, conditions: Conditions, replay: int, rate: float | None, now: float
+) -> int:
+    """The chosen actions are owed with a fresh budget of tries. How many they are."""
+    return connection.execute(
+        f"""
+        update actions set state = 'owed', attempts = 0, crashes = 0, settled_at = null, held = 0, parked = 0,
+          reason = null, before_replay = actions.state, replay = ?, due_at = ? + p.place * ?
+        from (
+          select a.id, row_number() over (order by a.id) - 1 as place
+          from actions a join tasks t on t.key = a.task {conditions.where}
+        ) p where actions.id = p.id
+        """,
+        (replay, now, spacing(rate), *conditions.values),
+    ).rowcount
+
+
+def spacing(rate: float | None) -> float:
     return 1.0 / rate if rate else 0.0
 
 
-def _begin(connection: sqlite3.Connection, mode: ReplayMode, note: JsonObject, rate: float | None, now: float) -> int:
+def begin(connection: sqlite3.Connection, mode: ReplayMode, note: JsonObject, rate: float | None, now: float) -> int:
     row = connection.execute(
         "insert into replays (mode, filter, rate, created_at, matched) values (?, ?, ?, ?, 0) returning id",
         (mode, encode(note), rate, now),
@@ -142,8 +209,8 @@ def _begin(connection: sqlite3.Connection, mode: ReplayMode, note: JsonObject, r
     return int(row["id"])
 
 
-def _matched(connection: sqlite3.Connection, replay: int, matched: int) -> Replay:
-    connection.execute("update replays set matched = ? where id = ?", (matched, replay))
+def matched(connection: sqlite3.Connection, replay: int, count: int) -> Replay:
+    connection.execute("update replays set matched = ? where id = ?", (count, replay))
     return _replay_of(connection, connection.execute("select * from replays where id = ?", (replay,)).fetchone())
 
 
@@ -155,11 +222,11 @@ def _action_conditions(wanted: Selection) -> Conditions:
         conditions.add("a.name = ?", wanted.name)
     states = [state for state in wanted.action_state or ("dead",) if state in rules.REPLAYABLE]
     conditions.among("a.state", states) if states else conditions.add("0")
-    _narrow(conditions, wanted, "a.created_at")
+    narrow(conditions, wanted, "a.created_at")
     return conditions
 
 
-def _narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
+def narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
     conditions.among("t.state", wanted.task_state)
     if wanted.task is not None:
         conditions.add("t.id = ?", wanted.task)
@@ -170,14 +237,15 @@ def _narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
 
 
 def _replay_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Replay:
-    open_count, finished_at = connection.execute(
+    open_count, parked, finished_at = connection.execute(
         """
-        select coalesce(sum(state in ('owed', 'running')), 0), max(settled_at) from actions where replay = ?
+        select coalesce(sum(state in ('owed', 'running')), 0), coalesce(sum(parked), 0), max(settled_at)
+        from actions where replay = ?
         """,
         (row["id"],),
     ).fetchone()
-    cancelled = row["cancelled_at"] is not None
-    state = "running" if open_count else "cancelled" if cancelled else "done"
+    cancelled = parked + row["dropped"]
+    state = "running" if open_count else "cancelled" if row["cancelled_at"] is not None else "done"
     return Replay(
         id=row["id"],
         mode=ReplayMode(row["mode"]),
@@ -185,7 +253,8 @@ def _replay_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Replay:
         rate=row["rate"],
         created_at=row["created_at"],
         matched=row["matched"],
-        done=row["matched"] - open_count,
+        done=row["matched"] - open_count - cancelled,
+        cancelled=cancelled,
         state=state,
         finished_at=None if open_count else finished_at or row["created_at"],
     )
