@@ -56,5 +56,5 @@ def failed(breaker: Breaker, action: int, now: float, *, limit: int, retry_after
 
 
 def _opened(breaker: Breaker, now: float, retry_after: float) -> Breaker:
-    rest = min(LONGEST_REST, FIRST_REST * 2 ** min(breaker.openings, 10))
-    return replace(breaker, openings=breaker.openings + 1, open_until=now + max(rest, retry_after), trial=None)
+    rest = min(LONGEST_REST, max(retry_after, FIRST_REST * 2 ** min(breaker.openings, 10)))
+    return replace(breaker, openings=breaker.openings + 1, open_until=now + rest, trial=None)
