@@ -146,10 +146,19 @@ class Ledger(RuleBasedStateMachine):
         """The number of the newest try, which is the fence of whoever holds the action."""
         return self.runner.run(self.store.attempts(claimed.action.id))[-1].number
 
+    @rule(name=st.sampled_from(NAMES), outcome=st.sampled_from(OUTCOMES), unwell=st.booleans())
+    def a_worker_claims_and_settles_at_once(self, name: str, outcome: str, unwell: bool) -> None:
+        held = len(self.hands)
+        self.a_worker_claims(name)
+        if len(self.hands) > held:
+            self.settle(self.hands.pop(), outcome, unwell)
+
     @precondition(lambda self: self.hands)
     @rule(data=st.data(), outcome=st.sampled_from(OUTCOMES), unwell=st.booleans())
     def a_worker_settles_however_late(self, data: st.DataObject, outcome: str, unwell: bool) -> None:
-        claimed = self.hands.pop(data.draw(st.integers(0, len(self.hands) - 1)))
+        self.settle(self.hands.pop(data.draw(st.integers(0, len(self.hands) - 1))), outcome, unwell)
+
+    def settle(self, claimed: Claimed, outcome: str, unwell: bool) -> None:
         current = self.runner.run(self.store.action(claimed.action.id))
         assert current is not None
         mine = current.state is ActionState.RUNNING and self.fence(claimed) == claimed.fence
