@@ -120,7 +120,7 @@ SPAWNING_OF_OS = {
 }
 
 PATCHING_WORDS = ("mock", "pytest_mock", "mocker", "monkeypatch", "MonkeyPatch", "freezegun", "sleep")
-REAL_TIME = {"servers"}
+REAL_TIME = {"servers", "dying_worker"}
 """Test modules that wait for processes which nothing else announces."""
 
 Sources = Mapping[str, str]
