@@ -164,11 +164,12 @@ LATER_PAUSES: dict[str, float] = {
     "1011": 20.0,
     "1520": 15.0,
     "http_429": 15.0,
+    "busy": 20.0,
     "not_sent": 10.0,
 }
 """Answers that certainly mean "not taken, try again", and how long the whole queue pauses, in seconds."""
 
-DOUBTFUL_CODES = frozenset({"500", "1000", "1005", "1012", "unanswered", "unreadable"})
+DOUBTFUL_CODES = frozenset({"500", "1000", "1005", "1012", "unanswered", "unreadable", "unclear"})
 """Answers after which the task may exist, and may be billed."""
 
 KEPT_HTTP_REFUSALS = frozenset({400, 401, 403, 404, 405, 413, 415, 422})
@@ -189,11 +190,16 @@ class Rejected(Struct, frozen=True):
     """Refused for good."""
 
 
+def is_gateways(code: str) -> bool:
+    """Whether a code in a body is an HTTP status of 5xx, which gateways write there; the provider has but 500."""
+    return len(code) == 3 and code.isascii() and code.isdecimal() and code.startswith("5")
+
+
 def submission_verdict(code: str, http_status: int | None = None) -> Later | InDoubt | Rejected:
     """What a submission without a task id means, by its code ("421", "http_503", "not_sent", "unanswered", …)."""
     if code in LATER_PAUSES:
         return Later(LATER_PAUSES[code])
-    if code in DOUBTFUL_CODES or (http_status is not None and http_status >= 500):
+    if code in DOUBTFUL_CODES or is_gateways(code) or (http_status is not None and http_status >= 500):
         return InDoubt()
     if code.startswith("http_") and http_status not in KEPT_HTTP_REFUSALS:
         return InDoubt()

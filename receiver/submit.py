@@ -105,7 +105,9 @@ async def _not_taken(
             return "later"
         case rules.InDoubt():
             await store.mark_in_doubt(task, now + policy.patience)
-            message = f"task {task.id} was sent, but no answer came: it may exist and be billed"
+            message = (
+                f"task {task.id} was sent, and no answer says whether it was taken ({error.name}): it may be billed"
+            )
             await store.raise_alert("task_in_doubt", task.id, message, now)
             return "in_doubt"
         case rules.Rejected():

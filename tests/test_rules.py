@@ -146,8 +146,8 @@ def test_sources_and_the_tables_are_one() -> None:
 
 # ---------------------------------------------------------------- submission
 
-NOT_TAKEN = {"415", "421", "814", "1003", "1010", "1011", "1520", "not_sent"}
-PERHAPS_TAKEN = {"500", "1000", "1005", "1012", "unanswered", "unreadable"}
+NOT_TAKEN = {"415", "421", "814", "1003", "1010", "1011", "1520", "busy", "not_sent"}
+PERHAPS_TAKEN = {"500", "1000", "1005", "1012", "unanswered", "unreadable", "unclear"}
 
 
 def test_every_code_is_later_in_doubt_or_refused() -> None:

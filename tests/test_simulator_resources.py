@@ -281,10 +281,20 @@ async def test_the_account_is_told_in_texts() -> None:
     }
 
 
-@pytest.mark.parametrize("body", [{"apiKey": "key"}, {"apikey": ""}, {"apikey": 7}, {"x": 1}])
-async def test_the_account_knows_its_key_by_one_spelling_only(house: House, body: Document) -> None:
-    answer = await account(house, **body)
-    assert answer == {"code": 1601, "msg": "param apiKey is required", "data": None}
+NO_KEY = {"code": 1601, "msg": "param apiKey is required", "data": None}
+
+
+@pytest.mark.parametrize("body", [{"apikey": ""}, {"apikey": 7}, {"apiKey": " "}, {"APIKEY": "key"}, {"x": 1}])
+async def test_the_account_asks_for_its_key_in_the_body(house: House, body: Document) -> None:
+    assert await account(house, **body) == NO_KEY
+
+
+async def test_the_account_takes_the_key_by_the_name_in_its_refusal_too_unless_told_otherwise(house: House) -> None:
+    for body in ({"apikey": "key"}, {"apiKey": "key"}, {"apikey": "", "apiKey": "key"}):
+        assert (await account(house, **body))["code"] == 0
+    strict = House(apikey_only=True)
+    assert (await account(strict, apikey="key"))["code"] == 0
+    assert await account(strict, apiKey="key") == NO_KEY
 
 
 async def test_the_account_of_a_wrong_key_is_not_shown() -> None:

@@ -294,15 +294,15 @@ TASK_OBJECTS: dict[str, tuple[object, tuple[Outcome | None, str, str]]] = {
     "refused with nulls": ({**REFUSED, "taskId": None, "status": None}, (None, "1007", "failed to parse request body")),
     "refused before dispatch": ({"code": 412, "msg": "TOKEN_INVALID"}, (None, "412", "TOKEN_INVALID")),
     "refused, code as a number": ({"taskId": "", "errorCode": 421, "errorMessage": "full"}, (None, "421", "full")),
-    "refused by words alone": ({"message": "Queue limit reached"}, (None, "421", "Queue limit reached")),
-    "refused by words in the other field": ({"errorMessage": "queue limit"}, (None, "421", "queue limit")),
+    "refused by words alone": ({"message": "Queue limit reached"}, (None, "busy", "Queue limit reached")),
+    "refused by words in the other field": ({"errorMessage": "queue limit"}, (None, "busy", "queue limit")),
     "refused like an upload": (
         {"code": 401, "message": "ApiKey verification failed: bad", "data": None},
         (None, "401", "ApiKey verification failed: bad"),
     ),
     "refused with a status": (
-        {"taskId": "", "status": "FAILED", "errorCode": "1014", "errorMessage": "no"},
-        (failed("1014", "ENTERPRISE_KEY_REQUIRED", "no", task_id=None), "1014", "no"),
+        {"taskId": "", "status": "FAILED", "errorCode": "1007", "errorMessage": "no"},
+        (failed("1007", "INVALID_PARAMETERS", "no", task_id=None), "1007", "no"),
     ),
 }
 

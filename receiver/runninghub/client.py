@@ -16,8 +16,9 @@ import msgspec
 import stamina
 
 from receiver.records import Account, Json, JsonObject
+from receiver.rules import KEPT_HTTP_REFUSALS
 from receiver.runninghub import wire
-from receiver.runninghub.errors import NO_SUCH_TASK, ProviderError, describe
+from receiver.runninghub.errors import BY_WORDS, NO_SUCH_TASK, ProviderError, describe
 from receiver.runninghub.requests import SubmitRequest
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ T = TypeVar("T")
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer that are read at the most."""
 ANSWER_KEPT = 16 * 1024
+V2_ROOT = "/openapi/v2"
+"""Where the vendor's own client begins its paths; whoever copies its base URL means the site all the same."""
 OUTPUT_CODES = NO_SUCH_TASK | {"0", "804", "805", "813"}
 """What the outputs endpoint says of a task; anything else is said of the request."""
 TIMEOUT = httpx.Timeout(30.0, connect=10.0, pool=5.0)
@@ -91,7 +94,7 @@ class Channel:
         read_wait: float = 0.5,
     ) -> None:
         self._http = http
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url.rstrip("/").removesuffix(V2_ROOT)
         self._api_key = api_key
         self._read_attempts = read_attempts
         self._read_wait = read_wait
@@ -233,11 +236,11 @@ class RunningHub(Channel):
     async def _query_once(self, task_id: str) -> Reading:
         answered = await self.post("/openapi/v2/query", {"taskId": task_id})
         outcome, code, message = understood(answered, wire.read_task_object)
-        if outcome is not None:
-            return Reading(outcome=outcome, answer=kept(answered))
         if code in NO_SUCH_TASK:
             return Reading(outcome=wire.Outcome(known=False), answer=kept(answered))
-        raise refusal(code, message, answered)
+        if outcome is None or (code and _is_about_the_question(outcome)):
+            raise refusal(code, message, answered)
+        return Reading(outcome=outcome, answer=kept(answered))
 
     async def _outputs_once(self, task_id: str) -> Reading:
         answered = await self.post("/task/openapi/outputs", {"apiKey": self.key, "taskId": task_id})
@@ -280,7 +283,10 @@ def accepted(answered: Answered) -> tuple[Answered, Json]:
 
 def refusal(code: str, message: str, answered: Answered) -> ProviderError:
     # A throttle or a broken gateway may carry a readable body whose code says less than the status does.
-    if answered.status == 429 or (answered.status >= 500 and not describe(code).retryable):
+    # And words without a code are a proxy's as likely as the provider's, unless the status is a refusal as well.
+    broken = answered.status >= 500 and not describe(code).retryable
+    refused = answered.status < 300 or (code == "busy" and answered.status in KEPT_HTTP_REFUSALS)
+    if answered.status == 429 or broken or (code in BY_WORDS and not refused):
         code = f"http_{answered.status}"
     return ProviderError(
         code,
@@ -310,6 +316,11 @@ async def _framed(head: bytes, content: AsyncIterator[bytes], tail: bytes) -> As
     async for chunk in content:
         yield chunk
     yield tail
+
+
+def _is_about_the_question(outcome: wire.Outcome) -> bool:
+    """Whether the error beside this outcome is said of the question, and not of the task that was asked about."""
+    return outcome.task_id is None or (outcome.end is None and outcome.status not in wire.RUNNING)
 
 
 def _was_not_sent(error: Exception) -> bool:

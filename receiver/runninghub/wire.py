@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from receiver.errors import ReceiverError
 from receiver.records import Account, End, Json, JsonObject, Result, TaskError
-from receiver.runninghub.errors import NO_SUCH_TASK, describe
+from receiver.rules import is_gateways
+from receiver.runninghub.errors import CODES, NO_SUCH_TASK, RUN_FAILED, describe, told
 
 DEPTH = 32
 """Deeper nesting than this in a field we do not know is dropped."""
@@ -29,6 +30,16 @@ ENDS: dict[str, End] = {
     "CANCELED": End.CANCELLED,
 }
 RUNNING = frozenset({"CREATE", "QUEUED", "RUNNING"})
+
+# Sentences without a code that were seen, or say the same. The provider writes English, Chinese, or both.
+ERROR_WORDS = (
+    *("internal", "unknown", "timeout", "timed out", "exception", "connection", "network", "server error"),
+    *("system error", "异常", "超时", "未知", "内部", "网络", "系统错误", "服务器错误"),
+)
+"""An error of which nobody can tell when it struck: the task may exist."""
+BUSY_WORDS = ("busy", "queue limit", "too many requests", "繁忙", "负载已饱和")
+AGAIN_WORDS = ("try again", "retry", "稍后重试", "稍后再试")
+"""What is said after an error of any kind, so alone it does not say that nothing was taken."""
 
 V2_FIELDS = frozenset({"taskId", "status", "errorCode", "errorMessage", "results", "failedReason", "usage"})
 CREATED_FIELDS = frozenset({"taskId", "taskStatus"})
@@ -119,7 +130,7 @@ def read_outcome(data: JsonObject) -> Outcome:
     if _is_code(data.get("code")):
         return _read_v1(data)
     code = read_code(data.get("errorCode"))
-    if code:
+    if code or _text(data.get("errorMessage")):
         return _read_v2({**data, "status": "FAILED"}) if code not in NO_SUCH_TASK else Outcome(known=False)
     raise Unreadable("neither a status nor a code")
 
@@ -127,35 +138,38 @@ def read_outcome(data: JsonObject) -> Outcome:
 def read_task_object(body: bytes) -> tuple[Outcome | None, str, str]:
     """An answer of a V2 task endpoint as (outcome, error code, error message); the outcome is None for a refusal.
 
-    A refusal has an empty status and an errorCode, or is an envelope of its own with a code. Raises Unreadable.
+    A refusal has no task id, and an errorCode or its sentence alone; or it is an envelope of its own with a code. An
+    error beside signs of a task has no code here, so that nobody takes the task for refused. Raises Unreadable.
     """
     payload = read_json(body)
     if not isinstance(payload, dict):
         raise Unreadable("not a JSON object")
-    status = payload.get("status")
     code = read_code(payload.get("errorCode")) or read_code(payload.get("code"))
-    message = _first_text(payload, "errorMessage", "message", "msg")
-    if isinstance(status, str) and status.upper() in (RUNNING | ENDS.keys()):
-        return _read_v2(payload), code, message
-    task_id = read_id(payload.get("taskId"))
-    if not code and not task_id and "queue limit" in message.lower():
-        return None, "421", message
-    if code and not task_id:
-        return None, code, message
-    if task_id:
-        return _read_v2(payload), code, message
+    if read_id(payload.get("taskId")) is not None:
+        return _read_v2(payload), code, _sentence(payload)
+    code = "" if _may_have_task(payload) else _refusal(code, payload)
+    if _text(payload.get("status")).upper() in (RUNNING | ENDS.keys()):
+        return _read_v2(payload), code, _sentence(payload)
+    if code:
+        return None, code, _sentence(payload)
     raise Unreadable("neither a task nor an error code")
 
 
 def read_created(body: bytes) -> tuple[Outcome | None, str, str]:
     """A V1 answer to a submission as (outcome, error code, error message). Raises Unreadable.
 
-    `promptTips` may list validation problems although the task was started, so it decides nothing.
+    `promptTips` may list validation problems although the task was started, so it decides nothing. An error beside a
+    task id proves neither: it is Unreadable, so that nobody takes the task for refused.
     """
+    payload = read_json(body)
+    if isinstance(payload, dict) and not _may_have_task(payload):
+        code = _refusal(read_code(payload.get("code")), payload)
+        if code:
+            return None, code, _sentence(payload)
     envelope = read_envelope(body)
     data = envelope.data
     if envelope.code != "0":
-        return None, envelope.code, envelope.message
+        raise Unreadable("an error code beside a task id")
     if not isinstance(data, dict) or read_id(data.get("taskId")) is None:
         raise Unreadable("success without a task id")
     status = _text(data.get("taskStatus")).upper()
@@ -232,22 +246,79 @@ def _event_data(value: Json) -> Outcome | None:
         return None
 
 
+def _sentence(payload: Json) -> str:
+    return _first_text(payload, "errorMessage", "message", "msg")
+
+
+def _may_have_task(payload: JsonObject) -> bool:
+    """Whether an answer without an id that can be read speaks of a task all the same, or calls itself a success."""
+    data = payload.get("data")
+    ids = (payload.get("taskId"), data.get("taskId") if isinstance(data, dict) else None)
+    alive = _text(payload.get("status")).upper() in RUNNING | {"SUCCESS"}
+    return alive or payload.get("code") in (0, "0") or any(each not in (None, "", 0) for each in ids)
+
+
+def _refusal(code: str, payload: Json) -> str:
+    """The code of an answer without a task: its own where it is known, else what its words come to; "" for nothing.
+
+    Words never soften a code that is known: 1000 with "busy" may have struck after the task was made.
+    """
+    words = _by_words(_sentence(payload))
+    if code and (words != "busy" or code in CODES or is_gateways(code)):
+        return code
+    return words if words == "busy" or _first_text(payload, "errorMessage") else ""
+
+
+def _by_words(message: str) -> str:
+    """What a sentence without a code comes to: `busy` only where it says so and nothing of an error."""
+    said = message.lower()
+    if any(words in said for words in ERROR_WORDS):
+        return "unclear"
+    if any(words in said for words in BUSY_WORDS):
+        return "busy"
+    return "unclear" if any(words in said for words in AGAIN_WORDS) else "refused"
+
+
 def _read_v2(data: JsonObject) -> Outcome:
     status = _text(data.get("status")).upper()
     end = ENDS.get(status)
     code = read_code(data.get("errorCode"))
-    reason = data.get("failedReason")
-    message = _first_text(reason, "exception_message") or _first_text(data, "errorMessage", "message", "msg")
+    results = _results(data.get("results"), "url", "outputType")
+    if _has_failed(code, data, end, results):
+        status, end = "FAILED", End.FAILED
+    reason = _reason(data.get("failedReason"))
+    message = _first_text(reason, "exception_message") or _sentence(data)
     return Outcome(
         task_id=read_id(data.get("taskId")),
         status=status,
         end=end,
         known=code not in NO_SUCH_TASK,
-        results=_results(data.get("results"), "url", "outputType"),
+        results=results,
         error=_error(code, message) if end not in (None, End.SUCCEEDED) else None,
         usage=_usage(data.get("usage")) | _children(data),
         extra={**_unknown(data, V2_FIELDS), **({"failedReason": reason} if reason else {})},
     )
+
+
+def _has_failed(code: str, data: JsonObject, end: End | None, results: list[Result]) -> bool:
+    """Whether an object says by its error, and not by its status, that the task failed.
+
+    The vendor's own client looks at errorCode and errorMessage before the status, and fails at either. Here a code must
+    be one that is said of a run, and a sentence one that is no passing trouble: a refused question ends no task. And
+    what was made was made, whatever is said of it.
+    """
+    if end is None:
+        said = _text(data.get("errorMessage"))
+        return code in RUN_FAILED or (not code and bool(said) and _by_words(said) == "refused")
+    return end is End.SUCCEEDED and not results and code in RUN_FAILED
+
+
+def _reason(value: Json) -> Json:
+    """Why a task failed: an object, though the schema of the page calls it a text."""
+    try:
+        return read_json(value.encode()) if isinstance(value, str) and value.lstrip().startswith("{") else value
+    except Unreadable:
+        return value
 
 
 def _read_v1(envelope: JsonObject) -> Outcome:
@@ -262,7 +333,7 @@ def _read_v1(envelope: JsonObject) -> Outcome:
     if code in NO_SUCH_TASK:
         return Outcome(known=False)
     if code:
-        reason = data.get("failedReason") if isinstance(data, dict) else None
+        reason = _reason(data.get("failedReason")) if isinstance(data, dict) else None
         message = _first_text(reason, "exception_message") or _first_text(envelope, "msg", "message")
         extra: JsonObject = {"failedReason": reason} if reason else {}
         return Outcome(status="FAILED", end=End.FAILED, error=_error(code, message), extra=extra)
@@ -310,10 +381,7 @@ def _children(data: JsonObject) -> JsonObject:
 
 
 def _error(code: str, message: str) -> TaskError:
-    entry = describe(code) if code else None
-    name = entry.name if entry else "FAILED"
-    meaning = entry.meaning if entry else "the provider gave no reason"
-    return TaskError(code=code, name=name, message=(message or meaning)[:TEXT_LIMIT])
+    return TaskError(code=code, name=describe(code).name, message=told(code, message)[:TEXT_LIMIT])
 
 
 def _unknown(data: JsonObject, known: frozenset[str]) -> JsonObject:

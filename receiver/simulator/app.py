@@ -41,6 +41,7 @@ class Simulator:
 
     * `base_url`: the front of the result files' links.
     * `api_key`: the only key accepted, None for every one that is not blank.
+    * `apikey_only`: whether the account's status takes the key as `apikey` alone, as documented, and not as `apiKey`.
     * `task_seconds`: from submission to end. `retry_seconds`: the pauses between a failed attempt and the next.
     * `callback_delay`: seconds by which every callback is held back.
     * `max_in_flight`: tasks that may be under way; beyond it submissions meet error 421, `number_421` as a number.
@@ -70,6 +71,7 @@ class Simulator:
         callback_delay: float = 0.0,
         max_in_flight: int | None = None,
         number_421: bool = False,
+        apikey_only: bool = False,
         file_size: int = 65536,
         link_seconds: float = 86400.0,
         chances: Chances = Chances(),  # noqa: B008 (frozen)
@@ -136,7 +138,7 @@ class Simulator:
             *TaskDoors(gate, intake, self._tasks, self._callbacks).routes(),
             *RunDoors(gate, intake, tariff, Library(workflows, apps), seed).routes(),
             *UploadDoors(gate, self._uploads).routes(),
-            *AccountDoors(gate, self._account, limits, self._tasks, clock()).routes(),
+            *AccountDoors(gate, self._account, limits, self._tasks, clock(), apikey_only).routes(),
             *FileDoors(gate, files, self._uploads).routes(),
             *ModelDoors(gate, intake, tariff, models).routes(),
         ]
