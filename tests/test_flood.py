@@ -62,6 +62,7 @@ class Endpoint:
         self.tries: Counter[str] = Counter()
         self.most = 0
         self._now = 0
+        self._first = asyncio.Barrier(CONCURRENCY)
         self._stopped = asyncio.Event()
 
     async def start(self) -> str:
@@ -89,6 +90,8 @@ class Endpoint:
         self._now += 1
         self.most = max(self.most, self._now)
         try:
+            if not self.tries and self._first.n_waiting < CONCURRENCY:
+                await self._first.wait()  # as many as may be in hand are, before any of them is answered
             return await self._behave(headers["idempotency-key"], reader, writer)
         finally:
             self._now -= 1
@@ -152,7 +155,7 @@ async def test_all_of_them_end_as_the_rule_says_within_concurrency_and_rate(stor
     ends = {key: (state, tries) for key, state, tries in rows(database, "select task, state, attempts from actions")}
     assert ends == {task.key: expected(task.key) for task in tasks}
     assert sum(endpoint.tries.values()) == sum(tries for _, tries in map(expected, numbers.values()))
-    assert CONCURRENCY // 2 <= endpoint.most <= CONCURRENCY
+    assert endpoint.most == CONCURRENCY
     assert set(endpoint.tries) == {f"{task.id}:hook:1" for task in tasks}
     begun = [float(str(moment)) for (moment,) in rows(database, "select started_at from attempts order by 1")]
     assert max(in_a_second(begun)) <= RATE * (1 + RATE_BURST) + 1
@@ -204,7 +207,7 @@ def assert_throttled_tries_wait(database: Path) -> None:
         float(str(later[1])) - float(str(earlier[2])) for earlier, later in pairwise(tries) if earlier[0] == later[0]
     ]
     assert len(waits) == ACTIONS * 6 // 100
-    assert min(waits) >= RETRY_AFTER
+    assert min(waits) >= RETRY_AFTER - 0.1  # the due time is set a moment before the end is written down
 
 
 def in_a_second(moments: list[float]) -> list[int]:
