@@ -172,10 +172,11 @@ def find_definition(definitions: Iterable[Definition], name: str) -> Definition:
 def read_definition(table: Mapping[str, Any]) -> Definition:
     """A definition from what would stand in its [[actions]] table; without a name it is `test`.
 
-    Raises SettingsError with every problem.
+    Its `after` is left out: a single try waits for nobody. Raises SettingsError with every problem.
     """
     problems: list[str] = []
-    found = read_definitions([{"name": "test", **table}], "the action", problems)
+    alone = {key: value for key, value in table.items() if key != "after"}
+    found = read_definitions([{"name": "test", **alone}], "the action", problems)
     if problems:
         raise SettingsError([problem.replace("the action: actions[0]", "the action") for problem in problems])
     return found[0]
@@ -187,7 +188,7 @@ def changed(definition: Definition, changes: Mapping[str, Any]) -> Definition:
         return definition
     own = COMMON_KEYS | OWN_KEYS[definition.kind]
     kept = {key: msgspec.to_builtins(getattr(definition, key)) for key in sorted(own)}
-    return read_definition({**kept, **changes})
+    return msgspec.structs.replace(read_definition({**kept, **changes}), after=definition.after)
 
 
 async def run_once(
