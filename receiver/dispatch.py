@@ -4,7 +4,7 @@ The effect happens at least once. Every repetition carries the same idempotency 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -65,33 +65,40 @@ async def _try(
     jitter: Callable[[], float],
 ) -> Settlement:
     try:
-        async with asyncio.timeout(definition.timeout):
-            done = await _under_lease(store, performer, definition, claimed, clock)
+        done = await bounded(definition, _under_lease(store, performer, definition, claimed, clock))
     except ActionFailed as failure:
         if failure.expired and await store.ask_for_new_links(claimed, clock()):
             detail: JsonObject = {**failure.detail, "error": failure.reason, "asked": "for new links"}
             due_at = clock() + rules.EXPIRED_RETRY
             return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
-        return _failed(definition, claimed, failure, clock(), jitter())
-    except TimeoutError as late:
-        notes: JsonObject = {"left_behind": list(left_behind(late))}
-        slow = ActionFailed(f"it took longer than its timeout of {definition.timeout:g} s", detail=notes)
-        return _failed(definition, claimed, slow, clock(), jitter())
-    except (LeaseLost, asyncio.CancelledError):
-        raise
-    except Exception as error:
-        broken = ActionFailed(f"{type(error).__name__}: {error}")
-        return _failed(definition, claimed, broken, clock(), jitter())
+        attempts, at = claimed.action.attempts, claimed.event.at
+        return judge(definition, failure, attempts=attempts, event_at=at, now=clock(), jitter=jitter())
     return Settlement(outcome="done", detail=done.detail, files=done.files)
 
 
-def _failed(definition: Definition, claimed: Claimed, failure: ActionFailed, now: float, jitter: float) -> Settlement:
+async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:
+    """The effect within the definition's timeout. Raises ActionFailed for whatever comes between, but a lost lease."""
+    try:
+        async with asyncio.timeout(definition.timeout):
+            return await performing
+    except (ActionFailed, LeaseLost):
+        raise
+    except TimeoutError as late:
+        notes: JsonObject = {"left_behind": list(left_behind(late))}
+        raise ActionFailed(f"it took longer than its timeout of {definition.timeout:g} s", detail=notes) from late
+    except Exception as error:
+        raise ActionFailed(f"{type(error).__name__}: {error}") from error
+
+
+def judge(
+    definition: Definition, failure: ActionFailed, *, attempts: int, event_at: float, now: float, jitter: float
+) -> Settlement:
+    """What a failed try comes to, after `attempts` of them: a retry, and when, or the end. Times in seconds."""
     detail: JsonObject = {**failure.detail, "error": failure.reason}
     unwell = not (failure.permanent or failure.expired)
-    attempts = claimed.action.attempts
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason
-    links_die = claimed.event.at + rules.LINKS_LIVE
+    links_die = event_at + rules.LINKS_LIVE
     if failure.expired or (definition.kind is ActionKind.DOWNLOAD and due_at > links_die):
         reason = f"expired: {reason}"
     elif not failure.permanent and attempts < definition.max_attempts:

@@ -70,7 +70,7 @@ class Service:
         self._http = open_http(transport, tls)
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self.resources = Resources(self.provider)
-        self._egress = Egress([_host_and_port(settings.base_url)], tls=tls)
+        self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
         self._performers = perform or performers(self._egress, clock=clock)
         self._loops: list[Loop] = []
 
@@ -83,7 +83,7 @@ class Service:
         self.admin_token = self.settings.admin_token or await self.store.secret(ADMIN_TOKEN)
         secrets = self.settings.secrets or (await self.store.secret(LINK_SECRET),)
         self.links = Links(secrets, self.settings.public_url)
-        self.redact = Redactor([self.settings.api_key, self.admin_token, *secrets, *_secrets_of(self.definitions)])
+        self.redact = Redactor([self.settings.api_key, self.admin_token, *secrets, *secrets_of(self.definitions)])
         self.reconciler = Reconciler(
             self.store,
             self.provider,
@@ -189,12 +189,13 @@ class Service:
         return self.clock() + HOUSEKEEPING
 
 
-def _host_and_port(url: str) -> tuple[str, int | None]:
+def host_and_port(url: str) -> tuple[str, int | None]:
+    """Where the provider is, which results may be fetched from wherever it is."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port
 
 
-def _secrets_of(definitions: tuple[Definition, ...]) -> list[str | None]:
+def secrets_of(definitions: tuple[Definition, ...]) -> list[str | None]:
     """What the definitions hold that must not be read; a Content-Type is no secret."""
     headers = [text for each in definitions for name, text in each.headers.items() if SECRET_HEADER.search(name)]
     return [*(each.secret for each in definitions), *headers]

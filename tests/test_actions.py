@@ -7,9 +7,8 @@ import hashlib
 import os
 import signal
 import sys
-import threading
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -21,20 +20,16 @@ from typing import Any
 
 import msgspec
 import pytest
-import uvloop
 from standardwebhooks import Webhook
 
 from receiver import __version__
-from receiver.actions import ActionFailed, Done, Work, left_behind
+from receiver.actions import ActionFailed, Done, Work
 from receiver.actions.answers import wait_asked
-from receiver.actions.child import Child
-from receiver.actions.command import Runner
 from receiver.actions.download import Downloader, data_bytes
 from receiver.actions.egress import Egress, EgressFailed, EgressRefused, is_public
 from receiver.actions.folder import CHUNK, Part, kept
 from receiver.actions.names import MAX_BYTES, MAX_CHARACTERS, file_names, safe_name
 from receiver.actions.performers import performers
-from receiver.actions.python import load
 from receiver.records import ActionKind, Definition, JsonObject, Result, SavedFile
 
 TASK = "019a0000-0000-7000-8000-000000000001"
@@ -121,18 +116,6 @@ def download(directory: Path, *results: Result, **settings: Any) -> Work:  # noq
     return work(ActionKind.DOWNLOAD, results=list(results), directory=str(directory), **settings)
 
 
-def command(*argv: str, **settings: Any) -> Work:  # noqa: ANN401
-    return work(ActionKind.COMMAND, command=argv, **settings)
-
-
-def python(function: str, **settings: Any) -> Work:  # noqa: ANN401
-    return work(ActionKind.PYTHON, function=function, **settings)
-
-
-def program(code: str) -> Work:
-    return command(sys.executable, "-S", "-c", code)
-
-
 async def done(egress: Egress, asked: Work) -> Done:
     return await performers(egress, clock=lambda: NOW)[asked.definition.kind](asked)
 
@@ -149,16 +132,6 @@ def content(file: SavedFile) -> bytes:
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
-def is_running(pid: int) -> bool:
-    """False for the dead, also for those that nobody has buried yet."""
-    try:
-        os.kill(pid, 0)
-        stat = Path(f"/proc/{pid}/stat")
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
 
 
 # ---- names
@@ -709,297 +682,3 @@ async def test_a_body_that_breaks_off_does_not_spoil_the_answer(egress: Egress, 
 )
 def test_a_wish_to_wait_is_read_in_both_forms(value: str, seconds: float | None) -> None:
     assert wait_asked({"retry-after": value}, NOW, longest=1000) == seconds
-
-
-# ---- command
-
-
-async def test_a_program_gets_the_event_and_a_clean_environment(egress: Egress) -> None:
-    secrets = ("RUNNINGHUB_API_KEY", "RECEIVER_SECRETS", "RECEIVER_ADMIN_TOKEN", "RECEIVER_DATABASE", "DATABASE_URL")
-    environment = dict.fromkeys(secrets, "secret") | {"PATH": os.environ["PATH"], "MINE": "kept"}
-    asked = command("sh", "-c", "pwd; env; cat >&2", attempt=3)
-    table = performers(egress, clock=lambda: NOW, environment=environment)
-    detail = (await table[ActionKind.COMMAND](asked)).detail
-    lines = str(detail["stdout"]).splitlines()
-    assert lines[0] == str(Path.cwd())
-    assert {
-        "MINE=kept",
-        f"RECEIVER_TASK_ID={TASK}",
-        "RECEIVER_EVENT_TYPE=task.succeeded",
-        "RECEIVER_ACTION_NAME=save",
-        "RECEIVER_ATTEMPT=3",
-        f"RECEIVER_IDEMPOTENCY_KEY={KEY}",
-    } <= set(lines)
-    assert "secret" not in str(detail["stdout"])
-    assert msgspec.json.decode(str(detail["stderr"])) == asked.body
-
-
-async def test_the_server_s_own_environment_is_the_default(egress: Egress) -> None:
-    assert (await done(egress, command("sh", "-c", 'test -n "$PATH"'))).detail["exit_code"] == 0
-
-
-async def test_an_exit_code_is_a_failed_try(egress: Egress) -> None:
-    told = await failure(egress, command("sh", "-c", "echo why >&2; exit 3"))
-    assert told.reason == "the program ended with exit code 3"
-    assert not told.permanent
-    assert told.detail["exit_code"] == 3
-    assert told.detail["stderr"] == "why\n"
-
-
-async def test_a_program_ended_by_a_signal_is_a_failed_try(egress: Egress) -> None:
-    told = await failure(egress, command("sh", "-c", "kill -9 $$"))
-    assert told.reason == "the program ended with SIGKILL"
-
-
-async def test_nothing_is_read_by_a_shell(egress: Egress) -> None:
-    assert (await done(egress, command("echo", "$(id)", ";", "*"))).detail["stdout"] == "$(id) ; *\n"
-
-
-@pytest.mark.parametrize("argv", [(), ("",), ("no-such-program",), ("./no/such",), ("/",), ("a\0b",), ("/etc/passwd",)])
-async def test_what_cannot_be_run_is_a_permanent_failure(egress: Egress, argv: tuple[str, ...]) -> None:
-    assert (await failure(egress, command(*argv))).permanent
-
-
-async def test_a_file_that_is_no_program_is_a_permanent_failure(egress: Egress, tmp_path: Path) -> None:
-    script = tmp_path / "script"
-    script.write_bytes(b"\x00\x01")
-    script.chmod(0o755)
-    told = await failure(egress, command(str(script)))
-    assert told.permanent
-    assert told.reason.endswith("cannot be run: Exec format error")
-
-
-async def test_megabytes_of_output_are_drained_and_cut(egress: Egress) -> None:
-    code = "import os\nfor fd in (1, 2):\n os.write(fd, b'start'); [os.write(fd, b'.' * 65536) for _ in range(40)]\n"
-    detail = (await done(egress, program(code + " os.write(fd, b'end')"))).detail
-    out, err = str(detail["stdout"]), str(detail["stderr"])
-    assert (len(out), out.startswith("start")) == (2048, True)
-    assert (len(err), err.endswith("end")) == (2048, True)
-
-
-@pytest.mark.parametrize("script", ["exec <&-; exit 0", "exit 0"])
-async def test_a_program_may_leave_a_large_event_unread(egress: Egress, script: str) -> None:
-    asked = command("sh", "-c", script)
-    large = msgspec.structs.replace(asked, body={"type": "t", "big": "x" * 3_000_000})
-    assert (await done(egress, large)).detail["exit_code"] == 0
-
-
-async def test_a_grandchild_with_open_pipes_does_not_hold_the_action(egress: Egress) -> None:
-    async with asyncio.timeout(3):
-        detail = (await done(egress, command("sh", "-c", "sleep 60 & echo $!"))).detail
-    os.kill(int(str(detail["stdout"])), signal.SIGKILL)
-
-
-async def cancelled_family(tmp_path: Path, trap: str, runner: Runner) -> list[int]:
-    """Start a program with a grandchild, cancel it once both are there, and tell their process ids."""
-    fifo = tmp_path / f"fifo-{threading.get_ident()}"
-    os.mkfifo(fifo)
-    script = f"{trap} sh -c '{trap} echo $$ $PPID >{fifo}; while :; do sleep 9; done' & wait; while :; do wait; done"
-    task = asyncio.create_task(runner(command("sh", "-c", script)))
-    pids = [int(pid) for pid in (await asyncio.to_thread(fifo.read_text)).split()]
-    assert all(map(is_running, pids))
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        await task
-    assert left_behind(caught.value)[0].startswith("the program and all it started were ended (SIG")
-    return pids
-
-
-async def test_a_cancelled_program_ends_with_its_whole_family(tmp_path: Path) -> None:
-    pids = await cancelled_family(tmp_path, "", Runner(grace=0.2))
-    assert not any(map(is_running, pids))
-
-
-async def test_a_family_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
-    pids = await cancelled_family(tmp_path, 'trap "" TERM;', Runner(grace=0.1))
-    assert not any(map(is_running, pids))
-
-
-def test_a_program_that_ends_without_reading_its_input_succeeds_under_uvloop_too() -> None:
-    async def many() -> list[int]:
-        runs = [await Child(2.0).run(("true",), b"{}" * 500, dict(os.environ)) for _ in range(40)]
-        return [outcome.code for outcome in runs]
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        assert loop.run(many()) == [0] * 40
-
-
-def test_a_family_is_ended_under_uvloop_too(tmp_path: Path) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        pids = loop.run(cancelled_family(tmp_path, 'trap "" TERM;', Runner(grace=0.1)))
-        detail = loop.run(Runner()(command("sh", "-c", "cat; exit 0"))).detail
-    assert not any(map(is_running, pids))
-    assert "task.succeeded" in str(detail["stdout"])
-
-
-async def test_a_time_out_ends_the_program_and_says_so(tmp_path: Path) -> None:
-    with pytest.raises(TimeoutError) as caught:
-        async with asyncio.timeout(0.1):
-            await Runner()(command("sleep", "60"))
-    assert left_behind(caught.value) == ["the program and all it started were ended (SIGTERM)"]
-
-
-# ---- python
-
-
-received: list[JsonObject] = []
-
-
-def keeps_the_document(document: JsonObject) -> dict[str, object]:
-    received.append(document)
-    return {"kept": len(received), "time": datetime.fromtimestamp(0, UTC)}
-
-
-async def keeps_it_in_the_loop(document: JsonObject) -> str:
-    assert threading.current_thread() is threading.main_thread()
-    document["task"] = "spoiled"
-    return "not a dict"
-
-
-def is_async_only_inside(document: JsonObject) -> object:
-    assert threading.current_thread() is not threading.main_thread()
-    return keeps_it_in_the_loop(document)
-
-
-class CallableAsync:
-    async def __call__(self, document: JsonObject) -> JsonObject:
-        return {"id": document["id"]}
-
-
-callable_async = CallableAsync()
-not_callable = 7
-released = threading.Event()
-entered = threading.Event()
-
-
-def raises(document: JsonObject) -> None:
-    raise ValueError("x" * 1000)
-
-
-def stops_iterating(document: JsonObject) -> None:
-    raise StopIteration
-
-
-def leaves(document: JsonObject) -> None:
-    sys.exit(3)
-
-
-async def leaves_in_the_loop(document: JsonObject) -> None:
-    sys.exit(3)
-
-
-async def cancels_itself(document: JsonObject) -> None:
-    raise asyncio.CancelledError
-
-
-def gives_up(document: JsonObject) -> None:
-    raise ActionFailed("not for us", permanent=True)
-
-
-def blocks(document: JsonObject) -> None:
-    entered.set()
-    released.wait(5)
-
-
-async def waits(document: JsonObject) -> None:
-    entered.set()
-    await asyncio.Event().wait()
-
-
-def returns_too_much(document: JsonObject) -> dict[str, str]:
-    return {"x": "x" * 100_000}
-
-
-def returns_no_json(document: JsonObject) -> dict[str, object]:
-    return {"x": object()}
-
-
-@pytest.mark.parametrize(
-    ("function", "detail"),
-    [
-        ("keeps_the_document", {"returned": {"kept": 1, "time": "1970-01-01T00:00:00Z"}}),
-        ("keeps_it_in_the_loop", {}),
-        ("is_async_only_inside", {}),
-        ("callable_async", {"returned": {"id": "e"}}),
-        ("returns_too_much", {"returned": "too large to keep"}),
-        ("returns_no_json", {}),
-    ],
-)
-async def test_a_function_gets_the_event_document(egress: Egress, function: str, detail: JsonObject) -> None:
-    received.clear()
-    asked = python(f"{__name__}:{function}")
-    before = msgspec.json.encode(asked.body)
-    assert (await done(egress, asked)).detail == detail
-    assert msgspec.json.encode(asked.body) == before
-    assert all(document == asked.body and document is not asked.body for document in received)
-
-
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [
-        ("raises", "ValueError: " + "x" * 288),
-        ("stops_iterating", "StopIteration: "),
-        ("leaves", "SystemExit: 3"),
-        ("leaves_in_the_loop", "SystemExit: 3"),
-        ("cancels_itself", "CancelledError: "),
-    ],
-)
-async def test_an_exception_is_a_failed_try(egress: Egress, function: str, reason: str) -> None:
-    told = await failure(egress, python(f"{__name__}:{function}"))
-    assert (told.reason, told.permanent) == (reason, False)
-
-
-async def test_a_function_may_say_that_it_is_useless_to_try_again(egress: Egress) -> None:
-    told = await failure(egress, python(f"{__name__}:gives_up"))
-    assert (told.reason, told.permanent) == ("not for us", True)
-
-
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [
-        ("no_colon", "`function` must be module:name, got 'no_colon'"),
-        (":name", "`function` must be module:name, got ':name'"),
-        ("module:", "`function` must be module:name, got 'module:'"),
-        ("no_such_module:f", "module 'no_such_module' cannot be imported: ModuleNotFoundError"),
-        (".relative:f", "module '.relative' cannot be imported: TypeError"),
-        ("os:no_such", "module 'os' has no function 'no_such'"),
-        ("os:path.no_such", "module 'os' has no function 'path.no_such'"),
-        (f"{__name__}:not_callable", f"module '{__name__}' has no function 'not_callable'"),
-    ],
-)
-async def test_a_function_that_cannot_be_found_says_why(egress: Egress, function: str, reason: str) -> None:
-    told = await failure(egress, python(function))
-    assert told.permanent
-    assert told.reason.startswith(reason)
-    with pytest.raises(ActionFailed):
-        load(function)
-
-
-def test_a_function_may_stand_inside_another_name() -> None:
-    assert load("os:path.join").__name__ == "join"
-
-
-async def stopped(egress: Egress, function: Callable[[JsonObject], object]) -> BaseException:
-    entered.clear()
-    task = asyncio.create_task(done(egress, python(f"{__name__}:{function.__name__}")))
-    await asyncio.to_thread(entered.wait, 5)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        await task
-    return caught.value
-
-
-async def test_an_async_function_is_cancelled(egress: Egress) -> None:
-    assert left_behind(await stopped(egress, waits)) == []
-
-
-async def test_a_sync_function_runs_on_without_holding_the_action(egress: Egress) -> None:
-    released.clear()
-    notes = left_behind(await stopped(egress, blocks))
-    assert notes == ["its thread runs on: a function that is not async cannot be ended"]
-    threads = [thread for thread in threading.enumerate() if thread.name == "receiver-python-action"]
-    assert len(threads) == 1
-    assert threads[0].daemon
-    released.set()
-    threads[0].join(5)
-    assert not threads[0].is_alive()

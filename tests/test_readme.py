@@ -1,6 +1,8 @@
 """README is true: every setting with its default, every command, every path, and a configuration that loads."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -49,6 +51,25 @@ def test_the_configuration_it_shows_loads(tmp_path: Path) -> None:
     (tmp_path / "receiver.toml").write_text(block.group(1))
     settings = load_settings({}, tmp_path)
     assert [each.kind.value for each in settings.definitions] == ["download", "http", "command", "python"]
+
+
+@pytest.mark.slow
+def test_the_python_action_it_shows_does_what_its_tests_say(tmp_path: Path) -> None:
+    blocks = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", README, re.DOTALL))
+    assert list(blocks) == ["shop/hooks.py", "test_hooks.py"]
+    for name, code in blocks.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(code)
+    settings = re.search(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert settings is not None
+    (tmp_path / "receiver.toml").write_text(settings[1])
+    python = [sys.executable, "-m"]
+    words = [*python, "pytest", "-q", "-W", "error", "-p", "no:asyncio", "--basetemp", str(tmp_path / "temporary")]
+    tested = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert "\n4 passed" in tested.stdout, tested.stdout + tested.stderr
+    kinds = [*python, "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), "."]
+    checked = subprocess.run(kinds, cwd=tmp_path, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_every_file_and_folder_it_names_is_there() -> None:

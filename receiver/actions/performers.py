@@ -22,5 +22,5 @@ def performers(
         ActionKind.DOWNLOAD: Downloader(egress, clock),
         ActionKind.HTTP: Poster(egress, clock),
         ActionKind.COMMAND: Runner(environment),
-        ActionKind.PYTHON: Caller(),
+        ActionKind.PYTHON: Caller(clock),
     }

@@ -1,4 +1,4 @@
-"""The action that calls a Python function, `module:name`, with the event document.
+"""The action that calls a Python function, `module:name`, with the event.
 
 An async function runs in the loop and is cancelled when its time is over. A sync function runs in a thread of its own:
 Python cannot end a thread, so after a timeout it runs on by itself, holding no slot and not keeping the server alive,
@@ -8,49 +8,57 @@ and whatever it still does happens beside the next try.
 import asyncio
 import importlib
 import inspect
+import os.path
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from traceback import walk_tb
 from typing import TypeAlias, TypeVar
 
 import msgspec
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.records import JsonObject
+from receiver.events import Event, Retry, Stop
+from receiver.records import Json, JsonObject
 
 REASON_KEPT = 300
+PLACES_KEPT = 5
 RETURNED_KEPT = 16 * 1024
 
-Function: TypeAlias = Callable[[JsonObject], object]
+Function: TypeAlias = Callable[[Event], object]
 T = TypeVar("T")
 
 
 class Caller:
-    """Imports each function once and calls it; an exception is a failed try."""
+    """Imports each function once and calls it with an Event of its own; an exception is a failed try.
 
-    def __init__(self) -> None:
+    Retry and Stop say what comes after it. `clock` is what a Retry until some moment is measured against.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._loaded: dict[str, Function] = {}
 
     async def __call__(self, work: Work) -> Done:
         function = await self._function(work.definition.function)
-        document = deepcopy(work.body)
+        event = Event(deepcopy(work.body))
         try:
             if _is_async(function):
-                returned = function(document)
+                returned = function(event)
             else:
-                returned = await in_own_thread(lambda: function(document))
+                returned = await in_own_thread(lambda: function(event))
             if inspect.isawaitable(returned):
                 returned = await returned
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 raise
-            raise _failed(error) from error
+            raise _failed(error, self._clock()) from error
         except ActionFailed:
             raise
         except (Exception, SystemExit) as error:
-            raise _failed(error) from error
+            raise _failed(error, self._clock()) from error
         return Done(detail=_returned(returned))
 
     async def _function(self, name: str) -> Function:
@@ -96,7 +104,9 @@ async def in_own_thread(call: Callable[[], T]) -> T:
         try:
             value = call()
         except BaseException as error:
-            failure = error if isinstance(error, ActionFailed) else _failed(error)
+            # A future carries neither StopIteration nor what would end the loop.
+            plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            failure = error if plain else ActionFailed(_told(error), detail={"at": _places(error)})
             report(lambda: future.set_exception(failure))
         else:
             report(lambda: future.set_result(value))
@@ -119,16 +129,35 @@ def _is_async(function: Function) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def _failed(error: BaseException) -> ActionFailed:
-    return ActionFailed(_told(error))
+def _failed(error: BaseException, now: float) -> ActionFailed:
+    match error:
+        case Stop():
+            return ActionFailed(_said(error.reason) or "the function asked us to stop", permanent=True)
+        case Retry():
+            try:
+                wait = error.wait(now)
+            except ValueError as nonsense:
+                return ActionFailed(_told(nonsense))
+            return ActionFailed(_said(error.reason) or "the function asked to be tried again", retry_after=wait)
+    return ActionFailed(_told(error), detail={"at": _places(error)})
+
+
+def _places(error: BaseException) -> list[Json]:
+    """Where it was raised, from the function down: `hooks.py:12 in index`."""
+    frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
+    foreign = [(code, line) for code, line in frames if code.co_filename != __file__]
+    return [f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}" for code, line in foreign[-PLACES_KEPT:]]
 
 
 def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_said(error)}"[:REASON_KEPT]
+
+
+def _said(what: object) -> str:
     try:
-        message = str(error)
+        return str(what).replace("\x00", "")[:REASON_KEPT]
     except Exception:
-        message = ""
-    return f"{type(error).__name__}: {message}".replace("\x00", "")[:REASON_KEPT]
+        return ""
 
 
 def _short(text: str) -> str:

@@ -1,15 +1,26 @@
 """The commands about actions: what is owed downstream, by which definition, and another try."""
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
 
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import gather, is_for_subcommand, json_option, narrowing
+from receiver.cli.options import EVENT_STATES, gather, is_for_subcommand, json_option, narrowing, pair
+from receiver.cli.outcome import FAILED, NOT_FOUND, Ended
 from receiver.cli.show import document, fields, moment, note, table
 
 if TYPE_CHECKING:
+    from receiver.events import Event
+    from receiver.records import Definition
+    from receiver.trial import Outcome
     from receiver.views import ActionView, DefinitionView
+
+
+TOLD_ALREADY = frozenset({"error", "seconds", "files"})
+"""What an outcome says beside its detail as well."""
 
 
 @click.group(invoke_without_command=True)
@@ -130,6 +141,101 @@ def resume(name: str, as_json: bool) -> None:
         _definition(client.resume(name), as_json)
 
 
+@actions.command()
+@click.argument("name")
+@click.option(
+    "--event", "source", type=click.File("rb"), metavar="FILE", help="Use the event document in FILE; - is stdin."
+)
+@click.option(
+    "--on", "end", type=click.Choice(EVENT_STATES), help="How the task ended.  [default: what the action is for]"
+)
+@click.option("--target", metavar="NAME", help="The model, workflow or app.  [default: one that the action is for]")
+@click.option("--label", multiple=True, type=pair, metavar="NAME=VALUE", help="A label of the task; may be repeated.")
+@click.option("--result", multiple=True, metavar="URL", help="A result of the task; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print what happened, and the event, as a JSON document.")
+def test(name: str, source: IO[bytes] | None, as_json: bool, **made_up: object) -> None:
+    """Run one action of the settings here, once and now.
+
+    Its effect is real: the URL is called, the command or function run, the files saved. No server is needed, and
+    nothing is kept in the database. The event is made up (a success if the action is for that, with one tiny picture)
+    or read from FILE; its idempotency key is a fresh one that begins with "test:". What would happen next, a further
+    try or the end, is only told. Ends with 0 when it was done, 1 when it failed, 3 when there is no such action.
+
+    \b
+    Examples:
+      receiver actions test notify-team
+      receiver actions test notify-team --on failed --label project=shop
+      receiver actions test index --json | jq .event > event.json
+      receiver actions test index --event event.json
+    """
+    import asyncio
+
+    from receiver.settings import load_settings
+    from receiver.trial import UnknownAction, find_definition, mismatch, run_once
+
+    settings = load_settings(os.environ, Path.cwd())
+    try:
+        definition = find_definition(settings.definitions, name)
+    except UnknownAction as unknown:
+        raise Ended(str(unknown), NOT_FOUND) from unknown
+    event = _made_up(definition, made_up) if source is None else _read_event(source, made_up)
+    outcome = asyncio.run(run_once(definition, event, settings=settings))
+    _tried(definition, outcome, mismatch(definition, event), as_json)
+    if outcome.state != "done":
+        click.get_current_context().exit(FAILED)
+
+
+def _made_up(definition: "Definition", given: Mapping[str, object]) -> "Event":
+    from receiver.trial import fitting_event
+
+    labels = dict(cast("Sequence[tuple[str, str]]", given["label"]))
+    results = list(cast("Sequence[str]", given["result"])) or None
+    end = cast("str | None", given["end"])
+    return fitting_event(definition, end, target=given["target"], labels=labels, results=results)
+
+
+def _read_event(source: IO[bytes], given: Mapping[str, object]) -> "Event":
+    import msgspec
+
+    from receiver.trial import read_event
+
+    for name, value in given.items():
+        if value:
+            option = "--on" if name == "end" else f"--{name}"
+            raise click.UsageError(f"{option} is for a made-up event, and --event names a whole one")
+    try:
+        return read_event(msgspec.json.decode(source.read(), type=dict[str, object]))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise click.UsageError(f"{source.name}: is no JSON object: {error}") from error
+    except ValueError as error:
+        raise click.UsageError(f"{source.name}: {error}") from error
+
+
+def _tried(definition: "Definition", outcome: "Outcome", doubt: str | None, as_json: bool) -> None:
+    if as_json:
+        told = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
+        document({"name": definition.name, "kind": definition.kind, **told, "note": doubt})
+        return
+    if doubt:
+        note(f"Note: {doubt}")
+    again = "" if outcome.retry_after is None else f"after {outcome.retry_after:g} s, at the earliest"
+    fields(
+        [
+            ("action", f"{definition.name} ({definition.kind})"),
+            ("event", f"{outcome.event.type} of {outcome.event.task.target}"),
+            ("idempotency key", outcome.event.idempotency_key),
+            ("state", outcome.state),
+            ("reason", outcome.reason),
+            ("next try", again),
+            ("seconds", outcome.seconds),
+            *((name, _shown(value)) for name, value in outcome.detail.items() if name not in TOLD_ALREADY),
+        ]
+    )
+    if outcome.files:
+        rows = [(each.result, each.path, each.size, each.sha256) for each in outcome.files]
+        table(("result", "file", "bytes", "sha256"), rows, "Files")
+
+
 def _show(action: "ActionView", as_json: bool) -> None:
     if as_json:
         document(action)
@@ -160,6 +266,12 @@ def _detail(detail: object) -> str:
     import msgspec
 
     return msgspec.json.encode(detail).decode() if detail else ""
+
+
+def _shown(value: object) -> str:
+    import msgspec
+
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _definition(definition: "DefinitionView", as_json: bool) -> None:

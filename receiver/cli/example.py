@@ -49,7 +49,7 @@ ACTIONS = """\
 #on = ["failed"]
 #timeout = 30
 
-# Calls a Python function, sync or async, with the event as a dict.
+# Calls a Python function, sync or async, with the event as its argument.
 #[[actions]]
 #name = "index"
 #kind = "python"

@@ -1,0 +1,192 @@
+"""What a Python action is given and may raise: `from receiver.events import Event, Retry, Stop`. Pure.
+
+def index(event: Event) -> None:
+    if not event.results:
+        raise Stop("there is nothing to index")
+    for result in event.results:
+        print(event.task.id, result.url, event["results"][0]["type"])
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from receiver.records import Result, TaskError
+
+__all__ = ["Event", "EventAction", "EventTask", "Result", "Retry", "Stop", "TaskError"]
+
+LONGEST_WAIT = 86400.0
+"""Seconds that a function may ask to wait, at the most: result links live no longer."""
+
+Aware = Annotated[datetime, Meta(tz=True)]
+
+
+class EventTask(Struct, frozen=True, kw_only=True):
+    """The task that ended. `kind` is model, workflow, app or quick; `state` is how it ended."""
+
+    id: str
+    kind: str
+    target: str
+    labels: dict[str, str]
+    provider_task_id: str | None
+    state: str
+    submitted_at: Aware | None
+    ended_at: Aware | None
+
+
+class EventAction(Struct, frozen=True, kw_only=True):
+    """The action this is a try of. `attempt` counts from 1; `generation` grows when the action is replayed anew."""
+
+    id: int
+    name: str
+    generation: int
+    attempt: int
+
+
+class _Document(Struct, frozen=True, kw_only=True):
+    type: str
+    id: str
+    time: Aware
+    source: str
+    confirmed: bool
+    task: EventTask
+    results: list[Result]
+    error: TaskError | None
+    usage: dict[str, Any]
+    action: EventAction
+    idempotency_key: str
+
+
+class Event(dict[str, Any]):
+    """How a task ended: the JSON document that every kind of action receives, with typed attributes beside.
+
+    It is the document itself, as a dict, with the fields that a later version may add; the attributes read what is
+    known today, as the document was when the event was made. Raises ValueError for what is no event document, naming
+    the field.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        super().__init__(document)
+        try:
+            self._read = msgspec.convert(dict(document), _Document)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"not an event document: {_placed(error)}") from None
+
+    @property
+    def type(self) -> str:
+        """`task.succeeded`, `task.failed`, `task.cancelled` or `task.rejected`."""
+        return self._read.type
+
+    @property
+    def id(self) -> str:
+        """The event's id: the same in every action and every try."""
+        return self._read.id
+
+    @property
+    def time(self) -> datetime:
+        """When the end was recorded, in UTC."""
+        return self._read.time
+
+    @property
+    def source(self) -> str:
+        """How the end was learned: callback, resend, query, detail, submit or cancel."""
+        return self._read.source
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether RunningHub itself was asked; an unsigned callback alone confirms nothing."""
+        return self._read.confirmed
+
+    @property
+    def task(self) -> EventTask:
+        return self._read.task
+
+    @property
+    def results(self) -> list[Result]:
+        """What the task made. `url` dies after a day; `file` is the path it was saved under, when it was by then."""
+        return self._read.results
+
+    @property
+    def error(self) -> TaskError | None:
+        """Why the task did not succeed: RunningHub's code, its name, and a sentence."""
+        return self._read.error
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """What the task cost, as far as RunningHub says it."""
+        return self._read.usage
+
+    @property
+    def action(self) -> EventAction:
+        return self._read.action
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every try of this action: an effect that carries it can be told from its repetition."""
+        return self._read.idempotency_key
+
+
+class Retry(Exception):
+    """Raised by a Python action: this try failed; try again, not before `after`.
+
+    `after` is in seconds, a timedelta, or a datetime with a time zone; a day at the most, and a moment that is past
+    means at once. None leaves the wait to the usual backoff, which is also the least: 2 s after the first try, three
+    times as long after each further one, up to an hour. The try counts like any other: after `max_attempts` of them
+    the action is dead. Raises ValueError for a wait that is none.
+    """
+
+    reason: str = ""
+    after: float | timedelta | datetime | None = None
+
+    def __init__(self, reason: str = "", *, after: float | timedelta | datetime | None = None) -> None:
+        if not isinstance(reason, str):
+            raise ValueError(f"Retry: the reason must be a text, got {type(reason).__name__}; a wait is `after=`")
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after
+        if isinstance(after, datetime):
+            if after.tzinfo is None:
+                raise ValueError("Retry: `after` is a datetime without a time zone; use one such as datetime.now(UTC)")
+        elif after is not None:
+            _bounded(_seconds(after))
+
+    def wait(self, now: float) -> float | None:
+        """Seconds from `now` (since 1970) until the next try may begin; None when the usual backoff decides."""
+        if isinstance(self.after, datetime):
+            return _bounded(max(0.0, self.after.timestamp() - now))
+        return None if self.after is None else _seconds(self.after)
+
+
+class Stop(Exception):
+    """Raised by a Python action: trying again is useless. The action is dead at once, with this reason."""
+
+    reason: str = ""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _seconds(after: object) -> float:
+    if isinstance(after, timedelta):
+        return after.total_seconds()
+    if isinstance(after, bool) or not isinstance(after, int | float):
+        raise ValueError(f"Retry: `after` must be seconds, a timedelta or a datetime, got {type(after).__name__}")
+    return after
+
+
+def _bounded(seconds: float) -> float:
+    if not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_WAIT:
+        raise ValueError(f"Retry: `after` must be from 0 to {LONGEST_WAIT:.0f} seconds, got {seconds:.10g}")
+    return seconds
+
+
+def _placed(error: msgspec.ValidationError) -> str:
+    """`task.id: expected str, got int`."""
+    problem, _, path = str(error).replace("`", "").partition(" - at $")
+    place = path.lstrip(".")
+    return f"{place}: {problem[:1].lower()}{problem[1:]}" if place else problem[:1].lower() + problem[1:]
