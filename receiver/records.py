@@ -88,6 +88,30 @@ class ActionKind(StrEnum):
     PYTHON = "python"
 
 
+class FailureClass(StrEnum):
+    """What a failed try says about its target."""
+
+    TRANSPORT = "transport"
+    """It could not be reached, or broke off."""
+    TIMEOUT = "timeout"
+    """It took too long."""
+    THROTTLED = "throttled"
+    """It asked for fewer or later requests: 429, 502, 503, 504."""
+    UNWELL = "unwell"
+    """It broke on this one: another 5xx, 408, 425."""
+    REFUSED = "refused"
+    """It, or our own guard, said no to this one for good."""
+    GONE = "gone"
+    """It asked us to stop: 410."""
+    FAILED = "failed"
+    """Nothing is known but that the try failed."""
+
+    @property
+    def accuses_target(self) -> bool:
+        """Whether the target is at fault, and not this one event."""
+        return self in (self.TRANSPORT, self.TIMEOUT, self.THROTTLED, self.UNWELL)
+
+
 class CheckKind(StrEnum):
     SUBMIT = "submit"
     QUERY = "query"
@@ -262,6 +286,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     url: str = ""
     secret: str | None = None
     headers: dict[str, str] = {}
+    body: Json = None
     command: tuple[str, ...] = ()
     function: str = ""
 
@@ -440,6 +465,13 @@ def event_id(task_id: str) -> str:
 def idempotency_key(task_id: str, name: str, generation: int) -> str:
     """The key that every try of one effect carries, so that a receiver can drop repetitions."""
     return f"{task_id}:{name}:{generation}"
+
+
+EVENT_FIELDS = (
+    *("type", "id", "time", "source", "confirmed", "task", "results"),
+    *("error", "usage", "action", "idempotency_key"),
+)
+"""The names of the event document's fields, in their order."""
 
 
 def event_body(event: Event, task: Task, *, results: list[Result], action: Mapping[str, Json], key: str) -> JsonObject:
