@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from receiver.actions.body import body_problems
 from receiver.records import ActionKind, Definition, End
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 FUNCTION = re.compile(r"[^:\s]+:[^:\s]+")
 HIDDEN = frozenset({"secret", "headers"})
 TIMEOUTS = {ActionKind.DOWNLOAD: 900.0, ActionKind.HTTP: 30.0, ActionKind.COMMAND: 300.0, ActionKind.PYTHON: 300.0}
@@ -31,7 +33,7 @@ KEEP_FILES = Definition(
 
 OWN_KEYS = {
     ActionKind.DOWNLOAD: {"directory"},
-    ActionKind.HTTP: {"url", "secret", "headers"},
+    ActionKind.HTTP: {"url", "secret", "headers", "body"},
     ActionKind.COMMAND: {"command"},
     ActionKind.PYTHON: {"function"},
 }
@@ -62,6 +64,9 @@ def _read(table: dict[str, object], problems: list[str]) -> Definition | None:
     for key, raw in table.items():
         if key not in TYPES:
             problems.append(f"{key}: there is no such key")
+            continue
+        if key == "body":
+            values[key] = raw
             continue
         try:
             values[key] = msgspec.convert(raw, TYPES[key])
@@ -127,8 +132,10 @@ def _check_http(values: dict[str, object], problems: list[str]) -> None:
         problems.append(f"url: expected an http:// or https:// address, got {shown}")
     headers = values.get("headers")
     for name, text in headers.items() if isinstance(headers, dict) else ():
-        if not (str(name).isascii() and str(name).isprintable() and str(text).isprintable()):
+        if not (HEADER.fullmatch(str(name)) and str(text).isprintable()):
             problems.append(f"headers: {name!r}: expected printable characters, got (hidden)")
+    if "body" in values:
+        problems += body_problems(values["body"])
     secret = values.get("secret")
     if isinstance(secret, str):
         try:

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from receiver import rules
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
+from receiver.documents import event_body, idempotency_key
 from receiver.errors import StoreUnavailable
-from receiver.records import ActionKind, Claimed, Definition, JsonObject, Line, event_body, idempotency_key
+from receiver.records import ActionKind, Claimed, Definition, FailureClass, JsonObject, Line
 from receiver.redaction import Redactor
 from receiver.store import Store
 from receiver.store.terms import Settlement
@@ -85,7 +86,8 @@ async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:
         raise
     except TimeoutError as late:
         notes: JsonObject = {"left_behind": list(left_behind(late))}
-        raise ActionFailed(f"it took longer than its timeout of {definition.timeout:g} s", detail=notes) from late
+        slow = f"it took longer than its timeout of {definition.timeout:g} s"
+        raise ActionFailed(slow, category=FailureClass.TIMEOUT, detail=notes) from late
     except Exception as error:
         raise ActionFailed(f"{type(error).__name__}: {error}") from error
 
@@ -95,7 +97,7 @@ def judge(
 ) -> Settlement:
     """What a failed try comes to, after `attempts` of them: a retry, and when, or the end. Times in seconds."""
     detail: JsonObject = {**failure.detail, "error": failure.reason}
-    unwell = not (failure.permanent or failure.expired)
+    unwell = failure.category.accuses_target and not (failure.permanent or failure.expired)
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason
     links_die = event_at + rules.LINKS_LIVE

@@ -4,13 +4,11 @@ Times are seconds since 1970 (UTC) as float inside the program and RFC 3339 with
 `rfc3339` is the one place where the first becomes the second.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID, uuid5
 
-import msgspec
 from msgspec import Struct
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
@@ -86,6 +84,32 @@ class ActionKind(StrEnum):
     HTTP = "http"
     COMMAND = "command"
     PYTHON = "python"
+
+
+class FailureClass(StrEnum):
+    """What a failed try says about its target."""
+
+    TRANSPORT = "transport"
+    """It could not be reached, or broke off."""
+    TIMEOUT = "timeout"
+    """It took too long."""
+    THROTTLED = "throttled"
+    """It asked for fewer or later requests: 429, 502, 503, 504."""
+    UNWELL = "unwell"
+    """It broke on this one: another 5xx, 408, 425."""
+    REFUSED = "refused"
+    """It, or our own guard, said no to this one for good."""
+    GONE = "gone"
+    """It asked us to stop: 410."""
+    POSTPONED = "postponed"
+    """A function raised Retry: it is well, and the time has not come."""
+    FAILED = "failed"
+    """Nothing is known but that the try failed."""
+
+    @property
+    def accuses_target(self) -> bool:
+        """Whether the target may be at fault, and not this one event: many of these in a row open its breaker."""
+        return self not in (self.REFUSED, self.GONE, self.POSTPONED)
 
 
 class CheckKind(StrEnum):
@@ -269,6 +293,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     url: str = ""
     secret: str | None = None
     headers: dict[str, str] = {}
+    body: Json = None
     command: tuple[str, ...] = ()
     function: str = ""
 
@@ -457,34 +482,3 @@ def rfc3339(seconds: float | None) -> str | None:
 def event_id(task_id: str) -> str:
     """The id of a task's one event: the same whoever tells it, however often."""
     return str(uuid5(UUID(task_id), "event"))
-
-
-def idempotency_key(task_id: str, name: str, generation: int) -> str:
-    """The key that every try of one effect carries, so that a receiver can drop repetitions."""
-    return f"{task_id}:{name}:{generation}"
-
-
-def event_body(event: Event, task: Task, *, results: list[Result], action: Mapping[str, Json], key: str) -> JsonObject:
-    """The JSON document an action receives, as POST body, on stdin or as function argument. Fields are only added."""
-    return {
-        "type": f"task.{event.state}",
-        "id": event.id,
-        "time": rfc3339(event.at),
-        "source": event.source.value,
-        "confirmed": event.confirmed,
-        "task": {
-            "id": task.id,
-            "kind": task.kind.value,
-            "target": task.target,
-            "labels": dict(task.labels),
-            "provider_task_id": task.provider_task_id,
-            "state": task.state.value,
-            "submitted_at": rfc3339(task.submitted_at),
-            "ended_at": rfc3339(task.ended_at),
-        },
-        "results": [msgspec.to_builtins(result) for result in results],
-        "error": msgspec.to_builtins(event.error),
-        "usage": event.usage,
-        "action": dict(action),
-        "idempotency_key": key,
-    }

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver.actions import Performer
+from receiver.actions.body import secrets_in
 from receiver.actions.egress import Egress
 from receiver.actions.performers import performers
 from receiver.dispatch import dispatch
@@ -198,4 +199,5 @@ def host_and_port(url: str) -> tuple[str, int | None]:
 def secrets_of(definitions: tuple[Definition, ...]) -> list[str | None]:
     """What the definitions hold that must not be read; a Content-Type is no secret."""
     headers = [text for each in definitions for name, text in each.headers.items() if SECRET_HEADER.search(name)]
-    return [*(each.secret for each in definitions), *headers]
+    bodies = [text for each in definitions for text in secrets_in(each.body)]
+    return [*(each.secret for each in definitions), *headers, *bodies]

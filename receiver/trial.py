@@ -25,6 +25,7 @@ from receiver.actions.egress import Egress
 from receiver.actions.performers import performers
 from receiver.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
 from receiver.dispatch import bounded, judge
+from receiver.documents import event_body
 from receiver.errors import ReceiverError, SettingsError
 from receiver.events import Event
 from receiver.records import Definition, End, Kind, Result, SavedFile, Source, Task, TaskError
@@ -119,7 +120,7 @@ def make_event(
         usage=dict(usage or {}),
         extra={},
     )
-    return Event(records.event_body(event, task, results=event.results, action=TRIED, key=new_key("test")))
+    return Event(event_body(event, task, results=event.results, action=TRIED, key=new_key("test")))
 
 
 def read_event(document: Mapping[str, Any]) -> Event:
@@ -187,7 +188,8 @@ def changed(definition: Definition, changes: Mapping[str, Any]) -> Definition:
     if not changes:
         return definition
     own = COMMON_KEYS | OWN_KEYS[definition.kind]
-    kept = {key: msgspec.to_builtins(getattr(definition, key)) for key in sorted(own)}
+    given = {key: msgspec.to_builtins(getattr(definition, key)) for key in sorted(own)}
+    kept = {key: value for key, value in given.items() if value is not None}
     return msgspec.structs.replace(read_definition({**kept, **changes}), after=definition.after)
 
 

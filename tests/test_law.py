@@ -32,7 +32,7 @@ DIAGRAM: tuple[tuple[str, ...], ...] = (
     ("rules", "links", "redaction", "views", "offers", "address", "events"),
     ("breaker", "templates"),
     ("errors",),
-    ("drafts",),
+    ("drafts", "documents"),
     ("records",),
     ("version",),
 )
@@ -65,27 +65,38 @@ PURE = (
         "runninghub.requests",
         "runninghub.validation",
         "runninghub.nodes",
+        "actions.answers",
+        "actions.body",
+        "actions.unpack",
     ),
 )
 VERBS = ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload", "exchange")
 WORLD = {"os", "pathlib", "io", "tempfile", "shutil", "sys", "socket", "ssl", "sqlite3", "threading", "logging"}
 CLOCKS_AND_DICE = {"time", "random", "secrets"}
-NETWORK = {"httpx", "httpx_secure", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.request", "http.client"}
+NETWORK = {"httpx", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.request", "http.client"}
 
 # Who may import what: rooms, folders or single modules. A library without an entry may not be imported at all.
 OWNERS: dict[str, tuple[str, ...]] = {
     "anyio": ("actions.egress",),
     "asyncio.subprocess": ("actions.child",),
     "click": ("cli",),
-    "httpx": ("runninghub.client", "actions.egress", "client", "service", "trial", "simulator.delivery"),
-    "httpx_secure": ("actions.egress",),
+    "httpcore": ("actions.egress", "actions.guard"),
+    "httpx": (
+        "runninghub.client",
+        "actions.egress",
+        "actions.guard",
+        "client",
+        "service",
+        "trial",
+        "simulator.delivery",
+    ),
     "importlib": ("actions.python", "cli"),
     "importlib.metadata": ("version",),
     "itsdangerous": ("links",),
     "msgspec": ("",),
     "pytest": ("testing",),
     "rich": ("cli", "demo"),
-    "socket": ("actions.egress", "web.server"),
+    "socket": ("actions.addresses", "actions.guard", "web.server"),
     "sqlite3": ("store", "cli.outcome"),
     "sqlite_utils": ("store.sqlite",),
     "stamina": ("runninghub.client",),

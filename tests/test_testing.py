@@ -402,7 +402,7 @@ async def test_what_comes_of_a_try_is_what_the_server_makes_of_it(
 async def test_a_dead_link_ends_as_expired_for_there_is_nobody_to_ask_for_another(run_action: ActionRunner) -> None:
     outcome = await run_action.arun(called(gives_up))
     assert (outcome.state, outcome.reason) == ("dead", "expired: given up")
-    assert outcome.detail == {"link": "dead", "error": "given up"}
+    assert outcome.detail == {"link": "dead", "error": "given up", "category": "failed"}
 
 
 # ---- without pytest

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from receiver.errors import Failed
-from receiver.records import Definition, JsonObject, Result, SavedFile
+from receiver.records import Definition, FailureClass, JsonObject, Result, SavedFile
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -31,7 +31,8 @@ class ActionFailed(Failed):
     """A try that did not work.
 
     `reason` is one redacted sentence, `permanent` ends the action, `retry_after` (seconds) is the earliest next try,
-    `expired` says that the result link is dead, `detail` is kept with the attempt.
+    `expired` says that the result link is dead, `category` what it says about the target. `detail` is kept with the
+    attempt, the category in it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class ActionFailed(Failed):
         permanent: bool = False,
         retry_after: float | None = None,
         expired: bool = False,
+        category: FailureClass = FailureClass.FAILED,
         detail: JsonObject | None = None,
     ) -> None:
         super().__init__(reason)
@@ -48,7 +50,8 @@ class ActionFailed(Failed):
         self.permanent = permanent
         self.retry_after = retry_after
         self.expired = expired
-        self.detail: JsonObject = detail or {}
+        self.category = category
+        self.detail: JsonObject = {**(detail or {}), "category": category.value}
 
 
 def left_behind(error: BaseException) -> list[str]:

@@ -1,43 +1,44 @@
 """The one way out: HTTP to addresses that users or the provider name, guarded against reaching private networks.
 
-An address is judged where it is used: at connect time, after the name was resolved, once for every new connection
-and so for every redirect. Literal addresses are also judged before, so that a refusal does not depend on somebody
-listening there. Every foreign error ends here, and no sentence names more of a URL than scheme, host and port.
+A URL is judged before anything is looked up, so that a refusal does not depend on what a name leads to, and its
+addresses at the door of every new connection (`guard.py`), and so for every redirect. Every foreign error ends here,
+and no sentence names more of a URL than scheme, host and port.
 """
 
 import asyncio
-import socket
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from ssl import SSLContext
 
 import anyio
+import httpcore
 import httpx
-from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
 from msgspec import Struct
 
 from receiver import __version__
+from receiver.actions.addresses import Address, is_local_name, is_name, is_public, literal
+from receiver.actions.guard import Guard, GuardedTransport, Judge, NotAdmitted, Resolver, look_up
+from receiver.actions.unpack import Unpackable, unpacked
 from receiver.errors import Failed
+from receiver.records import FailureClass
 
 BODY_START = 2048
 REDIRECTS = 5
 
-_TIMEOUT = httpx.Timeout(connect=10, read=30, write=30, pool=30)
-_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=5)
-_BODY_PATIENCE = 2.0
-_NAME_TTL = 60.0
 _PORTS = {"http": 80, "https": 443}
-_NAT64 = IPv6Network("64:ff9b::/96")
-_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
-_IPV4_COMPATIBLE = IPv6Network("::/96")
+_AUTHORITY = re.compile(r"([^:/?#]*:)?(//[^/?#]*)?")
 _FOREIGN = (
     httpx.HTTPError,
     httpx.StreamError,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     anyio.EndOfStream,
+    Unpackable,
     OSError,
 )
 
@@ -46,10 +47,33 @@ class EgressRefused(Failed):
     """The request was not sent and never will be: the address is not allowed, or is none."""
 
     permanent = True
+    category = FailureClass.REFUSED
 
 
 class EgressFailed(Failed):
     """The other side could not be reached, or broke off."""
+
+    category = FailureClass.TRANSPORT
+
+
+class EgressLate(EgressFailed):
+    """The other side took too long."""
+
+    category = FailureClass.TIMEOUT
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """Seconds: for a connection, for each read and write, for the headers of a GET with all its redirects, and for
+    the beginning of the body that answers a POST.
+    """
+
+    connect: float = 10
+    idle: float = 30
+    head: float = 60
+    body_start: float = 2
+
+
+PATIENCE = Patience()
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -61,16 +85,20 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Stream:
-    """An open answer. `length` is the number of bytes to come when that is known; iterate for the bytes."""
+    """An open answer. `length` is the number of bytes to come when that is known; iterate for the bytes.
+
+    A body that was packed for the way is unpacked, a bounded piece at a time.
+    """
 
     def __init__(self, response: httpx.Response) -> None:
         self.place = _place(response.url)
         self.status = response.status_code
         self.headers = _headers(response)
-        encoded = self.headers.get("content-encoding", "identity") != "identity"
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        encoded = encoding not in ("", "identity")
         length = self.headers.get("content-length", "")
         self.length = int(length) if length.isdecimal() and not encoded else None
-        self._parts = response.aiter_bytes() if encoded else response.aiter_raw()
+        self._parts = unpacked(response.aiter_raw(), encoding) if encoded else response.aiter_raw()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -85,34 +113,54 @@ class Stream:
 
 
 class Egress:
-    """Two HTTP clients: a guarded one, and an open one for actions that may reach private addresses.
+    """Three HTTP clients: one for posting, one for fetching, and an open one for actions that may go anywhere.
 
-    `hosts_allowed` are pairs of host and port (None: any port) which the guarded client reaches wherever they lead:
-    the configured provider may run on this machine. `tls` is what servers are checked against (None: the usual).
+    `hosts_allowed` are pairs of host and port (None: any port) which files are fetched from wherever they lead: the
+    configured provider may run on this machine. They count for nothing else, and the clients share no connections.
+    `tls` is what servers are checked against (None: the usual); `resolve` looks names up, `network` connects.
     """
 
-    def __init__(self, hosts_allowed: Iterable[tuple[str, int | None]] = (), *, tls: SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        hosts_allowed: Iterable[tuple[str, int | None]] = (),
+        *,
+        tls: SSLContext | None = None,
+        patience: Patience = PATIENCE,
+        resolve: Resolver = look_up,
+        network: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
         self._allowed = frozenset((host.lower(), port) for host, port in hosts_allowed)
+        self._patience = patience
         tls = tls or httpx.create_ssl_context()
-        self._open = _client(tls)
-        self._guarded = httpx_ssrf_protection(
-            _client(tls), check_globally_reachable=False, custom_validator=self._admits, dns_cache_ttl=_NAME_TTL
-        )
+        network = network or httpcore.AnyIOBackend()
+
+        def client(admits: Judge) -> httpx.AsyncClient:
+            return _client(GuardedTransport(Guard(admits, resolve, network), tls), patience)
+
+        self._anywhere = client(lambda host, port, address: True)
+        self._posting = client(lambda host, port, address: is_public(address))
+        self._fetching = client(self._admits)
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bool, timeout: float
     ) -> Answer:
-        """POST and read the status; `timeout` bounds each step of the exchange. Redirects are not followed."""
-        steps = httpx.Timeout(timeout, connect=min(timeout, 10.0))
+        """POST and read the status and the first bytes; `timeout` seconds bound the whole. Redirects are not followed.
+
+        Raises EgressRefused and EgressFailed. The connection is closed when it ends in any way but a whole answer.
+        """
+        client = self._anywhere if allow_private else self._posting
+        until = asyncio.get_running_loop().time() + timeout
         with _translated(_place_of(url)):
-            request = self._client(allow_private).build_request(
-                "POST", url, content=body, headers=headers, timeout=steps
-            )
-            response = await self._send(request, allow_private)
+            steps = httpx.Timeout(timeout, connect=min(timeout, self._patience.connect))
+            request = client.build_request("POST", _sound(url), content=body, headers=headers, timeout=steps)
+            _refuse_unfit(request.url, near=allow_private)
+            async with asyncio.timeout_at(until):
+                response = await client.send(request, stream=True)
         try:
-            return Answer(
-                status=response.status_code, headers=_headers(response), body_start=await _body_start(response)
-            )
+            # Never all the time that is left: a status that came must not be lost to a body that does not.
+            left = (until - asyncio.get_running_loop().time()) / 2
+            start = await _body_start(response, min(self._patience.body_start, left))
+            return Answer(status=response.status_code, headers=_headers(response), body_start=start)
         finally:
             await response.aclose()
 
@@ -120,7 +168,10 @@ class Egress:
     async def stream(
         self, url: str, *, allow_private: bool, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Stream]:
-        """GET, following a few redirects; each hop is judged like the first address."""
+        """GET, following a few redirects; each hop is judged like the first address.
+
+        Raises EgressRefused and EgressFailed, also while it is read: when nothing comes for `Patience.idle` seconds.
+        """
         response = await self._follow(url, allow_private, headers)
         try:
             stream = Stream(response)
@@ -132,84 +183,57 @@ class Egress:
             await response.aclose()
 
     async def aclose(self) -> None:
-        await self._guarded.aclose()
-        await self._open.aclose()
-
-    def _client(self, allow_private: bool) -> httpx.AsyncClient:
-        return self._open if allow_private else self._guarded
+        for client in (self._posting, self._fetching, self._anywhere):
+            await client.aclose()
 
     async def _follow(self, url: str, allow_private: bool, headers: Mapping[str, str] | None) -> httpx.Response:
+        client = self._anywhere if allow_private else self._fetching
+        until = asyncio.get_running_loop().time() + self._patience.head
         place = _place_of(url)
         with _translated(place):
-            request = self._client(allow_private).build_request("GET", url, headers=headers)
+            request = client.build_request("GET", _sound(url), headers=headers)
         for _ in range(REDIRECTS + 1):
             with _translated(_place(request.url)):
-                response = await self._send(request, allow_private)
+                _refuse_unfit(request.url, near=allow_private or self._is_allowed(request.url.host, _port(request.url)))
+                async with asyncio.timeout_at(until):
+                    response = await client.send(request, stream=True)
                 if response.next_request is None:
                     return response
-                request = response.next_request
                 await response.aclose()
+                _sound(response.headers["location"])
+                request = response.next_request
         raise EgressFailed(f"{place} redirects more than {REDIRECTS} times")
-
-    async def _send(self, request: httpx.Request, allow_private: bool) -> httpx.Response:
-        if request.url.scheme not in _PORTS or not request.url.host or not 0 < _port(request.url) < 65536:
-            raise EgressRefused(f"{_place(request.url)} is not an http or https address")
-        if not allow_private:
-            self._refuse_literal(request.url)
-        return await self._client(allow_private).send(request, stream=True)
-
-    def _refuse_literal(self, url: httpx.URL) -> None:
-        if self._is_allowed(url.host, _port(url)):
-            return
-        address = _literal(url.host)
-        if url.host == "localhost" or (address is not None and not is_public(address)):
-            raise _private(_place(url))
 
     def _is_allowed(self, host: str, port: int) -> bool:
         return (host, port) in self._allowed or (host, None) in self._allowed
 
-    def _admits(self, host: str, address: IPv4Address | IPv6Address, port: int) -> bool:
+    def _admits(self, host: str, port: int, address: Address) -> bool:
         return self._is_allowed(host, port) or is_public(address)
 
 
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address, and any IPv4 address hidden in it, is reachable by the whole internet."""
-    if isinstance(address, IPv4Address):
-        return address.is_global and not address.is_multicast and not address.is_reserved
-    if address.is_multicast or address.is_site_local or address in _NAT64_LOCAL:
-        return False
-    hidden = _hidden_ipv4(address)
-    return all(map(is_public, hidden)) if hidden else address.is_global
+def _sound(url: str) -> str:
+    """The URL, when all who read URLs agree on its host: some take a backslash for a slash, and others for a letter."""
+    begins = _AUTHORITY.match(url)
+    if begins and "\\" in begins[0]:
+        raise httpx.InvalidURL("a backslash in the host")
+    return url
 
 
-def _hidden_ipv4(address: IPv6Address) -> list[IPv4Address]:
-    if address.ipv4_mapped is not None:
-        return [address.ipv4_mapped]
-    if address.sixtofour is not None:
-        return [address.sixtofour]
-    if address.teredo is not None:
-        return list(address.teredo)
-    if address in _NAT64 or address in _IPV4_COMPATIBLE:
-        return [IPv4Address(address.packed[-4:])]
-    return []
+def _refuse_unfit(url: httpx.URL, *, near: bool) -> None:
+    """Refuses what is no HTTP address and, unless the near is allowed, what a URL itself shows to be near."""
+    host = url.raw_host.decode("ascii")
+    address = literal(host)
+    if url.scheme not in _PORTS or not 0 < _port(url) < 65536 or not (address or is_name(host)):
+        raise EgressRefused(f"{_place(url)} is not an http or https address")
+    if not near and (not is_public(address) if address else is_local_name(host)):
+        raise _private(_place(url))
 
 
-def _literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a host spells out, also in the forms only a C library reads (decimal, hex, short)."""
-    host = host.rstrip(".")
-    with suppress(ValueError):
-        return ip_address(host)
-    with suppress(OSError, ValueError):
-        return IPv4Address(socket.inet_aton(host))
-    return None
-
-
-def _client(tls: SSLContext) -> httpx.AsyncClient:
+def _client(transport: GuardedTransport, patience: Patience) -> httpx.AsyncClient:
     """No proxies from the environment, no cookies kept between requests, no redirects by itself."""
     return httpx.AsyncClient(
-        verify=tls,
-        timeout=_TIMEOUT,
-        limits=_LIMITS,
+        transport=transport,
+        timeout=httpx.Timeout(patience.idle, connect=patience.connect),
         trust_env=False,
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -221,11 +245,11 @@ def _headers(response: httpx.Response) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
 
 
-async def _body_start(response: httpx.Response) -> bytes:
+async def _body_start(response: httpx.Response, patience: float) -> bytes:
     """What can be had of the body at once; the status is the answer, so a broken body spoils nothing."""
     start = bytearray()
     with suppress(TimeoutError, *_FOREIGN):
-        async with asyncio.timeout(_BODY_PATIENCE):
+        async with asyncio.timeout(patience):
             async for part in response.aiter_raw():
                 start += part[: BODY_START + 1]
                 if len(start) > BODY_START:
@@ -260,15 +284,17 @@ def _private(place: str) -> EgressRefused:
 def _translated(place: str) -> Iterator[None]:
     try:
         yield
-    except SSRFProtectionError as error:
+    except NotAdmitted as error:
         raise _private(place) from error
-    except httpx.UnsupportedProtocol as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise EgressRefused(f"{place} is not an http or https address") from error
-    except (httpx.InvalidURL, UnicodeError) as error:
+    except httpx.RemoteProtocolError as error:
+        raise EgressRefused(f"{place} redirects to what is no address") from error
+    except UnicodeError as error:
         raise EgressRefused(f"a request to {place} cannot be written: {type(error).__name__}") from error
-    except (httpx.TimeoutException, TimeoutError) as error:
-        raise EgressFailed(f"{place} did not answer in time ({type(error).__name__})") from error
-    except httpx.ConnectError as error:
+    except (httpcore.TimeoutException, TimeoutError) as error:
+        raise EgressLate(f"{place} did not answer in time ({type(error).__name__})") from error
+    except httpcore.ConnectError as error:
         raise EgressFailed(f"{place} could not be reached") from error
     except _FOREIGN as error:
         raise EgressFailed(f"{place} broke off ({type(error).__name__})") from error

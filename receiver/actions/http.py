@@ -1,4 +1,4 @@
-"""The action that POSTs the event to a URL, signed by the Standard Webhooks scheme when it has a secret."""
+"""The action that POSTs the event, or a body made of it; with a secret, signed by the Standard Webhooks scheme."""
 
 import binascii
 from collections.abc import Callable, Mapping
@@ -11,7 +11,8 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.actions.answers import is_worth_retrying, wait_asked
+from receiver.actions.answers import failure_class, is_worth_retrying, wait_asked
+from receiver.actions.body import filled, secrets_in
 from receiver.actions.egress import Answer, Egress, EgressFailed, EgressRefused
 from receiver.records import Definition, JsonObject
 
@@ -31,7 +32,8 @@ class Poster:
 
     async def __call__(self, work: Work) -> Done:
         definition = work.definition
-        body = msgspec.json.encode(work.body)
+        document = work.body if definition.body is None else filled(definition.body, work.body)
+        body = msgspec.json.encode(document)
         started = self._clock()
         headers = _headers(work, body, started)
         try:
@@ -43,9 +45,9 @@ class Poster:
                 timeout=definition.timeout,
             )
         except EgressRefused as error:
-            raise ActionFailed(str(error), permanent=True) from error
+            raise ActionFailed(str(error), permanent=True, category=error.category) from error
         except EgressFailed as error:
-            raise ActionFailed(str(error)) from error
+            raise ActionFailed(str(error), category=error.category) from error
         now = self._clock()
         detail: JsonObject = {
             "status": answer.status,
@@ -80,15 +82,15 @@ def _judged(answer: Answer, now: float, detail: JsonObject) -> Done:
     status = answer.status
     if 200 <= status <= 299:
         return Done(detail=detail)
-    if status == 410:
-        raise ActionFailed("the receiver answered 410: it asked us to stop", permanent=True, detail=detail)
+    reason, category = f"the receiver answered {status}", failure_class(status)
     if is_worth_retrying(status):
         wait = wait_asked(answer.headers, now, longest=LONGEST_WAIT)
-        raise ActionFailed(f"the receiver answered {status}", retry_after=wait, detail=detail)
+        raise ActionFailed(reason, retry_after=wait, category=category, detail=detail)
+    if status == 410:
+        reason += ": it asked us to stop"
     if 300 <= status <= 399:
-        reason = f"the receiver answered {status}, a redirect; set `url` to the address it leads to"
-        raise ActionFailed(reason, permanent=True, detail=detail)
-    raise ActionFailed(f"the receiver answered {status}", permanent=True, detail=detail)
+        reason += ", a redirect; set `url` to the address it leads to"
+    raise ActionFailed(reason, permanent=True, category=category, detail=detail)
 
 
 def _shown(start: bytes, definition: Definition, headers: Mapping[str, str]) -> str:
@@ -105,6 +107,7 @@ def _confidential(definition: Definition, headers: Mapping[str, str]) -> list[st
     with suppress(ValueError):
         parts = urlsplit(definition.url)
         values += [parts.path, parts.query, parts.username or "", parts.password or ""]
+    values += secrets_in(definition.body)
     for value in definition.headers.values():
         values += [value, *value.split()]
     return sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)

@@ -21,7 +21,7 @@ import msgspec
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.events import Event, Retry, Stop
-from receiver.records import Json, JsonObject
+from receiver.records import FailureClass, Json, JsonObject
 
 REASON_KEPT = 300
 PLACES_KEPT = 5
@@ -132,13 +132,15 @@ def _is_async(function: Function) -> bool:
 def _failed(error: BaseException, now: float) -> ActionFailed:
     match error:
         case Stop():
-            return ActionFailed(_said(error.reason) or "the function asked us to stop", permanent=True)
+            reason = _said(error.reason) or "the function asked us to stop"
+            return ActionFailed(reason, permanent=True, category=FailureClass.REFUSED)
         case Retry():
             try:
                 wait = error.wait(now)
             except ValueError as nonsense:
                 return ActionFailed(_told(nonsense))
-            return ActionFailed(_said(error.reason) or "the function asked to be tried again", retry_after=wait)
+            reason = _said(error.reason) or "the function asked to be tried again"
+            return ActionFailed(reason, retry_after=wait, category=FailureClass.POSTPONED)
     return ActionFailed(_told(error), detail={"at": _places(error)})
 
 
