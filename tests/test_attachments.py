@@ -62,6 +62,7 @@ async def test_a_task_that_waited_for_a_day_is_sent_with_todays_link_and_keeps_w
     await house.settle()
     assert sent(house) == [["https://example.com/two.jpg", new]]
     assert await images_of(house, task["id"]) == ["https://example.com/two.jpg", new]
+    assert (task["uploads"], (await house.task(str(task["id"]))).uploads) == ({ID: old}, {ID: new})
     again = await ordered(house, "https://example.com/two.jpg", ID, key="k")
     assert again["id"] == task["id"]
 
