@@ -8,7 +8,10 @@ from receiver.records import Api, CheckKind, End, JsonObject, Kind, Purpose, Res
 
 
 class NewTask(Struct, frozen=True, kw_only=True):
-    """What a task is made from. `digest` tells whether two orders under one idempotency key are the same."""
+    """What a task is made from. `digest` tells whether two orders under one idempotency key are the same.
+
+    `uploads` has, by their ids, the texts that stand for uploads in the input.
+    """
 
     id: str
     kind: Kind
@@ -19,6 +22,7 @@ class NewTask(Struct, frozen=True, kw_only=True):
     digest: bytes
     idempotency_key: str | None = None
     again_of: str | None = None
+    uploads: dict[str, str] = {}
 
 
 class NewDelivery(Struct, frozen=True, kw_only=True):

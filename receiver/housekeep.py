@@ -1,4 +1,4 @@
-"""Housekeeping: leases of dead workers, submissions without a sender, result links about to die."""
+"""Housekeeping: leases of dead workers, submissions without a sender, dying result links, uploads of long ago."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ async def housekeep(store: Store, definitions: Sequence[Definition], policy: rul
     """One round. True when anything was found that makes an action or a task due."""
     freed = await store.free_expired_leases(now, {each.name: each.max_attempts for each in definitions})
     doubted = await store.doubt_interrupted(now - rules.SUBMIT_PATIENCE, policy.patience)
+    await store.forget_uploads(now - rules.UPLOAD_REMEMBERED)
     downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]
     for name, count in await store.unsaved_since(downloads, now - rules.LINKS_ALERT):
         message = f"{count} results are not saved by {name}, and their links die within hours"

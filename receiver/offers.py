@@ -40,6 +40,18 @@ class UploadView(Struct, frozen=True, kw_only=True):
     expires_at: str
 
 
+class FileNameView(Struct, frozen=True, kw_only=True):
+    """A file that was brought for nodes alone: the name that a node's field takes for it."""
+
+    file_name: str
+
+
+class StatusView(Struct, frozen=True, kw_only=True):
+    """The provider's own word for a task: QUEUED, RUNNING, SUCCESS or FAILED."""
+
+    status: str
+
+
 class PreviewView(Struct, frozen=True, kw_only=True):
     """An order as it would be sent, and its price; `price_problem` says why there is none."""
 

@@ -183,7 +183,10 @@ class TaskError(Struct, frozen=True, kw_only=True):
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """One order to the provider. `key` never leaves the store's callers; `id` is the public id."""
+    """One order to the provider. `key` never leaves the store's callers; `id` is the public id.
+
+    `uploads` has, by their ids, the texts that stand for uploads in the input.
+    """
 
     key: int
     id: str
@@ -217,6 +220,7 @@ class Task(Struct, frozen=True, kw_only=True):
     confirmed: bool
     idempotency_key: str | None
     again_of: str | None
+    uploads: dict[str, str] = {}
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -407,7 +411,10 @@ class Price(Struct, frozen=True, kw_only=True):
 
 
 class Upload(Struct, frozen=True, kw_only=True):
-    """A file of ours at the provider: a link for models, a file name for the nodes of workflows and apps."""
+    """A file of ours at the provider: a link for models, a file name for the nodes of workflows and apps.
+
+    `site` is the base URL of the provider's site that has it, empty where that is not known.
+    """
 
     id: str
     name: str
@@ -417,6 +424,7 @@ class Upload(Struct, frozen=True, kw_only=True):
     url: str
     file_name: str
     at: float
+    site: str = ""
 
 
 class Alert(Struct, frozen=True, kw_only=True):

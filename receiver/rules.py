@@ -51,13 +51,20 @@ LORA_LIMIT = 2 * 1024**3
 """Bytes of a LoRA; they have hundreds of megabytes."""
 UPLOAD_LIMIT = 100 * 2**20
 """Bytes of a file that is uploaded. The provider's older page says 30 MB; nobody says what the newer endpoint takes."""
+UPLOAD_LIMITS = {"file": UPLOAD_LIMIT, "nodes": UPLOAD_LIMIT, "lora": LORA_LIMIT}
+"""What a file can be brought to the provider as, and its bytes at the most."""
 UPLOAD_KEPT = 23 * 3600.0
 """Seconds for which an upload is used again: its link dies after a day, and a task may wait in our queue."""
 
 
-def is_fresh(upload: Upload, now: float) -> bool:
-    """Whether an upload may be used in an order yet."""
-    return now - upload.at < UPLOAD_KEPT
+UPLOAD_REMEMBERED = 30 * 86400.0
+"""Seconds for which an upload is remembered after it was made. After a day nothing can use it, but an order that waits
+in our queue, or that is sent again, may still name it: then the file's name tells more than the id."""
+
+
+def is_fresh(upload: Upload, now: float, site: str) -> bool:
+    """Whether an upload may be used yet in an order to this site, the provider's base URL."""
+    return upload.site == site and now - upload.at < UPLOAD_KEPT
 
 
 class Policy(Struct, frozen=True, kw_only=True):

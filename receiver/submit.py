@@ -8,8 +8,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from receiver import rules
+from receiver.attachments import refreshed
 from receiver.drafts import NewEvent, NewTask
 from receiver.errors import Refused
 from receiver.exchange import exchange
@@ -20,6 +22,9 @@ from receiver.runninghub.client import RunningHub, Submission
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.requests import submit_request
 from receiver.store import Store
+
+UPLOAD_TOO_OLD = "upload_too_old"
+"""The code of a task that was not sent because a file in it would not have been found any more."""
 
 
 def order_digest(kind: Kind, api: Api, target: str, body: JsonObject, labels: dict[str, str]) -> bytes:
@@ -55,9 +60,13 @@ async def submit_next(
     """Sends the oldest queued task, once. None when there is nothing to send, or no room, or no API key."""
     if not provider.has_key:
         return None
-    task = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue)
-    if task is None:
+    taken = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue)
+    if taken is None:
         return None
+    task, too_old = await _with_living_links(store, taken, provider.site, clock())
+    if too_old is not None:
+        await _reject(store, task, too_old, definitions, clock())
+        return {"task": task.id, "outcome": "rejected", "code": too_old.code}
     url = links.issue(task.id, Purpose.SUBMIT)
 
     async def send() -> Submission:
@@ -80,6 +89,20 @@ async def submit_next(
         outcome = await _not_taken(store, task, error, definitions, policy, clock())
         return {"task": task.id, "outcome": outcome, "code": error.code}
     return {"task": task.id, "outcome": "submitted", "provider_task_id": submission.task_id}
+
+
+async def _with_living_links(store: Store, task: Task, site: str, now: float) -> tuple[Task, TaskError | None]:
+    """The task with what stands for its uploads now, written down before it is sent; or why it must not be sent.
+
+    It may have waited in our queue for longer than its links live, and a dead link may cost money.
+    """
+    attached, problems = await refreshed(store, task, site, now)
+    if problems:
+        message = "; ".join(f"{path}: {problem}" for path, problem in problems)
+        return task, TaskError(code=UPLOAD_TOO_OLD, name="UPLOAD_TOO_OLD", message=f"{message}; then submit it again")
+    if attached.uploads != task.uploads:
+        await store.replace_uploads(task, attached.input, attached.uploads)
+    return replace(task, input=attached.input, uploads=attached.uploads), None
 
 
 async def _taken(store: Store, task: Task, submission: Submission, now: float) -> None:
@@ -111,13 +134,11 @@ async def _not_taken(
             await store.raise_alert("task_in_doubt", task.id, message, now)
             return "in_doubt"
         case rules.Rejected():
-            event = NewEvent(
-                task=task,
-                state=End.REJECTED,
-                source=Source.SUBMIT,
-                confirmed=True,
-                settled=True,
-                error=TaskError(code=error.code, name=error.name, message=error.meaning),
-            )
-            await store.record_event(event, rules.owed(definitions, event), now)
+            why = TaskError(code=error.code, name=error.name, message=error.meaning)
+            await _reject(store, task, why, definitions, now)
             return "rejected"
+
+
+async def _reject(store: Store, task: Task, why: TaskError, definitions: Sequence[Definition], now: float) -> None:
+    event = NewEvent(task=task, state=End.REJECTED, source=Source.SUBMIT, confirmed=True, settled=True, error=why)
+    await store.record_event(event, rules.owed(definitions, event), now)

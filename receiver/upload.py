@@ -16,11 +16,11 @@ ID_DIGITS = 32
 async def upload(
     store: Store, resources: Resources, file: FileToSend, sha256: str, clock: Callable[[], float]
 ) -> tuple[Upload, bool]:
-    """The upload of these bytes, and whether they had to be sent. Raises ProviderError."""
+    """The upload of these bytes at the provider's site, and whether they had to be sent. Raises ProviderError."""
     upload_id = ID_PREFIX + sha256[:ID_DIGITS]
     now = clock()  # before it is sent: the link's day may begin at any time from here on
     known = (await store.uploads([upload_id])).get(upload_id)
-    if known is not None and known.sha256 == sha256 and is_fresh(known, now):
+    if known is not None and known.sha256 == sha256 and is_fresh(known, now, resources.site):
         return known, False
     stored = await resources.upload(file)
     made = Upload(
@@ -32,6 +32,7 @@ async def upload(
         url=stored.url,
         file_name=stored.file_name,
         at=now,
+        site=resources.site,
     )
     await store.add_upload(made)
     return made, True

@@ -44,6 +44,8 @@ class CallbackView(Struct, frozen=True, kw_only=True):
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
+    """A task; `uploads` has, by the ids that its order named, the texts that stand for uploads in the input."""
+
     id: str
     kind: str
     api: str
@@ -61,6 +63,7 @@ class TaskView(Struct, frozen=True, kw_only=True):
     callback: CallbackView
     idempotency_key: str | None
     again_of: str | None
+    uploads: dict[str, str] = {}
 
 
 class OrderedView(TaskView, frozen=True, kw_only=True):
@@ -408,6 +411,7 @@ def _task_fields(task: Task) -> Mapping[str, object]:
         ),
         "idempotency_key": task.idempotency_key,
         "again_of": task.again_of,
+        "uploads": task.uploads,
     }
 
 

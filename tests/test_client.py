@@ -167,6 +167,7 @@ def detail(**changes: object) -> bytes:
         "target": MODEL,
         "input": {},
         "labels": {},
+        "uploads": {},
         "state": "queued",
         "created_at": "2026-11-22T08:00:00.000Z",
         "callback": dict.fromkeys(("delivered_at", "miss", "cause", "missed_at", "resent_at")) | {"sent": True},

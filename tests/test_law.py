@@ -27,7 +27,7 @@ DIAGRAM: tuple[tuple[str, ...], ...] = (
     ("settings", "loop", "logs"),
     ("definitions",),
     ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload"),
-    ("exchange",),
+    ("exchange", "attachments"),
     ("store", "runninghub", "actions"),
     ("rules", "links", "redaction", "views", "offers", "address", "events"),
     ("breaker", "templates"),
@@ -70,7 +70,7 @@ PURE = (
         "actions.unpack",
     ),
 )
-VERBS = ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload", "exchange")
+VERBS = ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload", "exchange", "attachments")
 WORLD = {"os", "pathlib", "io", "tempfile", "shutil", "sys", "socket", "ssl", "sqlite3", "threading", "logging"}
 CLOCKS_AND_DICE = {"time", "random", "secrets"}
 NETWORK = {"httpx", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.request", "http.client"}

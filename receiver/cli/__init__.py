@@ -9,7 +9,7 @@ from receiver.cli.deliveries import alerts, deliveries
 from receiver.cli.files import upload
 from receiver.cli.local import check, config, token
 from receiver.cli.models import account, models
-from receiver.cli.nodes import app, workflow
+from receiver.cli.nodes import app, styles, workflow
 from receiver.cli.outcome import Verbs
 from receiver.cli.replays import replay
 from receiver.cli.serving import demo, serve
@@ -36,5 +36,5 @@ def main() -> None:
 main.section("Run", serve, demo, simulate)
 main.section("Tasks", submit, batch, tasks, task, reconcile, resend, cancel, submit_again)
 main.section("What came, and what was done", deliveries, actions, replay, alerts)
-main.section("What can be ordered", models, app, workflow, upload, account)
+main.section("What can be ordered", models, app, workflow, styles, upload, account)
 main.section("Care", token, check, config, backup)

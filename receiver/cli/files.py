@@ -1,8 +1,8 @@
 """Local files: `receiver upload`, and `@path` in an order. All of them are looked at before the first one is sent."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
@@ -13,10 +13,12 @@ from receiver.cli.show import clean, document, note
 from receiver.cli.waiting import byte_bar
 
 if TYPE_CHECKING:
-    from receiver.client import Client
-    from receiver.offers import UploadView
+    from receiver.client import Client, Progress
+    from receiver.offers import FileNameView, UploadView
     from receiver.records import Json
     from receiver.runninghub.catalogue import Model, Param
+
+T = TypeVar("T")
 
 SIGN = "@"
 
@@ -39,28 +41,53 @@ class FileSpot(NamedTuple):
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option(
+    "--as",
+    "purpose",
+    type=click.Choice(("file", "nodes", "lora")),
+    default="file",
+    show_default=True,
+    help="For whatever takes a file; for nodes alone, RunningHub's older way; or a LoRA.",
+)
+@click.option("--name", metavar="NAME", help="The name it is given at RunningHub, instead of the file's own.")
 @json_option
-def upload(files: tuple[Path, ...], as_json: bool) -> None:
+def upload(files: tuple[Path, ...], purpose: str, name: str | None, as_json: bool) -> None:
     """Upload files to RunningHub, and print an id for each: an order may hold it where a file is expected.
 
-    The same bytes are sent once in 23 hours at the most.
+    The same bytes are sent once in 23 hours at the most. With --as nodes or --as lora no id is printed, but the file
+    name that goes into a node's field, such as RHLoraLoader's.
 
     \b
     Examples:
       receiver upload one.jpg two.jpg
       receiver submit vidu/image-to-video-q3-pro imageUrl="$(receiver upload one.jpg)" prompt="she turns round"
+      receiver upload --as lora style.safetensors --name my-style
     """
-    problems = [f"  {path}: {problem}" for path in files if (problem := _unsendable(path))]
+    if name is not None and len(files) > 1:
+        raise Ended("--name is for one file; upload them one by one", USED_WRONGLY)
+    problems = [f"  {path}: {problem}" for path in files if (problem := _unsendable(path, purpose))]
     if problems:
         raise Ended("nothing was uploaded:", USED_WRONGLY, problems)
     with connect() as client:
-        made = [_send(client, path) for path in files]
+        made = [_bring(client, path, purpose, name, as_json) for path in files]
     if as_json:
         document(made)
-        return
-    for each in made:
-        note(f"{each.name}: {each.type}, {each.size} bytes, until {each.expires_at}")
-        click.echo(each.id)
+
+
+def _bring(client: "Client", path: Path, purpose: str, name: str | None, as_json: bool) -> "UploadView | FileNameView":
+    """Uploads a file, and says at once what it is called now: a later file may fail."""
+    made: UploadView | FileNameView
+    if purpose == "file":
+        made = sent = _with_bar(path, lambda tell: client.upload(path, tell, name=name))
+        told, answer = f"{sent.name}: {sent.type}, {sent.size} bytes, until {sent.expires_at}", sent.id
+    else:
+        bring = client.upload_lora if purpose == "lora" else client.upload_for_nodes
+        made = _with_bar(path, lambda tell: bring(path, tell, name=name))
+        told, answer = f"{name or path.name}: a file name for a node's field", made.file_name
+    if not as_json:
+        note(told)
+        click.echo(clean(answer))
+    return made
 
 
 def find_files(order: "dict[str, object]", target: str | None, *, checked: bool) -> list[FileSpot]:
@@ -140,9 +167,9 @@ def _problem(file: FileSpot, checked: bool) -> str | None:
     return f"  {spot.name}: {problem}" if problem else None
 
 
-def _unsendable(path: Path) -> str | None:
+def _unsendable(path: Path, purpose: str = "file") -> str | None:
     """Why a file cannot be uploaded at all."""
-    from receiver.rules import UPLOAD_LIMIT
+    from receiver.rules import UPLOAD_LIMITS
 
     try:
         if not path.is_file():
@@ -155,7 +182,8 @@ def _unsendable(path: Path) -> str | None:
         return "there is no such file"
     if size == 0:
         return "is empty"
-    return f"is larger than {UPLOAD_LIMIT // 2**20} MiB" if size > UPLOAD_LIMIT else None
+    limit = UPLOAD_LIMITS[purpose]
+    return f"is larger than {limit // 2**20} MiB" if size > limit else None
 
 
 def _expanded(text: str) -> Path:
@@ -166,8 +194,13 @@ def _expanded(text: str) -> Path:
 
 
 def _send(client: "Client", path: Path) -> "UploadView":
+    return _with_bar(path, lambda tell: client.upload(path, tell))
+
+
+def _with_bar(path: Path, send: "Callable[[Progress], T]") -> "T":
+    """Sends a file, and shows how far it is. Raises Ended when it cannot be read any more."""
     try:
         with byte_bar(f"uploading {clean(path.name)}") as tell:
-            return client.upload(path, tell)
+            return send(tell)
     except OSError as error:
         raise Ended(f"{path}: {error.strerror or 'cannot be read'}") from error

@@ -1,4 +1,4 @@
-"""`receiver app` and `receiver workflow`: the fields of their nodes, and a command line that orders them."""
+"""What an AI app or a workflow takes, with a command line that orders it, and the styles of quick creations."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ import click
 
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
-from receiver.cli.show import clean, document, fields, table
+from receiver.cli.show import clean, document, fields, note, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
 WORDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
 """Fields of a workflow that are most often set: it has a hundred others."""
+STYLE_FIELDS = {
+    "id": "id",
+    "modelName": "name",
+    "modelKey": "key",
+    "modelCategory": "category",
+    "modelTrigger": "trigger",
+    "content": "content",
+    "modelLoar1FileName": "LoRA",
+    "modelLoar1Weight": "weight",
+    "modelLoar2FileName": "second LoRA",
+    "modelLoar2Weight": "weight",
+}
+"""What is shown of a style, under which headings; --json has the rest. The spelling of LoRA is the provider's."""
 SHOWN = 60
 SHOWN_OPTIONS = 8
 
@@ -49,6 +62,35 @@ def workflow(workflow_id: str, as_json: bool) -> None:
         found = client.workflow(workflow_id)
     usual = [node for node in found.nodes if node.field.lower() in WORDS]
     _show("--workflow", found, usual or found.nodes[:1], as_json)
+
+
+@click.command()
+@click.argument("app_id", metavar="APP_ID")
+@click.option(
+    "--type", "kind", type=click.IntRange(0, 999_999_999), default=2, show_default=True, help="Of which kind."
+)
+@json_option
+def styles(app_id: str, kind: int, as_json: bool) -> None:
+    """Show what a quick creation of an AI app can look like.
+
+    \b
+    Examples:
+      receiver styles 1904136902449209346
+      receiver styles 1904136902449209346 --type 1 --json
+    """
+    with connect() as client:
+        found = client.styles(app_id, kind)
+    if as_json:
+        document(found)
+    elif not found.items:
+        note(f"AI app {app_id} has no styles of type {kind}")
+    else:
+        rows = [tuple(_style_field(each.get(name)) for name in STYLE_FIELDS) for each in found.items]
+        table(list(STYLE_FIELDS.values()), rows)
+
+
+def _style_field(value: object) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value)
 
 
 def _show(option: str, found: "AppView", usual: "Sequence[NodeView]", as_json: bool) -> None:

@@ -72,10 +72,12 @@ class Patience:
                     raise
                 self.away = str(error)
                 self._on_away()
+                hint = error.retry_after if isinstance(error, ApiError) else None
             else:
                 self.away = None
                 return answer
-            self._stop.wait(rest)
+            # A server that says when to come again is believed, but not for longer than we have.
+            self._stop.wait(rest if hint is None else min(max(rest, hint), begun + self.bound - now))
             rest = min(LONGEST_PAUSE, rest * 2)
         raise Interrupted("stopped")
 

@@ -7,7 +7,7 @@ import click
 
 from receiver.cli.connect import connect
 from receiver.cli.options import gather, json_option, narrowing
-from receiver.cli.show import document, fields, labels, moment, note, table
+from receiver.cli.show import clean, document, fields, labels, moment, note, table
 
 if TYPE_CHECKING:
     from receiver.client import Client
@@ -42,16 +42,25 @@ def tasks(everything: bool, as_json: bool, **given: object) -> None:
 
 @click.command()
 @click.argument("task_id", metavar="ID")
+@click.option("--status", is_flag=True, help="Only RunningHub's own word for it, asked now; nothing is recorded of it.")
 @json_option
-def task(task_id: str, as_json: bool) -> None:
+def task(task_id: str, status: bool, as_json: bool) -> None:
     """Show one task: its timeline, results, actions, and what RunningHub was asked.
 
     \b
-    Example:
+    Examples:
       receiver task 0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55
+      receiver task 0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55 --status
     """
     with connect() as client:
-        show_task(client.task(task_id), as_json)
+        if not status:
+            show_task(client.task(task_id), as_json)
+            return
+        said = client.provider_status(task_id)
+    if as_json:
+        document(said)
+    else:
+        click.echo(clean(said.status))
 
 
 @click.command()

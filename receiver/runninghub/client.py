@@ -104,6 +104,11 @@ class Channel:
         return self._api_key is not None
 
     @property
+    def site(self) -> str:
+        """The base URL of the provider's site, without a slash at its end."""
+        return self._base_url
+
+    @property
     def key(self) -> str:
         """The API key, for the few places where it belongs into a body or an address."""
         if self._api_key is None:

@@ -16,6 +16,11 @@ class Resources:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
+    @property
+    def site(self) -> str:
+        """The base URL of the provider's site."""
+        return self._channel.site
+
     async def workflow(self, workflow_id: str) -> list[Node]:
         """The fields of a workflow that may be set (page "Get Workflow JSON")."""
         body: JsonObject = {"workflowId": workflow_id}

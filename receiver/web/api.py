@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from receiver.attachments import refreshed
+from receiver.drafts import NewTask
 from receiver.errors import Refused, not_found
 from receiver.records import Filter, JsonObject, Task
 from receiver.replay import replay
@@ -34,10 +36,10 @@ from receiver.views import (
     task_detail,
     task_view,
 )
-from receiver.web.answers import answer, read_filter, read_id, read_object, refuse_without_key
+from receiver.web.answers import answer, problems, read_filter, read_id, read_object, refuse_without_key
 from receiver.web.models import model_row, model_view
 from receiver.web.orders import read_order
-from receiver.web.references import fresh_uploads
+from receiver.web.references import named_uploads
 from receiver.web.selections import read_replay
 
 CHUNK = 1024 * 1024
@@ -88,31 +90,46 @@ class Api:
     async def submit(self, request: Request) -> Response:
         document = await read_object(request)
         now = self._service.clock()
-        uploads = await fresh_uploads(self._store, document, now)
-        order = read_order(document, str(uuid_utils.uuid7()), request.headers.get("idempotency-key"), uploads=uploads)
+        named = await named_uploads(self._store, document, self._service.provider.site, now)
+        order = read_order(
+            document,
+            str(uuid_utils.uuid7()),
+            request.headers.get("idempotency-key"),
+            uploads=named.uploads,
+            refused=named.refused,
+        )
         refuse_without_key(self._service.provider)
+        if order.unknown and not await self._was_taken(order.task):
+            raise problems(order.unknown)
         task, new = await accept(self._store, order.task, now)
         self._service.wake()
         return answer(ordered_view(task, order.note), 202 if new else 200)
 
     async def submit_again(self, request: Request) -> Response:
-        """A new task with the same order: the old one stays as it is, for it may still end."""
+        """A new task with the same order: the old one stays as it is, for it may still end.
+
+        Its uploads get the links that they have now. Raises Refused (422) for those that are too old.
+        """
         task = await self._task(request)
         if task.state not in AGAIN_FROM:
             raise Refused(
                 409, "not_ended", f"the task is {task.state}; it may be submitted again when that has changed"
             )
         refuse_without_key(self._service.provider)
+        now = self._service.clock()
+        attached, too_old = await refreshed(self._store, task, self._service.provider.site, now)
+        if too_old:
+            raise problems([(path, f"{message}; then submit the task again") for path, message in too_old])
         document: JsonObject = {
             "kind": task.kind.value,
             "api": task.api.value,
             "target": task.target,
-            "input": task.input,
+            "input": attached.input,
             "labels": dict(task.labels),
             "validate": False,  # it was checked when it was ordered first
         }
         order = read_order(document, str(uuid_utils.uuid7()), None, again_of=task.id)
-        again, _ = await accept(self._store, order.task, self._service.clock())
+        again, _ = await accept(self._store, replace(order.task, uploads=attached.uploads), now)
         self._service.wake()
         return answer(ordered_view(again, order.note), 202)
 
@@ -286,6 +303,11 @@ class Api:
         return StreamingResponse(_stream_once(copy), media_type="application/vnd.sqlite3", headers=headers)
 
     # ------------------------------------------------------------ shared
+
+    async def _was_taken(self, order: NewTask) -> bool:
+        """Whether there is a task of this order's idempotency key already; then it needs its uploads no more."""
+        key = order.idempotency_key
+        return key is not None and await self._store.task_by_idempotency_key(key) is not None
 
     async def _task(self, request: Request) -> Task:
         task_id = request.path_params["task"]

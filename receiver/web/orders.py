@@ -12,7 +12,7 @@ from receiver.runninghub.catalogue import Model
 from receiver.runninghub.validation import validate
 from receiver.submit import order_digest
 from receiver.web.answers import problems
-from receiver.web.references import with_file_names, with_links
+from receiver.web.references import References
 
 FIELDS = frozenset({"kind", "api", "target", "input", "labels", "validate"})
 ENDPOINT = re.compile(r"/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?")
@@ -42,10 +42,14 @@ Problems = list[tuple[str, str]]
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """An order that may be queued, and what its giver should know of it (None: nothing)."""
+    """An order that may be queued, and what its giver should know of it (None: nothing).
+
+    While there is anything in `unknown` it may not: it names uploads that are too old, or that never were.
+    """
 
     task: NewTask
     note: str | None
+    unknown: Problems
 
 
 def read_order(
@@ -55,12 +59,15 @@ def read_order(
     *,
     again_of: str | None = None,
     uploads: Mapping[str, Upload] = {},
+    refused: Mapping[str, str] = {},
 ) -> Order:
     """The order in a request. Raises Refused (422) with every problem and its path.
 
     A model is found by any name it is known by, and its input checked before money is spent; with `"validate": false`
     anything passes, for the provider moves faster than any catalogue. `uploads` may be named in the input, and the task
-    gets their links; an order is the same as another by the uploads it names, for links change from day to day.
+    gets their links; an order is the same as another by the uploads it names, for links change from day to day. What
+    is wrong with other uploads may be said in `refused`. When nothing but uploads is wrong, that is for the caller to
+    judge: an order that was taken already needs them no more.
     """
     found: Problems = [
         (name, f"there is no such field; there are {', '.join(sorted(FIELDS))}") for name in document.keys() - FIELDS
@@ -73,18 +80,19 @@ def read_order(
     in_input: Problems = []
     body = _input(document.get("input", {}), kind, in_input)
     note = None
+    references = References(kind, uploads, refused)
     if kind is Kind.MODEL:
         target, note, model = _model(document.get("target"), body, found, checked=checked is not False)
-        resolved = with_links(body, model, uploads, in_input, checked=checked is not False)
+        resolved = references.with_links(body, model, checked=checked is not False)
     else:
         target = _id(document.get("target"), kind, found)
-        resolved = with_file_names(body, uploads, in_input)
-    found += in_input
+        resolved = references.with_file_names(body)
+    found += in_input + references.found
     labels = _labels(document.get("labels", {}), found)
     if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_LIMIT:
         found.append(("Idempotency-Key", f"expected 1 to {KEY_LIMIT} characters"))
     if found:
-        raise problems(found)
+        raise problems(found + references.unknown)
     task = NewTask(
         id=task_id,
         kind=kind,
@@ -95,8 +103,9 @@ def read_order(
         digest=order_digest(kind, api, target, body, labels),
         idempotency_key=idempotency_key,
         again_of=again_of,
+        uploads=references.used,
     )
-    return Order(task=task, note=note)
+    return Order(task=task, note=note, unknown=references.unknown)
 
 
 def _kind(value: Json, found: Problems) -> Kind:

@@ -3,7 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from receiver.records import Json, JsonObject, Upload
+from msgspec import Struct
+
+from receiver.attachments import GRAPH, Problems, stand_in, too_old, with_graph_texts
+from receiver.records import Json, JsonObject, Kind, Upload
 from receiver.rules import is_fresh
 from receiver.runninghub.catalogue import Model, Param, parameter
 from receiver.runninghub.validation import file_problem
@@ -14,72 +17,112 @@ ID = re.compile(r"upload:[0-9a-f]{32}")
 MOST = 500
 """How many uploads one order may name; it is more than any model or workflow takes."""
 
-Problems = list[tuple[str, str]]
+
+class Named(Struct, frozen=True, kw_only=True):
+    """The uploads that an order names and that may be used, by id; and what is wrong with older ones that it names."""
+
+    uploads: Mapping[str, Upload]
+    refused: Mapping[str, str]
 
 
-async def fresh_uploads(store: Store, document: JsonObject, now: float) -> Mapping[str, Upload]:
-    """The uploads that an order names and that may be used yet, by id."""
-    named = dict.fromkeys(_named(document.get("input")))
-    found = await store.uploads(list(named)[:MOST])
-    return {name: upload for name, upload in found.items() if is_fresh(upload, now)}
+async def named_uploads(store: Store, document: JsonObject, site: str, now: float) -> Named:
+    """What is known of the uploads that an order names. `now` in seconds since 1970."""
+    names = dict.fromkeys(_named(document.get("input"), GRAPH))
+    found = await store.uploads(list(names)[:MOST])
+    fresh = {name: upload for name, upload in found.items() if is_fresh(upload, now, site)}
+    return Named(
+        uploads=fresh,
+        refused={name: too_old(name, upload, site) for name, upload in found.items() if name not in fresh},
+    )
 
 
-def with_links(
-    input: JsonObject, model: Model | None, uploads: Mapping[str, Upload], found: Problems, *, checked: bool
-) -> JsonObject:
-    """A model's input with links in the places of uploads. Parameters that take no files stay as they are."""
+class References:
+    """Puts what the provider takes in the places of uploads.
 
-    def one(param: Param | None, path: str, value: Json) -> Json:
+    `used` tells which were there and what stands for them, `found` what is wrong, and `unknown` which uploads are too
+    old or were never there: that is no fault of the order's, which may have been taken when they were young.
+    """
+
+    def __init__(self, kind: Kind, uploads: Mapping[str, Upload], refused: Mapping[str, str]) -> None:
+        self.used: dict[str, str] = {}
+        self.found: Problems = []
+        self.unknown: Problems = []
+        self._kind = kind
+        self._uploads = uploads
+        self._refused = refused
+
+    def with_links(self, input: JsonObject, model: Model | None, *, checked: bool) -> JsonObject:
+        """A model's input with links in the places of uploads. Parameters that take no files stay as they are."""
+        resolved: JsonObject = {}
+        for name, value in input.items():
+            param = parameter(model, name) if model is not None else None
+            path = f"input.{name}"
+            if param is not None and param.media is None:
+                resolved[name] = value
+            elif isinstance(value, list):
+                resolved[name] = [
+                    self._link(param, f"{path}[{place}]", item, checked=checked) for place, item in enumerate(value)
+                ]
+            else:
+                resolved[name] = self._link(param, path, value, checked=checked)
+        return resolved
+
+    def with_file_names(self, input: JsonObject) -> JsonObject:
+        """A workflow's or an app's input with the provider's file names in the places of uploads.
+
+        They may stand in the values of `nodeInfoList`, and in a workflow's whole graph in the inputs of its nodes.
+        """
+        nodes, graph = input.get("nodeInfoList"), input.get(GRAPH)
+        resolved = dict(input)
+        if isinstance(nodes, list):
+            resolved["nodeInfoList"] = [self._node(place, node) for place, node in enumerate(nodes)]
+        if isinstance(graph, str) and self._kind is Kind.WORKFLOW:
+            resolved[GRAPH] = with_graph_texts(graph, lambda path, text: self._file_name(f"input.{GRAPH}.{path}", text))
+        return resolved
+
+    def _link(self, param: Param | None, path: str, value: Json, *, checked: bool) -> Json:
         if not isinstance(value, str):
             return value
         if checked and param is not None and value.startswith("@"):
-            found.append((path, "upload the file first (POST /api/uploads), and give the id that it gets"))
+            self.found.append((path, "upload the file first (POST /api/uploads), and give the id that it gets"))
         if not (ID.fullmatch(value) or (param is not None and value.startswith(PREFIX))):
             return value
-        upload = uploads.get(value)
-        problem = _unsuitable(param, upload) if checked else None
-        if upload is None or problem is not None:
-            found.append((path, problem or _unknown(value)))
+        problem = _unsuitable(param, self._uploads.get(value)) if checked else None
+        if not ID.fullmatch(value):
+            problem = f"expected an upload's id, {PREFIX} and 32 hexadecimal digits, as it was given"
+        if problem is not None:
+            self.found.append((path, problem))
             return value
-        return upload.url
+        return self._stand_in(path, value)
 
-    resolved: JsonObject = {}
-    for name, value in input.items():
-        param = parameter(model, name) if model is not None else None
-        if param is not None and param.media is None:
-            resolved[name] = value
-        elif isinstance(value, list):
-            resolved[name] = [one(param, f"input.{name}[{place}]", item) for place, item in enumerate(value)]
-        else:
-            resolved[name] = one(param, f"input.{name}", value)
-    return resolved
-
-
-def with_file_names(input: JsonObject, uploads: Mapping[str, Upload], found: Problems) -> JsonObject:
-    """A workflow's or an app's input with the provider's file names in the places of uploads."""
-
-    def one(place: int, node: Json) -> Json:
+    def _node(self, place: int, node: Json) -> Json:
         value = node.get("fieldValue") if isinstance(node, dict) else None
-        if not isinstance(node, dict) or not isinstance(value, str) or not ID.fullmatch(value):
+        if not isinstance(node, dict) or not isinstance(value, str):
             return node
-        upload = uploads.get(value)
+        return {**node, "fieldValue": self._file_name(f"input.nodeInfoList[{place}].fieldValue", value)}
+
+    def _file_name(self, path: str, value: str) -> str:
+        return self._stand_in(path, value) if ID.fullmatch(value) else value
+
+    def _stand_in(self, path: str, name: str) -> str:
+        upload = self._uploads.get(name)
         if upload is None:
-            found.append((f"input.nodeInfoList[{place}].fieldValue", _unknown(value)))
-            return node
-        return {**node, "fieldValue": upload.file_name}
-
-    nodes = input.get("nodeInfoList")
-    if not isinstance(nodes, list):
-        return input
-    return {**input, "nodeInfoList": [one(place, node) for place, node in enumerate(nodes)]}
+            self.unknown.append((path, self._refused.get(name) or too_old(name, None, "")))
+            return name
+        self.used[name] = stand_in(self._kind, upload)
+        return self.used[name]
 
 
-def _named(value: Json) -> Iterator[str]:
+def _named(value: Json, graph: str | None = None) -> Iterator[str]:
+    """The ids in an input, and in the graph that stands as a text in its field of that name."""
     if isinstance(value, str):
         if ID.fullmatch(value):
             yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from ID.findall(item) if name == graph and isinstance(item, str) else _named(item)
+    elif isinstance(value, list):
+        for item in value:
             yield from _named(item)
 
 
@@ -89,7 +132,3 @@ def _unsuitable(param: Param | None, upload: Upload | None) -> str | None:
         return None
     problem = file_problem(param, upload.name, upload.size)
     return problem and (file_problem(param, upload.file_name, upload.size) and problem)
-
-
-def _unknown(name: str) -> str:
-    return f"there is no upload {name[:60]}, or it is too old; upload the file again"

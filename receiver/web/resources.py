@@ -15,22 +15,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.errors import Refused, StoreUnavailable, not_found
-from receiver.offers import PreviewView, app_view, upload_view
+from receiver.offers import FileNameView, PreviewView, StatusView, app_view, upload_view
 from receiver.records import JsonObject, Kind, Price
-from receiver.rules import LORA_LIMIT, UPLOAD_KEPT, UPLOAD_LIMIT
+from receiver.rules import UPLOAD_KEPT, UPLOAD_LIMITS
 from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
 from receiver.service import Service
 from receiver.upload import upload
 from receiver.views import PageView
-from receiver.web.answers import answer, invalid, read_object, refuse_without_key
+from receiver.web.answers import answer, invalid, problems, read_object, refuse_without_key
 from receiver.web.orders import NUMBER, read_order
-from receiver.web.references import fresh_uploads
+from receiver.web.references import named_uploads
 
 CHUNK = 256 * 1024
 NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
-LIMITS = {"file": UPLOAD_LIMIT, "nodes": UPLOAD_LIMIT, "lora": LORA_LIMIT}
-"""What a file can be brought as, and its bytes at the most."""
 NO_SUCH = frozenset({"380", "901"})
 """The provider's codes for a workflow or an app that it does not know."""
 
@@ -60,9 +58,9 @@ class ResourceDoors:
         """
         name = request.query_params.get("name", "")
         purpose = request.query_params.get("as", "file")
-        if purpose not in LIMITS:
-            raise invalid("as", f"expected one of {', '.join(LIMITS)}")
-        limit = LIMITS[purpose]
+        if purpose not in UPLOAD_LIMITS:
+            raise invalid("as", f"expected one of {', '.join(UPLOAD_LIMITS)}")
+        limit = UPLOAD_LIMITS[purpose]
         if not NAME.fullmatch(name) or name in (".", ".."):
             raise invalid("name", "expected the file's name, without folders, such as one.jpg")
         refuse_without_key(self._service.provider)
@@ -77,7 +75,7 @@ class ResourceDoors:
                 raise invalid("body", "the file is empty")
             file = FileToSend(name=name, size=size, open=lambda: _read(kept))
             if purpose != "file":
-                return answer({"file_name": await self._for_nodes(file, kept, purpose)}, 201)
+                return answer(FileNameView(file_name=await self._for_nodes(file, kept, purpose)), 201)
             async with self._uploading.setdefault(sha256, asyncio.Lock()):
                 made, new = await upload(self._store, self._service.resources, file, sha256, self._service.clock)
         return answer(upload_view(made, made.at + UPLOAD_KEPT), 201 if new else 200)
@@ -91,11 +89,13 @@ class ResourceDoors:
     async def preview(self, request: Request) -> Response:
         """What an order would be and cost. Nothing is queued."""
         document = await read_object(request)
-        uploads = await fresh_uploads(self._store, document, self._service.clock())
-        order = read_order(document, str(uuid_utils.uuid7()), None, uploads=uploads)
-        task, price, problem = order.task, None, "RunningHub tells prices of models alone"
+        named = await named_uploads(self._store, document, self._service.provider.site, self._service.clock())
+        order = read_order(document, str(uuid_utils.uuid7()), None, uploads=named.uploads, refused=named.refused)
+        if order.unknown:
+            raise problems(order.unknown)
+        task, price, why_not = order.task, None, "RunningHub tells prices of models alone"
         if task.kind is Kind.MODEL:
-            price, problem = await self._price(task.target, task.input)
+            price, why_not = await self._price(task.target, task.input)
         return answer(
             PreviewView(
                 kind=task.kind,
@@ -105,7 +105,7 @@ class ResourceDoors:
                 labels=task.labels,
                 note=order.note,
                 price=price,
-                price_problem=problem if price is None else None,
+                price_problem=why_not if price is None else None,
             )
         )
 
@@ -133,7 +133,7 @@ class ResourceDoors:
             raise not_found("task", request.path_params["task"][:64])
         if task.provider_task_id is None:
             raise Refused(409, "not_submitted", f"the task is {task.state}; RunningHub's id for it is not known")
-        return answer({"status": await self._service.resources.status(task.provider_task_id)})
+        return answer(StatusView(status=await self._service.resources.status(task.provider_task_id)))
 
     async def workflow(self, request: Request) -> Response:
         workflow_id = _number(request, "workflow")

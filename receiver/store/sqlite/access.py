@@ -145,6 +145,7 @@ def task_of(row: sqlite3.Row) -> Task:
         confirmed=bool(row["confirmed"]),
         idempotency_key=row["idempotency_key"],
         again_of=row["again_of"],
+        uploads=msgspec.json.decode(row["uploads"], type=dict[str, str]) if row["uploads"] else {},
     )
 
 
@@ -244,4 +245,5 @@ def upload_of(row: sqlite3.Row) -> Upload:
         url=row["url"],
         file_name=row["file_name"],
         at=row["at"],
+        site=row["site"],
     )

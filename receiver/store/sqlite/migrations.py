@@ -211,10 +211,26 @@ LEDGER = (
 )
 
 
+UPLOADS_IN_ORDERS = (
+    # Upload id -> the text that stands for it in the task's input; null where none does, or where nobody wrote it down.
+    "alter table tasks add column uploads text",
+    # The provider's base URL; empty for uploads of which nobody wrote it down, and which are therefore not used again.
+    "alter table uploads add column site text not null default ''",
+    "create index uploads_by_time on uploads (at)",
+)
+
+
 @migrations()
 def m001_ledger(db: Database) -> None:
     """Everything the main job needs."""
     for statement in LEDGER:
+        db.execute(statement)
+
+
+@migrations()
+def m002_uploads_in_orders(db: Database) -> None:
+    """Tasks know the uploads in their input, and uploads the site that has them."""
+    for statement in UPLOADS_IN_ORDERS:
         db.execute(statement)
 
 

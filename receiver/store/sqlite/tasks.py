@@ -33,8 +33,8 @@ class Tasks(Access):
             row = connection.execute(
                 """
                 insert into tasks
-                  (id, kind, api, target, input, labels, state, created_at, idempotency_key, digest, again_of)
-                values (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) returning *
+                  (id, kind, api, target, input, labels, state, created_at, idempotency_key, digest, again_of, uploads)
+                values (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?) returning *
                 """,
                 (
                     order.id,
@@ -47,6 +47,7 @@ class Tasks(Access):
                     order.idempotency_key,
                     order.digest,
                     order.again_of,
+                    encode(order.uploads) if order.uploads else None,
                 ),
             ).fetchone()
             return Added(task=task_of(row), new=True)
@@ -58,6 +59,15 @@ class Tasks(Access):
 
         def work(connection: sqlite3.Connection) -> Task | None:
             row = connection.execute("select * from tasks where id = ?", (task_id,)).fetchone()
+            return task_of(row) if row else None
+
+        return await self._read(work)
+
+    async def task_by_idempotency_key(self, idempotency_key: str) -> Task | None:
+        """The task that was ordered under a key."""
+
+        def work(connection: sqlite3.Connection) -> Task | None:
+            row = connection.execute("select * from tasks where idempotency_key = ?", (idempotency_key,)).fetchone()
             return task_of(row) if row else None
 
         return await self._read(work)

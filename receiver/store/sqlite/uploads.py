@@ -1,10 +1,10 @@
-"""Uploads: which of our files the provider has, and under what link and name."""
+"""Uploads: which of our files the provider has, under what link and name, and what stands for them in orders."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from receiver.records import Upload
-from receiver.store.sqlite.access import Access, marks, upload_of
+from receiver.records import JsonObject, Task, Upload
+from receiver.store.sqlite.access import Access, encode, marks, upload_of
 
 
 class Uploads(Access):
@@ -14,8 +14,8 @@ class Uploads(Access):
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 """
-                insert or replace into uploads (id, name, type, size, sha256, url, file_name, at)
-                values (?, ?, ?, ?, ?, ?, ?, ?)
+                insert or replace into uploads (id, name, type, size, sha256, url, file_name, at, site)
+                values (?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """,
                 (
                     upload.id,
@@ -26,6 +26,7 @@ class Uploads(Access):
                     upload.url,
                     upload.file_name,
                     upload.at,
+                    upload.site,
                 ),
             )
 
@@ -40,3 +41,22 @@ class Uploads(Access):
             return {row["id"]: upload_of(row) for row in rows}
 
         return await self._read(work) if wanted else {}
+
+    async def forget_uploads(self, before: float) -> int:
+        """Drops the uploads that were made before, in seconds since 1970. Returns how many."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute("delete from uploads where at < ?", (before,)).rowcount
+
+        return await self._write(work)
+
+    async def replace_uploads(self, task: Task, input: JsonObject, uploads: Mapping[str, str]) -> None:
+        """A task that is about to be sent gets the input that is sent: with today's texts for its uploads."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "update tasks set input = ?, uploads = ? where key = ? and state = 'submitting'",
+                (encode(input), encode(uploads), task.key),
+            )
+
+        await self._write(work)

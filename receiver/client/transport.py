@@ -1,0 +1,209 @@
+"""How the client speaks to a server: requests, answers, and the two ways in which that fails."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Protocol, Self, TypedDict, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from receiver.errors import ReceiverError
+from receiver.views import ErrorDocument
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Progress = Callable[[int, int | None], None]
+"""Is told the bytes so far, and of how many where that is known."""
+CONNECT_TIMEOUT = 5.0
+ERRNO = re.compile(r"\[Errno -?\d+\] ")
+THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ApiError(ReceiverError):
+    """The server's refusal: HTTP status, code, message and details as the API gives them.
+
+    `retry_after` is in seconds where the answer says when to come again, else None.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, details: object = None, *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+        self.retry_after = retry_after
+
+
+class Unreachable(ReceiverError):
+    """No server answered at this URL, or it fell silent in the middle."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"no answer from {url}: {reason}")
+        self.url = url
+        self.reason = reason
+
+
+class ListFilter(TypedDict, total=False):
+    """What a list is narrowed to. Times as RFC 3339, or as datetime; a datetime without a zone is UTC."""
+
+    state: str | Sequence[str]
+    kind: str | Sequence[str]
+    target: str | None
+    label: Mapping[str, str]
+    q: str | None
+    task: str | None
+    name: str | None
+    since: str | datetime | None
+    until: str | datetime | None
+    limit: int | None
+    cursor: str | None
+
+
+class Listed(Protocol[T_co]):
+    """A page of anything."""
+
+    @property
+    def items(self) -> Sequence[T_co]: ...
+    @property
+    def next(self) -> str | None: ...
+
+
+class Transport:
+    """A server's URL, the token for it, and the connections there."""
+
+    def __init__(
+        self, url: str, token: str | None, *, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        if token is not None and not token.isprintable():
+            raise ValueError("the token has characters that no header can carry")  # httpx would quote it
+        self.url = url.rstrip("/")
+        parts = urlsplit(url)
+        local = parts.hostname in THIS_MACHINE
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={b"authorization": f"Bearer {token}".encode()} if token else {},
+            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+            transport=transport,
+            # A proxy for the world outside must not be asked for a server on this machine.
+            trust_env=not local,
+            # Reading all certificate authorities takes longer than most requests; here nothing is encrypted (measured).
+            verify=not (local and parts.scheme == "http"),
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _list(self, name: str, kind: type[T], narrow: ListFilter) -> T:
+        return self._call("GET", f"/api/{name}", kind, query=_query(narrow))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        body: Mapping[str, object] | None = None,
+        query: Sequence[tuple[str, str]] = (),
+        headers: dict[bytes, bytes] | None = None,
+    ) -> T:
+        content = None if body is None else msgspec.json.encode(body)
+        request = self._http.build_request(method, path, content=content, params=list(query), headers=headers)
+        return self._read(self._send(request), kind)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        with translated(self.url):
+            answer = self._http.send(request)
+        if not answer.is_success:
+            raise error_of(answer)
+        return answer
+
+    def _download(self, path: str, write: Callable[[bytes], object], on_progress: Progress | None) -> int:
+        size = 0
+        with translated(self.url), self._http.stream("GET", path) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise error_of(answer)
+            length = answer.headers.get("content-length", "")
+            total = int(length) if length.isdigit() else None
+            for chunk in answer.iter_bytes():
+                write(chunk)
+                size += len(chunk)
+                if on_progress is not None:
+                    on_progress(size, total)
+        return size
+
+    def _read(self, answer: httpx.Response, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            message = f"what answers at {self.url} does not speak this API; is it a receiver of this version?"
+            raise ApiError(answer.status_code, "unreadable", message) from None
+
+
+def part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _query(narrow: ListFilter) -> list[tuple[str, str]]:
+    query: list[tuple[str, str]] = []
+    for name, value in narrow.items():
+        if isinstance(value, Mapping):
+            query += [(name, f"{key}={text}") for key, text in value.items()]
+        elif isinstance(value, datetime):
+            query.append((name, value.isoformat()))
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            query += [(name, str(each)) for each in value]
+        elif value is not None:
+            query.append((name, str(value)))
+    return query
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        waited = "it takes no connection" if isinstance(error, httpx.ConnectTimeout) else "it took too long"
+        raise Unreachable(url, waited) from error
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise Unreachable(url, ERRNO.sub("", str(error)) or type(error).__name__) from error
+
+
+def error_of(answer: httpx.Response) -> ApiError:
+    retry_after = _retry_after(answer.headers)
+    try:
+        error = msgspec.json.decode(answer.content, type=ErrorDocument).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        status = f"{answer.status_code} {answer.reason_phrase}".strip()
+        place = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}"
+        message = f"{place} answers {status}; is it a receiver?"
+        return ApiError(answer.status_code, "http_error", message, retry_after=retry_after)
+    return ApiError(answer.status_code, error.code, error.message, error.details, retry_after=retry_after)
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds from a Retry-After header. A date is taken relative to the answer's own Date, so no clock is needed."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+        return max(0.0, wait.total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
