@@ -17,8 +17,9 @@ from servers import ADMIN_TOKEN, Server, environment, launched, rows, running, u
 from test_cli import Operator, run
 from test_client import MODEL, RunningServer
 
-from receiver.cli.lines import BadLine, Common, Line, Wrong, filled, is_csv, read_lines
+from receiver.cli.lines import BadLine, Line, filled, read_drafts, with_keys
 from receiver.cli.ordering import Batch, Patience
+from receiver.cli.rows import Common, Wrong, is_csv
 from receiver.cli.standing import line_now_and_then
 from receiver.cli.tally import LineReport, Tally, Why, grouped, summed
 from receiver.client import ApiError, Client, Unreachable
@@ -32,7 +33,9 @@ WORKFLOW = "1904136902449209346"
 
 def read(text: str | bytes, *, csv: bool = False, **common: object) -> tuple[list[Line], list[BadLine]]:
     given = Common(batch="b", **common)  # type: ignore[arg-type]
-    return read_lines(text if isinstance(text, bytes) else text.encode(), given, csv=csv)
+    drafts, bad = read_drafts(text if isinstance(text, bytes) else text.encode(), given, csv=csv)
+    lines, unread = with_keys(drafts, given, {})
+    return lines, bad + unread
 
 
 def good(text: str | bytes, *, csv: bool = False, **common: object) -> list[Line]:

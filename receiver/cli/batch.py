@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,12 @@ from receiver.cli.options import json_option, pair
 from receiver.cli.outcome import FAILED, USED_WRONGLY, Ended
 from receiver.cli.show import clean, document, fields, note
 from receiver.cli.standing import ON_THEIR_WAY, standing
+from receiver.cli.waiting import byte_bar
 
 if TYPE_CHECKING:
-    from receiver.cli.lines import BadLine, Common, Line
+    from receiver.cli.attached import AttachedFile
+    from receiver.cli.lines import BadLine, Line
+    from receiver.cli.rows import Common
     from receiver.cli.tally import Report
 
 NAME_LIMIT = 200
@@ -102,6 +106,9 @@ def batch(
     {COLUMN} in texts of the file, in --set and in --label stands for the line's own field, {line} for its number, and
     {{ and }} for braces. A field whose name begins with _ is for templates only. --set and --label win over the file.
 
+    Where a file is expected, @PATH names one, seen from the working directory; @@TEXT is the text @TEXT. Each file is
+    uploaded once, when the first order needs it, and counts by its content: an edited file makes a new order.
+
     Every line is checked before the first is sent. The same command again, after an interruption or with an edited
     file, orders only what is new. The exit code is 0 when every line succeeded.
 
@@ -110,8 +117,9 @@ def batch(
       receiver batch orders.jsonl --report report.json
       receiver batch prompts.csv --model alibaba/qwen-image-2.0/text-to-image --set prompt="{_subject}, at dusk"
       receiver batch orders.csv --label project=north --dry-run
+      receiver batch shots.csv --model vidu/image-to-video-q3-pro --set imageUrl="@photos/{_name}.jpg"
     """
-    from receiver.cli.lines import Common
+    from receiver.cli.rows import Common
 
     common = Common(
         batch=name or _usual_name(file),
@@ -148,19 +156,35 @@ def _usual_name(file: str) -> str:
 
 def _read(file: str, common: "Common") -> "list[Line]":
     """The orders of a file. Raises Ended with every line that is none."""
-    from receiver.cli.lines import is_csv, read_lines
+    from receiver.cli.attached import contents
+    from receiver.cli.lines import read_drafts, with_keys
+    from receiver.cli.rows import is_csv
 
     with click.open_file(file, "rb") as opened:
         content = opened.read()
-    lines, bad = read_lines(content, common, csv=is_csv(file, content))
-    if bad:
-        told = [each for line in bad[:BAD_LINES_SHOWN] for each in _told(line)]
-        if len(bad) > BAD_LINES_SHOWN:
-            told.append(f"  and {len(bad) - BAD_LINES_SHOWN} more")
-        raise Ended(f"nothing was ordered: {len(bad)} of {len(bad) + len(lines)} lines are wrong", USED_WRONGLY, told)
-    if not lines:
+    drafts, bad = read_drafts(content, common, csv=is_csv(file, content))
+    _refuse(bad, len(drafts))
+    if not drafts:
         raise Ended(f"{file} has no lines", USED_WRONGLY)
+    paths = [each.path for draft in drafts for each in draft.places.files]
+    with byte_bar("reading the files that the lines name") if paths else nullcontext(_nobody) as tell:
+        known = contents(paths, tell)
+    lines, bad = with_keys(drafts, common, known)
+    _refuse(bad, len(lines))
     return lines
+
+
+def _nobody(done: int, total: int | None) -> None:
+    """Hears of progress where there is none."""
+
+
+def _refuse(bad: "list[BadLine]", good: int) -> None:
+    if not bad:
+        return
+    told = [each for line in bad[:BAD_LINES_SHOWN] for each in _told(line)]
+    if len(bad) > BAD_LINES_SHOWN:
+        told.append(f"  and {len(bad) - BAD_LINES_SHOWN} more")
+    raise Ended(f"nothing was ordered: {len(bad)} of {len(bad) + good} lines are wrong", USED_WRONGLY, told)
 
 
 def _told(line: "BadLine") -> list[str]:
@@ -171,6 +195,7 @@ def _told(line: "BadLine") -> list[str]:
 
 
 def _show_orders(lines: "list[Line]", common: "Common", as_json: bool) -> None:
+    files = _files(lines)
     if as_json:
         orders = [
             {
@@ -184,11 +209,33 @@ def _show_orders(lines: "list[Line]", common: "Common", as_json: bool) -> None:
             }
             for line in lines
         ]
-        document({"batch": common.batch, "lines": len(lines), "orders": orders})
+        named = [
+            {"id": file.id, "path": str(file.path), "size": file.size, "lines": numbers} for file, numbers in files
+        ]
+        document({"batch": common.batch, "lines": len(lines), "orders": orders, "files": named})
         return
     for target, count in Counter(line.order.target for line in lines).most_common():
         click.echo(clean(f"{count} of {target}"))
-    note(f"{len(lines)} lines are right; nothing was ordered")
+    for file, numbers in files:
+        click.echo(clean(f"would upload {file.path} ({file.size} bytes) for {_listed(numbers)}"))
+    rest = "nothing was ordered or uploaded; what RunningHub has from the last 23 hours is not uploaded again"
+    note(f"{len(lines)} lines are right; {rest if files else 'nothing was ordered'}")
+
+
+def _files(lines: "list[Line]") -> "list[tuple[AttachedFile, list[int]]]":
+    """Every file that lines name, by its content, under the first path it has, and the numbers of the lines."""
+    found: dict[str, tuple[AttachedFile, list[int]]] = {}
+    for line in lines:
+        for file in {file.id: file for file in line.files}.values():
+            found.setdefault(file.id, (file, []))[1].append(line.number)
+    return [*found.values()]
+
+
+def _listed(numbers: list[int]) -> str:
+    """Lines by their numbers, the first ten of them."""
+    named = ", ".join(map(str, numbers[:LINES_SHOWN]))
+    more = f" and {len(numbers) - LINES_SHOWN} more" if len(numbers) > LINES_SHOWN else ""
+    return f"{'line' if len(numbers) == 1 else 'lines'} {named}{more}"
 
 
 # ---------------------------------------------------------------- at work
@@ -211,7 +258,7 @@ def _perform(
         with connect() as client, standing(len(lines)) as teller:
 
             def tell() -> None:
-                teller(tally.counts(), waited.away)
+                teller(tally.counts(), waited.away, work.uploads.standing())
 
             waited = Patience(patience, stop, tell)
             work = Batch(client, tally, waited, stop)
@@ -247,9 +294,6 @@ def _show_report(report: "Report") -> None:
     cost = ", ".join(f"{name} {amount}" for name, amount in report.cost.items())
     fields([("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost)])
     for reason in report.reasons:
-        named = ", ".join(map(str, reason.lines[:LINES_SHOWN]))
-        more = f" and {len(reason.lines) - LINES_SHOWN} more" if len(reason.lines) > LINES_SHOWN else ""
         what = " ".join(part for part in (reason.state.replace("_", " "), reason.code) if part)
         said = f": {reason.message}" if reason.message else ""
-        lines = "line" if len(reason.lines) == 1 else "lines"
-        click.echo(clean(f"{len(reason.lines)} {what}{said} ({lines} {named}{more})"))
+        click.echo(clean(f"{len(reason.lines)} {what}{said} ({_listed(reason.lines)})"))

@@ -1,42 +1,24 @@
 """Local files: `receiver upload`, and `@path` in an order. All of them are looked at before the first one is sent."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
 from receiver.cli.outcome import USED_WRONGLY, Ended
+from receiver.cli.places import FileSpot, Places
 from receiver.cli.show import clean, document, note
 from receiver.cli.waiting import byte_bar
 
 if TYPE_CHECKING:
     from receiver.client import Client, Progress
     from receiver.offers import FileNameView, UploadView
-    from receiver.records import Json
-    from receiver.runninghub.catalogue import Model, Param
 
 T = TypeVar("T")
-
-SIGN = "@"
-
-
-class Spot(NamedTuple):
-    """A place in an order where a text may name a file: `holder[key]`, called `name`."""
-
-    holder: "dict[str, Json] | list[Json]"
-    key: "str | int"
-    name: str
-    param: "Param | None"
-
-
-class FileSpot(NamedTuple):
-    """A place in an order that waits for a file."""
-
-    spot: Spot
-    path: Path
 
 
 @click.command()
@@ -90,81 +72,48 @@ def _bring(client: "Client", path: Path, purpose: str, name: str | None, as_json
     return made
 
 
-def find_files(order: "dict[str, object]", target: str | None, *, checked: bool) -> list[FileSpot]:
+def find_files(order: "dict[str, object]", target: str | None, *, checked: bool) -> Places:
     """The places of an order that name files, each file looked at. `target` is the model; None: no model's order.
 
     What has a second @ becomes the text behind the first. Raises Ended with everything that is wrong.
     """
-    model = _model(target) if target is not None else None
-    found: list[FileSpot] = []
-    for spot in [*(_inputs(order, model) if target is not None else _nodes(order))]:
-        text = spot.holder[spot.key]  # type: ignore[index]
-        if not isinstance(text, str) or not text.startswith(SIGN) or text == SIGN:
-            continue
-        if text.startswith(SIGN * 2):
-            spot.holder[spot.key] = text[1:]  # type: ignore[index]
-        else:
-            found.append(FileSpot(spot, _expanded(text[1:])))
-    problems = [line for each in found if (line := _problem(each, checked))]
-    if found and checked and model is not None:
+    places = Places(order, target)
+    problems = [f"  {each.spot.name}: {line}" for each in places.files if (line := file_problem(each, checked))]
+    if places.files and checked and places.model is not None:
         from receiver.runninghub.validation import validate
 
         # A file of an order that will be refused need not be sent.
-        problems += [f"  input.{each.path}: {each.message}" for each in validate(model, order)]  # type: ignore[arg-type]
+        problems += [f"  input.{each.path}: {each.message}" for each in validate(places.model, order)]  # type: ignore[arg-type]
     if problems:
         raise Ended("nothing was sent:", USED_WRONGLY, problems)
-    return found
+    return places
 
 
-def upload_files(client: "Client", files: Sequence[FileSpot]) -> None:
+def upload_files(client: "Client", places: Places) -> None:
     """Uploads the files and puts their ids into the order."""
     made: dict[Path, UploadView] = {}
-    for spot, path in files:
+    for spot, path in places.files:
         if path not in made:
             made[path] = _send(client, path)
-        spot.holder[spot.key] = made[path].id  # type: ignore[index]
+        spot.put(made[path].id)
+    places.seal()
 
 
-def _model(name: str) -> "Model | None":
-    from receiver.runninghub import catalogue
+def file_problem(file: FileSpot, checked: bool) -> str | None:
+    """Why a file cannot stand where it is named, with its path and the remedy; None when it can.
 
-    try:
-        return catalogue.find(name).model
-    except catalogue.UnknownModel:
-        return None
-
-
-def _inputs(order: "dict[str, object]", model: "Model | None") -> Iterator[Spot]:
-    """Where a model takes files; a parameter that nobody knows may take one."""
-    from receiver.runninghub.catalogue import parameter
-
-    for name, value in order.items():
-        param = parameter(model, name) if model is not None else None
-        if param is not None and param.media is None:
-            continue
-        if isinstance(value, list):
-            yield from (Spot(value, place, f"input.{name}[{place}]", param) for place in range(len(value)))
-        else:
-            yield Spot(order, name, f"input.{name}", param)  # type: ignore[arg-type]
-
-
-def _nodes(order: "dict[str, object]") -> Iterator[Spot]:
-    nodes = order.get("nodeInfoList")
-    for place, node in enumerate(nodes if isinstance(nodes, list) else []):
-        if isinstance(node, dict) and "fieldValue" in node:
-            yield Spot(node, "fieldValue", f"input.nodeInfoList[{place}].fieldValue", None)
-
-
-def _problem(file: FileSpot, checked: bool) -> str | None:
+    When `checked`, its type and size are judged by what the catalogue knows of the place.
+    """
     spot, path = file
     problem = _unsendable(path)
     if problem is not None:
-        return f"  {spot.name}: {path}: {problem}; for the text itself write @@"
+        where = "" if path.is_absolute() else f" (looked for in {os.getcwd()})"
+        return f"{path}: {problem}{where}; for the text itself write @@"
     if spot.param is not None and checked:
-        from receiver.runninghub.validation import file_problem
+        from receiver.runninghub import validation
 
-        problem = file_problem(spot.param, path.name, path.stat().st_size)
-    return f"  {spot.name}: {problem}" if problem else None
+        problem = validation.file_problem(spot.param, path.name, path.stat().st_size)
+    return f"{problem} ({path})" if problem else None
 
 
 def _unsendable(path: Path, purpose: str = "file") -> str | None:
@@ -184,13 +133,6 @@ def _unsendable(path: Path, purpose: str = "file") -> str | None:
         return "is empty"
     limit = UPLOAD_LIMITS[purpose]
     return f"is larger than {limit // 2**20} MiB" if size > limit else None
-
-
-def _expanded(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
 
 
 def _send(client: "Client", path: Path) -> "UploadView":

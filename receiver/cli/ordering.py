@@ -7,25 +7,23 @@ what is in doubt or lost, which is short.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import takewhile
 from typing import TypeVar
 
 from receiver.cli.lines import Line
-from receiver.cli.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally, Why
+from receiver.cli.refusals import AWAY, Interrupted, is_fatal, reasons
+from receiver.cli.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
+from receiver.cli.uploading import Uploads, agrees, wanting
 from receiver.client import ApiError, Client, Listed, Unreachable
-from receiver.errors import ReceiverError
-from receiver.views import ActionView, EventView
+from receiver.views import ActionView, EventView, OrderedView, TaskView
 
 T = TypeVar("T")
 
 BATCH_LABEL = "batch"
-AWAY = frozenset({429, 502, 503, 504})
-"""Answers of a server that will be back, or of a proxy in front of it."""
-FATAL = frozenset({401, 403, 404})
-"""Answers that every other line would get as well."""
+UNPROCESSABLE = 422
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
 FIRST_LOOK = 0.2
@@ -35,10 +33,6 @@ SLOWER = 1.5
 PAGE = 200
 SAVING_PATIENCE = 60.0
 """Seconds for which files are waited for when all has ended."""
-
-
-class Interrupted(ReceiverError):
-    """Somebody wants this to end."""
 
 
 class Patience:
@@ -97,6 +91,9 @@ class Batch:
         self._stop = stop
         self._names = {tally.batch}
         self._doubt_since: float | None = None
+        self.uploads = Uploads(client, patience.ask, stop)
+        self._before: dict[str, TaskView] | None = None
+        self._asking_before = threading.Lock()
 
     def run(
         self,
@@ -151,27 +148,52 @@ class Batch:
             self._stop.set()
             raise
 
-    def _order(self, line: Line, checked: bool) -> None:
-        order = line.order
+    def _order(self, line: Line, checked: bool, *, again: bool = False) -> None:
+        """Orders a line; first as if its files were there, for the server may have them from an earlier run."""
+        sent = self.uploads.sent(line.files)
         try:
-            task = self._patience.ask(
-                lambda: self._client.submit(
-                    order.target,
-                    order.input,
-                    kind=order.kind.value,
-                    api=order.api.value,
-                    validate=checked,
-                    labels={**order.labels, BATCH_LABEL: self._tally.batch},
-                    idempotency_key=line.key,
-                )
-            )
+            task = self._patience.ask(partial(self._submit, line, checked))
         except ApiError as error:
             if is_fatal(error):
                 raise
-            if not self._adopt(line, error):
-                self._tally.refused(line, reasons(error))
+            self._not_taken(line, checked, error, sent, again=again)
         else:
             self._tally.ordered(line, task)
+
+    def _submit(self, line: Line, checked: bool) -> OrderedView:
+        order = line.order
+        return self._client.submit(
+            order.target,
+            order.input,
+            kind=order.kind.value,
+            api=order.api.value,
+            validate=checked,
+            labels={**order.labels, BATCH_LABEL: self._tally.batch},
+            idempotency_key=line.key,
+        )
+
+    def _not_taken(self, line: Line, checked: bool, error: ApiError, sent: Mapping[str, int], *, again: bool) -> None:
+        """A refusal is the line's end, unless all that the order lacks is files that can be uploaded, once."""
+        told = reasons(error)
+        missing, others = wanting(line.files, told) if error.status == UNPROCESSABLE else ([], told)
+        if others or not missing or again:
+            if not self._adopt(line, error):
+                self._tally.refused(line, others or told)
+        elif (task := self._ordered_before(line)) is not None:
+            self._tally.ordered(line, task)
+        elif problems := self.uploads.send(missing, sent):
+            self._tally.refused(line, problems)
+        else:
+            self._order(line, checked, again=True)
+
+    def _ordered_before(self, line: Line) -> TaskView | None:
+        """The task of a line from an earlier run. The server looks at uploads first, which may have died since."""
+        with self._asking_before:
+            if self._before is None:
+                page = partial(self._client.tasks, label={BATCH_LABEL: self._tally.batch}, limit=PAGE)
+                found = list(_all_of(self._patience, page))
+                self._before = {task.idempotency_key: task for task in found if task.idempotency_key is not None}
+        return self._before.get(line.key)
 
     def _adopt(self, line: Line, error: ApiError) -> bool:
         """Takes the task of a line that was ordered under another batch's name, because its file was moved."""
@@ -180,7 +202,7 @@ class Batch:
             return False
         task = self._patience.ask(lambda: self._client.task(str(details.get("task"))))
         name = task.labels.get(BATCH_LABEL)
-        if name is None or task.input != line.order.input:
+        if name is None or not agrees(line.order.input, task.input):
             return False
         self._names = self._names | {name}
         self._tally.ordered(line, task)
@@ -240,22 +262,6 @@ class Batch:
         """Whether an action of the batch runs, or was never tried yet."""
         page = partial(self._client.actions, label={BATCH_LABEL: name}, state=("owed", "running"), limit=PAGE)
         return any(_is_fresh(action) for action in patience.ask(page).items)
-
-
-def is_fatal(error: ApiError) -> bool:
-    """Whether every other line would get the same answer."""
-    return error.status in FATAL or error.status in AWAY or error.code in ("no_api_key", "unreadable", "http_error")
-
-
-def reasons(error: ApiError) -> list[Why]:
-    """Why the server refuses a line, problem by problem."""
-    details = error.details if isinstance(error.details, list) else []
-    found = [
-        Why(code=error.code, path=str(each.get("path", "")), message=str(each.get("message", "")))
-        for each in details
-        if isinstance(each, dict)
-    ]
-    return found or [Why(code=error.code, message=error.message)]
 
 
 def _all_of(patience: Patience, page: Callable[..., Listed[T]]) -> Iterator[T]:

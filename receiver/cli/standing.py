@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Protocol
 
 from receiver.cli.show import clean, note
 
@@ -13,8 +13,11 @@ EVERY = 10.0
 ON_THEIR_WAY = ("queued", "submitting", "submitted")
 WITHOUT_SUCCESS = ("failed", "cancelled", "rejected", "lost", "refused")
 
-Teller: TypeAlias = Callable[[Mapping[str, int], str | None], None]
-"""Is told how many lines are in which state, and why the server cannot be asked, if so."""
+
+class Teller(Protocol):
+    """Is told how many lines are in which state, why the server cannot be asked, if so, and what is being uploaded."""
+
+    def __call__(self, counts: Mapping[str, int], away: str | None, uploading: str | None = None) -> None: ...
 
 
 @contextmanager
@@ -29,8 +32,8 @@ def standing(total: int) -> Iterator[Teller]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=total)
 
-        def tell(counts: Mapping[str, int], away: str | None) -> None:
-            progress.update(bar, completed=ended(counts), description=clean(sentence(counts, away)))
+        def tell(counts: Mapping[str, int], away: str | None, uploading: str | None = None) -> None:
+            progress.update(bar, completed=ended(counts), description=clean(sentence(counts, away, uploading)))
 
         yield tell
 
@@ -39,21 +42,22 @@ def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = n
     """A line every ten seconds, and one at once when the server goes away or comes back."""
     last = (clock(), False)
 
-    def tell(counts: Mapping[str, int], away: str | None) -> None:
+    def tell(counts: Mapping[str, int], away: str | None, uploading: str | None = None) -> None:
         nonlocal last
         now = clock()
         if now - last[0] >= EVERY or last[1] != (away is not None):
             last = (now, away is not None)
-            say(sentence(counts, away))
+            say(sentence(counts, away, uploading))
 
     return tell
 
 
-def sentence(counts: Mapping[str, int], away: str | None) -> str:
+def sentence(counts: Mapping[str, int], away: str | None, uploading: str | None = None) -> str:
     ordered = sum(counts.values()) - counts.get("unsent", 0) - counts.get("refused", 0)
     running, failed = (sum(counts.get(state, 0) for state in states) for states in (ON_THEIR_WAY, WITHOUT_SUCCESS))
     done, doubt = counts.get("succeeded", 0), counts.get("in_doubt", 0)
     told = f"submitted {ordered}, running {running}, done {done}, failed {failed}, in doubt {doubt}"
+    told = f"{told}; {uploading}" if uploading else told
     return f"{told}; waiting for the server: {away}" if away else told
 
 

@@ -72,7 +72,8 @@ def submit(
     when it is JSON, else as text. A KEY that is repeated, or written KEY[], is a list. Pairs are laid over --input or
     --body.
 
-    Where a file is expected, and in --node, @PATH uploads one first (also in a dry run); @@TEXT is the text @TEXT.
+    Where a file is expected, in --node, and in the inputs of a whole workflow's nodes (workflow=JSON), @PATH uploads
+    one first (also in a dry run); @@TEXT is the text @TEXT.
 
     Without --wait the task's id is printed, and the server sees to the rest. With --wait the results are printed, one
     a line, and the exit code is 1 when the task did not succeed.

@@ -15,6 +15,8 @@ REFUSED = "refused"
 IN_DOUBT = "in_doubt"
 LOST = "lost"
 SUCCEEDED = "succeeded"
+NOT_UPLOADED = "not_uploaded"
+"""The code of a line's end for want of a file."""
 WAITING = frozenset({"queued", "submitting", "submitted"})
 TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
 """States of which a report says more than how many there are."""
@@ -153,14 +155,14 @@ class Tally:
 
 def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
     """What did not succeed, by reason, the most frequent first within a state."""
-    found: dict[tuple[str, str], list[LineReport]] = {}
+    found: dict[tuple[str, str, str], list[LineReport]] = {}
     for each in tasks:
         if each.state in TROUBLE:
-            found.setdefault((each.state, _code(each)), []).append(each)
+            found.setdefault((each.state, _code(each), _which(each)), []).append(each)
     ordered = sorted(found.items(), key=lambda group: (TROUBLE.index(group[0][0]), -len(group[1])))
     return [
         Reason(state=state, code=code, message=_message(group[0]), lines=[each.line for each in group])
-        for (state, code), group in ordered
+        for (state, code, _), group in ordered
     ]
 
 
@@ -186,6 +188,11 @@ def _code(each: LineReport) -> str:
     if each.state == REFUSED and each.errors:
         return each.errors[0].path or each.errors[0].code
     return each.errors[0].code if each.errors else ""
+
+
+def _which(each: LineReport) -> str:
+    """What sets reasons of one code apart: the file that could not be uploaded."""
+    return _message(each) if any(why.code == NOT_UPLOADED for why in each.errors) else ""
 
 
 def _message(each: LineReport) -> str:

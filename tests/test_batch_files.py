@@ -1,0 +1,682 @@
+"""Files in batches: what a line may name, keys by content, one upload however many lines, and nothing sent twice."""
+
+import hashlib
+import json
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from servers import environment, launched, until
+from test_batch import Moments, patient, refusal
+from test_cli import Operator, run
+from test_client import RunningServer
+
+from receiver.cli.attached import AttachedFile, contents, for_check
+from receiver.cli.files import find_files, upload_files
+from receiver.cli.lines import BadLine, Line, read_drafts, with_keys
+from receiver.cli.ordering import Batch
+from receiver.cli.outcome import Ended
+from receiver.cli.refusals import Interrupted
+from receiver.cli.rows import Common
+from receiver.cli.standing import sentence
+from receiver.cli.tally import LineReport, Tally, Why, grouped
+from receiver.cli.uploading import Uploads, agrees, wanting
+from receiver.client import ApiError, Client, Unreachable
+from receiver.offers import UploadView
+from receiver.rules import UPLOAD_LIMIT
+from receiver.views import CallbackView, OrderedView, PageView
+
+pytestmark = pytest.mark.story
+
+VIDEO = "rhart-video-v3.1-pro-official/reference-to-video"
+WORKFLOW = "1904136902449209346"
+UNKNOWN = "upload:" + "ab" * 16
+REST = {"prompt": "a lighthouse", "resolution": "1080p", "generateAudio": False}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with pictures of different contents, of which two are the same."""
+    for name, content in {"one.jpg": b"1", "two.jpg": b"2" * 3_000_000, "same.png": b"1"}.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def id_of(path: Path) -> str:
+    return f"upload:{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"
+
+
+def video(*images: object, **more: object) -> str:
+    return json.dumps(
+        {**REST, "imageUrls": [f"@{each}" if isinstance(each, Path) else each for each in images], **more}
+    )
+
+
+def of_workflow(input: Mapping[str, object]) -> str:
+    return json.dumps({"kind": "workflow", "target": WORKFLOW, "input": input})
+
+
+def read(*texts: str, csv: bool = False, **common: object) -> tuple[list[Line], list[BadLine]]:
+    given = Common(batch="b", **{"model": VIDEO, **common})  # type: ignore[arg-type]
+    drafts, bad = read_drafts("\n".join(texts).encode(), given, csv=csv)
+    known = contents((each.path for draft in drafts for each in draft.places.files), lambda done, total: None)
+    lines, unread = with_keys(drafts, given, known)
+    return lines, bad + unread
+
+
+def good(*texts: str, csv: bool = False, **common: object) -> list[Line]:
+    lines, bad = read(*texts, csv=csv, **common)
+    assert bad == []
+    return lines
+
+
+def problems(*texts: str, csv: bool = False, **common: object) -> dict[int, str]:
+    _, bad = read(*texts, csv=csv, **common)
+    return {line.number: "; ".join(f"{path}: {message}" for path, message in line.problems) for line in bad}
+
+
+# ---------------------------------------------------------------- what a line may name
+
+
+def test_a_file_stands_in_the_order_by_its_content(home: Path) -> None:
+    (line,) = good(video(home / "one.jpg", "https://x.test/a.jpg", home / "two.jpg"))
+    ids = [id_of(home / "one.jpg"), id_of(home / "two.jpg")]
+    assert line.order.input["imageUrls"] == [ids[0], "https://x.test/a.jpg", ids[1]]
+    assert [(file.place, file.path.name, file.id, file.size) for file in line.files] == [
+        ("input.imageUrls[0]", "one.jpg", ids[0], 1),
+        ("input.imageUrls[2]", "two.jpg", ids[1], 3_000_000),
+    ]
+
+
+def test_templates_cells_and_common_values_may_name_files(home: Path) -> None:
+    (line,) = good(json.dumps({**REST, "_name": "one"}), pairs=(f"imageUrls=@{home}/{{_name}}.jpg",))
+    assert [file.path for file in line.files] == [home / "one.jpg"]
+    head = "prompt,resolution,generateAudio,imageUrls"
+    (row,) = good(head, f'a lighthouse,1080p,no,"@{home}/one.jpg,@{home}/two.jpg"', csv=True)
+    assert [file.path.name for file in row.files] == ["one.jpg", "two.jpg"]
+
+
+def test_a_relative_path_begins_at_the_working_directory(home: Path) -> None:
+    with chdir(home):
+        (line,) = good(video("@one.jpg"))
+        told = problems(video("@no.jpg"))[1]
+    assert line.files[0].id == id_of(home / "one.jpg")
+    assert f"input.imageUrls[0]: no.jpg: there is no such file (looked for in {home})" in told
+
+
+def test_a_text_is_a_text_where_no_file_is_expected_and_a_doubled_sign_is_a_sign(home: Path) -> None:
+    (line,) = good(video(home / "one.jpg", prompt="@somebody"))
+    assert line.order.input["prompt"] == "@somebody"
+    nodes = [{"nodeId": "6", "fieldName": "text", "fieldValue": text} for text in ("@@x", "@", f"@{home}/one.jpg")]
+    (line,) = good(of_workflow({"nodeInfoList": nodes}), model=None)
+    assert [node["fieldValue"] for node in line.order.input["nodeInfoList"]] == [  # type: ignore[index,union-attr,call-overload]
+        "@x",
+        "@",
+        id_of(home / "one.jpg"),
+    ]
+    (line,) = good(json.dumps({"image": f"@{home}/one.jpg", "text": "@@x"}), model="newer/model", checked=False)
+    assert line.order.input == {"image": id_of(home / "one.jpg"), "text": "@x"}
+
+
+def test_an_upload_that_was_made_before_passes_wherever_a_file_may_stand() -> None:
+    nodes = [{"nodeId": "3", "fieldName": "image", "fieldValue": UNKNOWN}]
+    graph = json.dumps({"9": {"inputs": {"image": UNKNOWN}}})
+    (line,) = good(video(UNKNOWN))
+    assert (line.order.input["imageUrls"], line.files) == ([UNKNOWN], ())
+    (line,) = good(of_workflow({"nodeInfoList": nodes, "workflow": graph}), model=None, literal=True)
+    assert line.order.input == {"nodeInfoList": nodes, "workflow": graph}
+    assert UNKNOWN not in json.dumps(for_check(line.order.input))
+    assert "input.imageUrls[0]" in problems(video("upload:abc"))[1]
+
+
+def test_every_problem_of_every_line_is_told_with_its_path_and_what_helps(home: Path) -> None:
+    (home / "empty.jpg").touch()
+    (home / "song.mp3").write_bytes(b"x")
+    with (home / "huge.jpg").open("wb") as file:
+        file.truncate(UPLOAD_LIMIT + 1)
+    with (home / "large.jpg").open("wb") as file:
+        file.truncate(10 * 2**20 + 1)
+    told = problems(
+        video(home / "one.jpg"),
+        video(home / "no.jpg", home / "empty.jpg", resolution="9"),
+        video(home / "huge.jpg", home, home / "song.mp3"),
+        video(home / "large.jpg"),
+        video(f"@{home}/{'x' * 300}.jpg", "@\0"),
+        of_workflow({"nodeInfoList": [{"nodeId": "3", "fieldName": "image", "fieldValue": f"@{home}/no.jpg"}]}),
+    )
+    assert set(told) == {2, 3, 4, 5, 6}
+    assert f"input.imageUrls[0]: {home}/no.jpg: there is no such file; for the text itself write @@" in told[2]
+    assert "input.imageUrls[1]" in told[2]
+    assert "empty.jpg: is empty" in told[2]
+    assert "input.resolution" in told[2]
+    assert "huge.jpg: is larger than 100 MiB" in told[3]
+    assert "is no file" in told[3]
+    assert f"expected an image (JPG, PNG), got song.mp3 ({home}/song.mp3)" in told[3]
+    assert "expected at most 10 MB, got 10.0 MB" in told[4]
+    assert "input.imageUrls[0]" in told[5]
+    assert "input.imageUrls[1]" in told[5]
+    assert "input.nodeInfoList[0].fieldValue" in told[6]
+    assert problems(video(home / "song.mp3"), checked=False) == {}
+
+
+def test_a_file_that_is_gone_when_it_is_hashed_is_its_lines_problem(home: Path) -> None:
+    common = Common(batch="b", model=VIDEO)
+    drafts, _ = read_drafts(f"{video(home / 'one.jpg')}\n{video(home / 'two.jpg')}".encode(), common, csv=False)
+    (home / "one.jpg").unlink()
+    known = contents((each.path for draft in drafts for each in draft.places.files), lambda done, total: None)
+    lines, bad = with_keys(drafts, common, known)
+    assert [line.number for line in lines] == [2]
+    assert [(line.number, line.problems[0][0]) for line in bad] == [(1, "input.imageUrls[0]")]
+    (home / "two.jpg").write_bytes(b"")
+    assert contents([home / "two.jpg"], lambda done, total: None)[home / "two.jpg"].problem == "is empty"
+
+
+# ---------------------------------------------------------------- whole workflows
+
+
+def graph_of(text: object) -> dict[str, dict[str, dict[str, object]]]:
+    assert isinstance(text, str)
+    found: dict[str, dict[str, dict[str, object]]] = json.loads(text)
+    return found
+
+
+def test_a_whole_workflow_may_name_files_in_the_inputs_of_its_nodes(home: Path) -> None:
+    graph: dict[str, dict[str, Any]] = {
+        "3": {"inputs": {"seed": 2**64 - 1, "cfg": 7.0, "model": ["4", 0]}, "class_type": "@KSampler"},
+        "6": {"inputs": {"text": "@@somebody", "sign": "@"}},
+        "9": {"inputs": {"image": f"@{home}/one.jpg"}},
+    }
+    (as_text,) = good(of_workflow({"workflow": json.dumps(graph)}), model=None, literal=True)
+    (as_object,) = good(of_workflow({"workflow": graph}), model=None)
+    assert graph_of(as_text.order.input["workflow"]) == {
+        "3": graph["3"],
+        "6": {"inputs": {"text": "@somebody", "sign": "@"}},
+        "9": {"inputs": {"image": id_of(home / "one.jpg")}},
+    }
+    assert as_object.key == as_text.key
+    assert as_text.files[0].place == "input.workflow.9.inputs.image"
+    graph["9"]["inputs"]["image"] = "@no/such.jpg"
+    told = problems(of_workflow({"workflow": graph}), model=None)[1]
+    assert told.startswith("input.workflow.9.inputs.image: no/such.jpg: there is no such file")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"3" : {"inputs": {"seed": 1.50, "text": "x@y"}}}', "no JSON", "[]", '{"3": 7, "4": {"inputs": []}}', "["]
+)
+def test_a_workflow_that_names_no_files_is_left_as_it_is(text: str) -> None:
+    (line,) = good(of_workflow({"workflow": text}), model=None, literal=True)
+    assert line.order.input == {"workflow": text}
+
+
+def test_a_workflow_that_is_given_as_an_object_becomes_the_text_that_the_provider_takes() -> None:
+    graph = {"3": {"inputs": {"seed": 1, "text": "x@y"}}}
+    (line,) = good(of_workflow({"workflow": graph}), model=None)
+    assert graph_of(line.order.input["workflow"]) == graph
+
+
+def test_an_order_from_the_command_line_finds_and_fills_the_same_places(home: Path) -> None:
+    order: dict[str, object] = {"workflow": {"9": {"inputs": {"image": f"@{home}/one.jpg", "text": "@@x"}}}}
+    desk = Desk()
+    with desk.client() as client:
+        upload_files(client, find_files(order, None, checked=True))
+    assert graph_of(order["workflow"])["9"]["inputs"] == {"image": id_of(home / "one.jpg"), "text": "@x"}
+    assert desk.uploads == ["one.jpg"]
+    with pytest.raises(Ended) as ended:
+        find_files({"workflow": '{"9": {"inputs": {"image": "@no.jpg"}}}'}, None, checked=True)
+    assert "input.workflow.9.inputs.image: no.jpg: there is no such file" in ended.value.lines[0]
+
+
+# ---------------------------------------------------------------- keys
+
+
+def test_the_content_of_a_file_decides_the_key_and_its_name_and_time_do_not(home: Path) -> None:
+    first = good(video(home / "one.jpg"), video(home / "two.jpg"))
+    renamed = (home / "two.jpg").rename(home / "other.jpg")
+    os.utime(home / "one.jpg", (1, 1))
+    second = good(video(home / "same.png"), video(renamed))
+    assert [line.key for line in second] == [line.key for line in first]
+    renamed.write_bytes(b"3")
+    third = good(video(home / "one.jpg"), video(renamed))
+    assert third[0].key == first[0].key
+    assert third[1].key != first[1].key
+
+
+def test_equal_lines_are_numbered_by_what_their_files_hold(home: Path) -> None:
+    keys = [
+        line.key for line in good(video(home / "one.jpg"), video(home / "same.png"), video(id_of(home / "one.jpg")))
+    ]
+    assert [key.rpartition("-")[2] for key in keys] == ["1", "2", "3"]
+    assert len({key.rpartition("-")[0] for key in keys}) == 1
+
+
+def test_each_file_is_read_once_and_how_far_is_told(home: Path) -> None:
+    (home / "link.jpg").symlink_to(home / "two.jpg")
+    told: list[tuple[int, int | None]] = []
+    paths = [home / "two.jpg", home / "one.jpg", home / "link.jpg", home / "two.jpg"]
+    found = contents(paths, lambda done, total: told.append((done, total)))
+    assert [found[path].id for path in paths] == [id_of(path) for path in paths]
+    assert {total for _, total in told} == {3_000_001}
+    assert [done for done, _ in told] == [2**20, 2 * 2**20, 3_000_000, 3_000_001]
+
+
+# ---------------------------------------------------------------- uploads and orders, against answers
+
+
+class Desk:
+    """A server that knows uploads and orders by their names alone, and may be told to answer otherwise."""
+
+    def __init__(self) -> None:
+        self.there: set[str] = set()
+        self.uploads: list[str] = []
+        self.orders: dict[str, OrderedView] = {}
+        self.refused = 0
+        self.on_upload: list[Callable[[], httpx.Response]] = []
+        self.on_order: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    def client(self) -> Client:
+        return Client("http://receiver.test", None, transport=httpx.MockTransport(self._answer))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        content = request.read()
+        with self._lock:
+            if request.url.path == "/api/uploads":
+                return self._upload(request, content)
+            if request.method == "GET":
+                label = request.url.params["label"].partition("=")[2]
+                found = [task for task in self.orders.values() if task.labels["batch"] == label]
+                return _json(PageView(items=found, next=None))
+            return self._order(request, content)
+
+    def _upload(self, request: httpx.Request, content: bytes) -> httpx.Response:
+        if self.on_upload:
+            return self.on_upload.pop(0)()
+        name, sha256 = request.url.params["name"], hashlib.sha256(content).hexdigest()
+        self.uploads.append(name)
+        self.there.add(f"upload:{sha256[:32]}")
+        made = UploadView(
+            id=f"upload:{sha256[:32]}",
+            name=name,
+            type="image",
+            size=len(content),
+            sha256=sha256,
+            download_url="https://files.test/x",
+            file_name="openapi/x",
+            expires_at="",
+        )
+        return _json(made)
+
+    def _order(self, request: httpx.Request, content: bytes) -> httpx.Response:
+        if self.on_order:
+            self.on_order.pop(0)()
+        order, key = json.loads(content), request.headers["idempotency-key"]
+        missing = [each for each in order["input"]["imageUrls"] if each[:7] == "upload:" and each not in self.there]
+        if missing:
+            self.refused += 1
+            details = [{"path": "input.imageUrls[0]", "message": f"there is no upload {each}"} for each in missing]
+            return refusal(422, "invalid", details)
+        if key not in self.orders:
+            self.orders[key] = _task(f"task-{len(self.orders)}", order, key)
+        return _json(self.orders[key])
+
+
+def _json(content: object) -> httpx.Response:
+    return httpx.Response(200, content=msgspec.json.encode(content))
+
+
+def _task(name: str, order: Mapping[str, dict[str, str]], key: str) -> OrderedView:
+    nowhere = CallbackView(sent=False, delivered_at=None, miss=None, cause=None, missed_at=None, resent_at=None)
+    return OrderedView(
+        id=name,
+        kind="model",
+        api="v2",
+        target=VIDEO,
+        input=order["input"],
+        labels=order["labels"],
+        state="queued",
+        provider_task_id=None,
+        provider_status=None,
+        created_at="",
+        submitted_at=None,
+        ended_at=None,
+        next_check_at=None,
+        error=None,
+        callback=nowhere,
+        idempotency_key=key,
+        again_of=None,
+        note=None,
+    )
+
+
+def perform(desk: Desk, lines: list[Line], *, threads: int = 1, bound: float = 60.0) -> Tally:
+    tally, stop = Tally("b", lines), Moments()
+    with desk.client() as client:
+        work = Batch(client, tally, patient(stop, bound), stop)
+        work.run(lines, threads, lambda: None, checked=True, doubt_patience=None)
+        assert work.uploads.standing() is None
+    return tally
+
+
+def ends(tally: Tally) -> dict[int, str]:
+    """What became of every line, with the reason if there is one."""
+    report = tally.report()
+    assert len({each.line for each in report.tasks}) == len(report.tasks) == report.lines
+    return {each.line: "; ".join([each.state, *(why.message for why in each.errors)]) for each in report.tasks}
+
+
+def numbered(path: Path, count: int) -> list[Line]:
+    return good(*(video(path, prompt=f"a lighthouse, {number}") for number in range(count)))
+
+
+def test_fifty_lines_on_eight_threads_upload_their_file_once(home: Path) -> None:
+    desk = Desk()
+    report = perform(desk, numbered(home / "two.jpg", 50), threads=8).report()
+    assert desk.uploads == ["two.jpg"]
+    assert report.counts == {"queued": 50}
+    assert len({each.task for each in report.tasks}) == len(desk.orders) == 50
+
+
+def test_what_the_server_has_is_not_uploaded_again(home: Path) -> None:
+    desk = Desk()
+    desk.there.add(id_of(home / "one.jpg"))
+    assert perform(desk, numbered(home / "one.jpg", 3)).report().counts == {"queued": 3}
+    assert (desk.uploads, desk.refused) == ([], 0)
+
+
+def test_an_upload_that_grew_too_old_is_made_anew_and_its_line_is_ordered(home: Path) -> None:
+    desk = Desk()
+    desk.on_order = [lambda: None, lambda: None, desk.there.clear]  # before the second line
+    assert perform(desk, numbered(home / "one.jpg", 3)).report().counts == {"queued": 3}
+    assert desk.uploads == ["one.jpg", "one.jpg"]
+
+
+def test_an_upload_that_is_denied_whatever_is_done_ends_its_line_after_one_more_try(home: Path) -> None:
+    desk = Desk()
+    desk.on_order = [desk.there.clear] * 9
+    told = ends(perform(desk, numbered(home / "one.jpg", 1)))
+    assert (desk.uploads, desk.refused) == (["one.jpg"], 2)
+    assert told == {1: f"refused; there is no upload {id_of(home / 'one.jpg')}"}
+
+
+def test_an_upload_that_the_line_names_itself_is_its_own_problem(home: Path) -> None:
+    desk = Desk()
+    told = ends(perform(desk, good(video(UNKNOWN, home / "one.jpg"), video(home / "two.jpg"))))
+    assert desk.uploads == ["two.jpg"], "a file of an order that will be refused need not be sent"
+    assert told == {1: f"refused; there is no upload {UNKNOWN}", 2: "queued"}
+
+
+def test_an_order_of_an_earlier_run_is_known_although_its_upload_died_since(home: Path) -> None:
+    desk, lines = Desk(), numbered(home / "one.jpg", 3)
+    perform(desk, lines[:2])
+    desk.there.clear()
+    assert [each.task for each in perform(desk, lines[:2]).report().tasks] == ["task-0", "task-1"]
+    assert desk.uploads == ["one.jpg"]
+    assert [each.task for each in perform(desk, lines).report().tasks] == ["task-0", "task-1", "task-2"]
+    assert desk.uploads == ["one.jpg", "one.jpg"], "the new line alone needs it"
+
+
+PROVIDER_IS_BUSY = {"code": "1011", "name": "SYSTEM_BUSY", "retryable": True}
+PROVIDER_REFUSES = {"code": "1008", "name": "FILE_TOO_LARGE", "retryable": False}
+
+
+def test_a_file_that_the_provider_refuses_ends_its_lines_and_is_asked_for_once(home: Path) -> None:
+    desk = Desk()
+    desk.on_upload = [lambda: refusal(502, "provider_error", PROVIDER_REFUSES)]
+    tally = perform(
+        desk, [*good(video(home / "one.jpg"), video(home / "same.png", prompt="a harbour"), video(home / "two.jpg"))]
+    )
+    reason = f"refused; {home}/one.jpg cannot be uploaded: m"
+    assert ends(tally) == {1: reason, 2: reason, 3: "queued"}
+    assert desk.uploads == ["two.jpg"]
+    assert [why.path for why in tally.report().tasks[0].errors] == ["input.imageUrls[0]"]
+
+
+def test_a_provider_that_is_busy_is_waited_for(home: Path) -> None:
+    desk = Desk()
+    desk.on_upload = [lambda: refusal(502, "provider_error", PROVIDER_IS_BUSY), lambda: refusal(503, "disk_low")]
+    assert ends(perform(desk, numbered(home / "one.jpg", 2))) == {1: "queued", 2: "queued"}
+    assert desk.uploads == ["one.jpg"]
+
+
+def test_a_provider_that_stays_away_ends_the_lines_that_need_it_and_is_waited_for_once(home: Path) -> None:
+    desk, tries = Desk(), Counter[str]()
+
+    def away() -> httpx.Response:
+        tries["all"] += 1
+        return refusal(502, "provider_error", PROVIDER_IS_BUSY)
+
+    desk.on_upload = [away] * 100
+    lines = good(video(home / "one.jpg"), video("https://x.test/a.jpg"), video(home / "two.jpg"))
+    told = ends(perform(desk, lines, bound=10))
+    assert told == {
+        1: f"refused; {home}/one.jpg cannot be uploaded: m",
+        2: "queued",
+        3: f"refused; {home}/two.jpg cannot be uploaded: m",
+    }
+    assert tries["all"] == 7, "six for the first file, until patience ends, and one for the second"
+
+
+def test_a_provider_that_came_back_is_waited_for_again(home: Path) -> None:
+    desk = Desk()
+    busy = refusal(502, "provider_error", PROVIDER_IS_BUSY)
+    desk.on_upload = [lambda: busy] * 6
+    desk.on_order = [lambda: None] * 3 + [lambda: desk.on_upload.append(lambda: busy)]  # before the third line
+    (home / "three.jpg").write_bytes(b"3")
+    lines = good(*(video(home / f"{name}.jpg") for name in ("one", "two", "three")))
+    told = ends(perform(desk, lines, bound=10))
+    assert [told[number].partition(";")[0] for number in (1, 2, 3)] == ["refused", "queued", "queued"]
+    assert (desk.uploads, desk.on_upload, desk.on_order) == (["two.jpg", "three.jpg"], [], [])
+
+
+def test_a_server_that_will_not_speak_ends_the_batch_and_one_that_is_away_as_well(home: Path) -> None:
+    desk, lines = Desk(), numbered(home / "one.jpg", 2)
+    desk.on_upload = [lambda: refusal(409, "no_api_key")]
+    with pytest.raises(ApiError, match="m"):
+        perform(desk, lines)
+
+    def silent() -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    desk.on_upload = [silent] * 100
+    with pytest.raises(Unreachable):
+        perform(desk, lines, bound=3)
+    assert (desk.uploads, desk.orders) == ([], {})
+
+
+def test_a_file_that_changed_after_it_was_read_is_not_ordered(home: Path) -> None:
+    desk, lines = Desk(), numbered(home / "one.jpg", 2)
+    (home / "one.jpg").write_bytes(b"edited")
+    told = ends(perform(desk, lines))
+    assert (
+        told[1] == f"refused; {home}/one.jpg cannot be uploaded: it has changed meanwhile; give the same command again"
+    )
+    assert desk.orders == {}
+    lines = numbered(home / "two.jpg", 1)
+    (home / "two.jpg").unlink()
+    assert "two.jpg cannot be uploaded: No such file or directory" in ends(perform(desk, lines))[1]
+
+
+class Interrupting(httpx.BaseTransport):
+    """Takes the first piece of an upload, and has somebody want everything to end."""
+
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        self.pieces = 0
+        self._interrupt = interrupt
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        for _ in request.stream:
+            self.pieces += 1
+            self._interrupt()
+        raise AssertionError("the upload went on")
+
+
+def test_an_interruption_ends_an_upload_in_its_middle(home: Path) -> None:
+    stop, seen = threading.Event(), []
+    path = home / "two.jpg"
+    file = AttachedFile(place="p", path=path, id=id_of(path), size=path.stat().st_size)
+
+    def interrupt() -> None:
+        seen.append(uploads.standing())
+        stop.set()
+
+    transport = Interrupting(interrupt)
+    with Client("http://receiver.test", None, transport=transport) as client:
+        uploads = Uploads(client, lambda question: question(), stop)
+        with pytest.raises(Interrupted):
+            uploads.send([file], uploads.sent([file]))
+        assert uploads.standing() is None
+    assert (seen, transport.pieces) == (["uploading 1 file, 0.0 of 2.9 MiB"], 1)
+
+
+def test_what_is_being_uploaded_is_told_beside_the_counts() -> None:
+    told = sentence({"unsent": 3}, None, "uploading 2 files, 1.0 of 8.0 MiB")
+    assert told.endswith("in doubt 0; uploading 2 files, 1.0 of 8.0 MiB")
+
+
+def test_only_what_a_refusal_names_is_wanting(home: Path) -> None:
+    (line,) = good(video(home / "one.jpg", home / "same.png", home / "two.jpg"))
+    first, _, last = line.files
+    gone = Why(code="invalid", message=f"there is no upload {last.id}, or it is too old")
+    other = Why(code="invalid", message="too long")
+    assert wanting(line.files, [gone]) == ([last], [])
+    assert wanting(line.files, [other, gone]) == ([last], [other])
+    assert wanting([first], [gone]) == ([], [gone])
+
+
+def test_a_moved_batch_knows_its_tasks_by_everything_but_links() -> None:
+    given = {"a": [UNKNOWN, "x"], "workflow": json.dumps({"9": {"inputs": {"image": UNKNOWN}}})}
+    assert agrees(given, {"a": ["https://files.test/1", "x"], "workflow": '{"9":{"inputs":{"image":"openapi/1"}}}'})
+    assert not agrees(given, {"a": ["https://files.test/1", "y"], "workflow": "{}"})
+    assert not agrees(given, {"a": ["https://files.test/1"], "workflow": "{}"})
+    assert not agrees({"workflow": "{}"}, {"workflow": "[]"})
+    assert not agrees({"a": 1}, {"a": 1, "b": 2})
+
+
+def test_files_that_could_not_be_uploaded_are_reasons_of_their_own() -> None:
+    def line(number: int, message: str) -> LineReport:
+        why = Why(code="not_uploaded", path="input.imageUrls[0]", message=message)
+        return LineReport(line=number, key="k", task=None, state="refused", errors=[why], files=[])
+
+    found = grouped([line(1, "a.jpg"), line(2, "b.jpg"), line(3, "a.jpg")])
+    assert [each.lines for each in found] == [[1, 3], [2]]
+
+
+# ---------------------------------------------------------------- against a running server and the simulated provider
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
+        yield server
+
+
+@pytest.fixture
+def operator(server: RunningServer) -> Operator:
+    return Operator(server)
+
+
+def orders(home: Path, count: int, *names: str) -> str:
+    """A file of so many orders, which name pictures of this test in turn."""
+    for name in names:
+        (home / name).write_bytes(f"{home}/{name}".encode())
+    file = home / "orders.jsonl"
+    texts = [video(home / names[number % len(names)], prompt=f"a lighthouse, {number}") for number in range(count)]
+    file.write_text("\n".join(texts))
+    return str(file)
+
+
+def test_a_batch_uploads_each_file_once_and_again_neither_uploads_nor_orders(operator: Operator, home: Path) -> None:
+    simulator = operator.server.simulator
+    before = simulator.count("upload"), simulator.count("submit")
+    file = orders(home, 10, "a.jpg", "b.png")
+    words = ("batch", file, "--model", VIDEO, "--json")
+    first = json.loads(operator(*words).stdout)
+    assert (first["counts"], simulator.count("upload"), simulator.count("submit")) == (
+        {"succeeded": 10},
+        before[0] + 2,
+        before[1] + 10,
+    )
+    moved = Path(file).rename(home / "moved.jsonl")
+    for again in (("batch", str(moved), *words[2:]), words):
+        Path(file).write_bytes(moved.read_bytes())
+        assert [each["task"] for each in json.loads(operator(*again).stdout)["tasks"]] == [
+            each["task"] for each in first["tasks"]
+        ]
+    (home / "b.png").write_bytes(b"edited")
+    third = json.loads(operator(*words).stdout)
+    assert len({each["task"] for each in first["tasks"]} & {each["task"] for each in third["tasks"]}) == 5
+    assert (simulator.count("upload"), simulator.count("submit")) == (before[0] + 3, before[1] + 15)
+
+
+def test_nothing_is_uploaded_when_a_line_is_wrong(operator: Operator, home: Path) -> None:
+    before = operator.server.simulator.count("upload")
+    (home / "orders.jsonl").write_text("\n".join([video(home / "one.jpg"), video(home / "no.jpg"), video("@")]))
+    told = operator("batch", str(home / "orders.jsonl"), "--model", VIDEO, code=2).stderr
+    assert told.startswith("Error: nothing was ordered: 2 of 3 lines are wrong\n")
+    assert f"  line 2: input.imageUrls[0]: {home}/no.jpg: there is no such file" in told
+    assert "  line 3: input.imageUrls[0]" in told
+    assert operator.server.simulator.count("upload") == before
+
+
+def test_an_upload_that_is_named_and_not_there_is_that_lines_failure(operator: Operator, home: Path) -> None:
+    stdin = f"{video(UNKNOWN)}\n{video(home / 'one.jpg')}\n"
+    report = json.loads(operator("batch", "-", "--model", VIDEO, "--json", code=1, stdin=stdin).stdout)
+    assert report["counts"] == {"refused": 1, "succeeded": 1}
+    assert report["tasks"][0]["errors"][0]["path"] == "input.imageUrls[0]"
+    assert f"there is no upload {UNKNOWN}" in report["tasks"][0]["errors"][0]["message"]
+
+
+def test_a_dry_run_uploads_nothing_and_says_what_would_be(home: Path) -> None:
+    stdin = "\n".join([video(home / "one.jpg"), video(home / "same.png", prompt="a harbour"), video(home / "two.jpg")])
+    words = ("batch", "-", "--model", VIDEO, "--dry-run")
+    result = run(*words, stdin=stdin)
+    assert result.stdout.splitlines() == [
+        f"3 of {VIDEO}",
+        f"would upload {home}/one.jpg (1 bytes) for lines 1, 2",
+        f"would upload {home}/two.jpg (3000000 bytes) for line 3",
+    ]
+    assert "nothing was ordered or uploaded" in result.stderr
+    document = json.loads(run(*words, "--json", stdin=stdin).stdout)
+    assert document["files"][0] == {
+        "id": id_of(home / "one.jpg"),
+        "path": str(home / "one.jpg"),
+        "size": 1,
+        "lines": [1, 2],
+    }
+    assert document["orders"][2]["input"]["imageUrls"] == [id_of(home / "two.jpg")]
+
+
+@pytest.mark.slow
+async def test_a_batch_that_was_killed_and_begun_again_uploads_and_orders_nothing_twice(
+    server: RunningServer, home: Path
+) -> None:
+    count, names = 60, [f"{number}.jpg" for number in range(12)]
+    file, report = orders(home, count, *names), home / "report.json"
+    before = {route: server.simulator.count(route) for route in ("upload", "submit")}
+
+    def done(route: str) -> int:
+        return server.simulator.count(route) - before[route]
+
+    given = environment(RECEIVER_URL=server.url, RECEIVER_ADMIN_TOKEN=server.token)
+    batch = (sys.executable, "-m", "receiver", "batch", file, "--model", VIDEO)
+    words = (*batch, "--concurrency", "1", "--report", str(report))
+    async with launched(home, argv=words, given=given) as client:
+        await until(lambda: done("upload") >= len(names) // 2)
+        await client.kill()
+    assert done("upload") < len(names), "the client was killed too late to prove anything"
+    async with launched(home, argv=words, given=given) as client:
+        await until(lambda: client.process.returncode is not None, 60)
+        assert await client.ended() == 0, client.err
+    found = json.loads(report.read_text())
+    assert [each["line"] for each in found["tasks"]] == list(range(1, count + 1))
+    assert len({each["task"] for each in found["tasks"]}) == count
+    assert (found["counts"], done("upload"), done("submit")) == ({"succeeded": count}, len(names), count)
