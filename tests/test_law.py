@@ -45,6 +45,9 @@ HOSTS = ("cli", "demo")
 PURE = (
     *("records", "drafts", "errors", "rules", "links", "redaction", "views", "offers", "definitions", "templates"),
     *(
+        "actions.content",
+        "actions.names",
+        "actions.ranges",
         "store.terms",
         "runninghub.wire",
         "runninghub.errors",

@@ -14,6 +14,7 @@ from receiver.store.sqlite.checks import Checks
 from receiver.store.sqlite.database import Lock, Readers, back_up, connect, create_private
 from receiver.store.sqlite.deliveries import Deliveries
 from receiver.store.sqlite.events import Events
+from receiver.store.sqlite.files import Files
 from receiver.store.sqlite.replays import Replays
 from receiver.store.sqlite.tasks import Tasks
 from receiver.store.sqlite.uploads import Uploads
@@ -23,7 +24,7 @@ ROOM_CHECK_SPACING = 1.0
 LOCK_PATIENCE = 30.0
 
 
-class SqliteStore(Tasks, Deliveries, Events, Actions, Replays, Checks, Alerts, Uploads):
+class SqliteStore(Tasks, Deliveries, Events, Actions, Replays, Checks, Alerts, Uploads, Files):
     """The ledger in one file. `disk_floor` is the free space in bytes below which nothing new is accepted."""
 
     def __init__(self, path: Path, *, disk_floor: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
