@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -686,6 +686,22 @@ def test_a_process_that_is_killed_before_the_first_answer_leaves_a_part_that_is_
     assert names_in(tmp_path) == []
 
 
+class GivenUpMeanwhile(Part):
+    """It is put down, by another thread, while it reads what is there."""
+
+    def _vouched_for(self, file: BinaryIO, note: Note) -> bool:
+        self._over_soon()
+        return super()._vouched_for(file, note)
+
+
+def test_what_is_here_outlives_a_stop_while_it_is_read(tmp_path: Path) -> None:
+    begun(tmp_path / "x", b"12345678").put_down()
+    part = GivenUpMeanwhile(tmp_path / "x")
+    part.open("link")
+    assert part.put_down() == 0
+    assert size_after_opening(tmp_path / "x") == 8
+
+
 def test_what_was_written_after_the_note_is_not_believed(tmp_path: Path) -> None:
     begun(tmp_path / "x", b"12345678").put_down()
     with beside(tmp_path / "x", ".part").open("ab") as file:
@@ -936,6 +952,16 @@ def test_any_bytes_of_any_type_are_judged(head: bytes, name: str, media_type: st
     what_is_wrong(kind, name, media_type, head)
 
 
+async def test_a_text_is_a_text_whatever_its_type(egress: Egress, tmp_path: Path) -> None:
+    answer = await done(egress, download(tmp_path, Result(text="<p>a poem", type="png"), Result(text="", type="png")))
+    assert [content(file) for file in answer.files] == [b"<p>a poem", b""]
+
+
+async def test_a_link_that_holds_a_page_is_no_image_either(egress: Egress, tmp_path: Path) -> None:
+    told = await failure(egress, download(tmp_path, Result(url="data:text/html,<html>", type="png")))
+    assert told.reason == "result 0: a page (HTML) came in place of the png"
+
+
 @pytest.mark.parametrize("body", [HTML, b""])
 async def test_a_page_in_the_place_of_a_file_is_no_result(
     egress: Egress, server: Storage, tmp_path: Path, body: bytes
@@ -949,7 +975,7 @@ async def test_a_page_in_the_place_of_a_file_is_no_result(
     assert content((await done(egress, asked)).files[0]) == PNG
 
 
-TOO_LARGE = "result 0: the file is larger than `max_size`, 8 bytes; raise `max_size` of save and retry the action"
+REMEDY = "than `max_size`, 8; raise `max_size` of save and retry the action"
 
 
 async def test_a_file_that_is_too_large_is_refused_before_it_comes(
@@ -957,7 +983,7 @@ async def test_a_file_that_is_too_large_is_refused_before_it_comes(
 ) -> None:
     server.keep("/x.mp4", VIDEO, TAGGED).hangs_at = 0
     told = await failure(egress, download(tmp_path, Result(url=server.url("/x.mp4")), max_size=8))
-    assert (told.reason, told.permanent) == (TOO_LARGE, True)
+    assert (told.reason, told.permanent) == (f"result 0: the file has {len(VIDEO)} bytes, more {REMEDY}", True)
     assert names_in(tmp_path) == []
 
 
@@ -967,7 +993,7 @@ async def test_a_file_that_grows_too_large_is_refused_while_it_comes(
     chunks = {"Content_Length": "", "Transfer_Encoding": "chunked", "ETag": ETAG}
     asked = download(tmp_path, Result(url=server.give("/x.mp4", chunked(b"12345678", b"9"), **chunks)), max_size=8)
     told = await failure(egress, asked)
-    assert (told.reason, told.permanent) == (TOO_LARGE, True)
+    assert (told.reason, told.permanent) == (f"result 0: the file is larger {REMEDY}", True)
     assert names_in(tmp_path) == []
     server.give("/x.mp4", chunked(b"1234", b"5678"), **chunks)
     assert (await done(egress, asked)).files[0].size == 8
@@ -985,7 +1011,7 @@ async def test_a_continued_file_may_not_be_too_large_either(egress: Egress, serv
 @pytest.mark.parametrize("result", [Result(text="123456789"), Result(url="data:,123456789")])
 async def test_texts_and_inline_data_have_the_same_limit(egress: Egress, tmp_path: Path, result: Result) -> None:
     told = await failure(egress, download(tmp_path, result, max_size=8))
-    assert (told.reason, told.permanent) == (TOO_LARGE, True)
+    assert (told.reason, told.permanent) == (f"result 0: the file has 9 bytes, more {REMEDY}", True)
 
 
 # ---- the same bytes

@@ -114,8 +114,7 @@ class _Save:
         self._clock = clock
         self._spare = spare
         self._definition = work.definition
-        self._result = work.results[index]
-        self._index = index
+        self._index, self._result = index, work.results[index]
         self._last = work.attempt >= work.definition.max_attempts
         self._tail = bytearray()
         self.told: JsonObject = {}
@@ -153,7 +152,8 @@ class _Save:
         try:
             media_type = await self._fill(part)
             head = await asyncio.to_thread(part.head, HEAD)
-            if wrong := what_is_wrong(self._result.type, path.name, media_type, head):
+            # A text is what it is, whatever the provider calls it.
+            if self._result.url and (wrong := what_is_wrong(self._result.type, path.name, media_type, head)):
                 raise Useless(wrong)
             done = await asyncio.to_thread(part.finish, await twins(part))
         except BaseException as error:
@@ -189,10 +189,10 @@ class _Save:
 
     async def _draw(self, part: Part, url: str, link: str) -> str:
         allowed = self._definition.allow_private
-        if part.origin is not None:
-            headers = asking(part.origin, part.size)
+        if (origin := part.origin) is not None:
+            headers = asking(origin, part.size)
             async with self._egress.stream(url, allow_private=allowed, headers=headers) as stream:
-                if stream.status in PARTIAL | {200} and await self._goes_on(part, part.origin, stream):
+                if stream.status in PARTIAL | {200} and await self._goes_on(part, origin, stream):
                     return stream.headers.get("content-type", "") if stream.status == 206 else ""
                 if stream.status not in PARTIAL:
                     return await self._whole(part, stream, link)
@@ -206,7 +206,7 @@ class _Save:
             self.told["begun_anew"] = f"{answer.why}; {part.size} bytes were here"
             return False
         self.told["continued_at"] = part.size
-        self._require_size(answer.total or 0)
+        self._require_size(answer.total or 0, whole=True)
         if answer.goes_on:
             await asyncio.to_thread(part.reserve, answer.total)
             await self._pour(part, stream, answer.total)
@@ -220,7 +220,7 @@ class _Save:
         return stream.headers.get("content-type", "")
 
     async def _begin(self, part: Part, origin: Origin) -> None:
-        self._require_size(origin.total or 0)
+        self._require_size(origin.total or 0, whole=True)
         await asyncio.to_thread(part.restart, origin)
         await asyncio.to_thread(part.reserve, origin.total)
 
@@ -245,11 +245,12 @@ class _Save:
         if total is not None and came != total:
             raise ActionFailed(f"only {came} of {total} bytes came")
 
-    def _require_size(self, size: int) -> None:
+    def _require_size(self, size: int, *, whole: bool = False) -> None:
         most = self._definition.max_size
         if size > most:
+            found = f"has {size} bytes, more" if whole else "is larger"
             remedy = f"raise `max_size` of {self._definition.name} and retry the action"
-            raise ActionFailed(f"the file is larger than `max_size`, {most} bytes; {remedy}", permanent=True)
+            raise ActionFailed(f"the file {found} than `max_size`, {most}; {remedy}", permanent=True)
 
     def _about(self, failure: ActionFailed) -> ActionFailed:
         return _with_reason(failure, f"result {self._index}: {failure.reason}")
