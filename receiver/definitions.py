@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from receiver.actions.body import body_problems
+from receiver.actions.names import template_problem
 from receiver.records import ActionKind, Definition, End
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -32,14 +33,14 @@ KEEP_FILES = Definition(
 """What runs when nothing is configured: a paid result is never let go."""
 
 OWN_KEYS = {
-    ActionKind.DOWNLOAD: {"directory"},
+    ActionKind.DOWNLOAD: {"directory", "files", "max_size", "deduplicate"},
     ActionKind.HTTP: {"url", "secret", "headers", "body"},
     ActionKind.COMMAND: {"command"},
     ActionKind.PYTHON: {"function"},
 }
 COMMON_KEYS = frozenset(Definition.__struct_fields__) - frozenset().union(*OWN_KEYS.values())
 TYPES = get_type_hints(Definition)
-POSITIVE = ("timeout", "lease", "max_attempts", "concurrency", "rate")
+POSITIVE = ("timeout", "lease", "max_attempts", "concurrency", "rate", "max_size")
 
 
 def read_definitions(tables: object, source: str, problems: list[str]) -> list[Definition]:
@@ -114,6 +115,9 @@ def _check(kind: ActionKind, values: dict[str, object], problems: list[str]) -> 
         problems.append(f"on: expected at least one of {', '.join(End)}")
     if kind is ActionKind.HTTP:
         _check_http(values, problems)
+    if kind is ActionKind.DOWNLOAD and isinstance(template := values.get("files"), str):
+        problem = template_problem(template)
+        problems += [f"files: {problem}, got {template[:80]!r}"] if problem else []
     if kind is ActionKind.COMMAND and not values.get("command"):
         problems.append('command: expected a list of a program and its arguments, such as ["notify", "--quiet"]')
     if kind is ActionKind.PYTHON and not FUNCTION.fullmatch(str(values.get("function", ""))):

@@ -69,7 +69,7 @@ async def _try(
         done = await bounded(definition, _under_lease(store, performer, definition, claimed, clock))
     except ActionFailed as failure:
         if failure.expired and await store.ask_for_new_links(claimed, clock()):
-            detail: JsonObject = {**failure.detail, "error": failure.reason, "asked": "for new links"}
+            detail: JsonObject = {**_told(failure), "asked": "for new links"}
             due_at = clock() + rules.EXPIRED_RETRY
             return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
         attempts, at = claimed.action.attempts, claimed.event.at
@@ -96,7 +96,7 @@ def judge(
     definition: Definition, failure: ActionFailed, *, attempts: int, event_at: float, now: float, jitter: float
 ) -> Settlement:
     """What a failed try comes to, after `attempts` of them: a retry, and when, or the end. Times in seconds."""
-    detail: JsonObject = {**failure.detail, "error": failure.reason}
+    detail = _told(failure)
     unwell = failure.category.accuses_target and not (failure.permanent or failure.expired)
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason
@@ -107,6 +107,10 @@ def judge(
         wait = failure.retry_after or 0.0
         return Settlement(outcome="retry", due_at=due_at, reason=reason, detail=detail, unwell=unwell, retry_after=wait)
     return Settlement(outcome="dead", reason=reason, detail=detail, unwell=unwell)
+
+
+def _told(failure: ActionFailed) -> JsonObject:
+    return {**failure.detail, "error": failure.reason, "category": failure.category.value}
 
 
 async def _under_lease(

@@ -274,10 +274,10 @@ class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Definition(Struct, frozen=True, kw_only=True):
-    """A configured action. Durations in seconds; `lease` is how long a claim lasts unless it is renewed.
+    """A configured action. Durations in seconds, `max_size` of one file in bytes.
 
-    `rate` is how many tries may begin in a second (None: any), `breaker` how many failures in a row make the rest wait
-    until the target is well again (0: never).
+    `lease` is how long a claim lasts unless it is renewed, `rate` how many tries may begin in a second (None: any),
+    `breaker` how many failures in a row make the rest wait until the target is well again (0: never).
     """
 
     name: str
@@ -294,6 +294,9 @@ class Definition(Struct, frozen=True, kw_only=True):
     allow_private: bool = False
     after: tuple[str, ...] = ()
     directory: str = "results"
+    files: str = "{task}/{name}"
+    max_size: int = 4 * 1024**3
+    deduplicate: bool = True
     url: str = ""
     secret: str | None = None
     headers: dict[str, str] = {}

@@ -72,7 +72,7 @@ class Service:
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self.resources = Resources(self.provider)
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
-        self._performers = perform or performers(self._egress, clock=clock)
+        self._performers = perform or performers(self._egress, clock=clock, saved_before=self.store.files_with)
         self._loops: list[Loop] = []
 
     async def start(self, *, loops: bool = True) -> None:

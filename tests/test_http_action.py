@@ -176,7 +176,7 @@ async def test_the_answer_decides_whether_to_try_again(
     told = await failure(egress, work(url=url))
     assert (told.permanent, told.category.value) == (permanent, category)
     assert told.retry_after == (None if permanent else 9.0)
-    assert told.detail == {"status": int(status[:3]), "seconds": 0.0, "answer": why, "category": category}
+    assert told.detail == {"status": int(status[:3]), "seconds": 0.0, "answer": why}
     assert len(target.requests) == 1
     assert ("set `url`" in told.reason) == status.startswith("3")
     assert ("asked us to stop" in told.reason) == status.startswith("410")

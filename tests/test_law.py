@@ -59,6 +59,9 @@ PURE = (
         "events",
     ),
     *(
+        "actions.content",
+        "actions.names",
+        "actions.ranges",
         "store.terms",
         "runninghub.wire",
         "runninghub.errors",

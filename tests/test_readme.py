@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
+from receiver.actions.names import PLACES
 from receiver.cli import main
+from receiver.records import ActionKind, Definition
 from receiver.settings import FIELDS, Field, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -85,3 +87,12 @@ def test_the_procfile_is_one_line_that_readme_quotes() -> None:
     line = (ROOT / "Procfile").read_text()
     assert line == "web: receiver serve\n"
     assert f"`{line.strip()}`" in README
+
+
+def test_every_place_of_a_file_s_path_is_explained_with_its_defaults() -> None:
+    section = README[README.index("### Saved files") : README.index("## Deploy it")]
+    table = "".join(line.rpartition("|")[0].rpartition("|")[0] for line in section.splitlines() if line[:1] == "|")
+    assert set(re.findall(r"\{([\w.]+)\}", table)) == set(PLACES)
+    defaults = Definition(name="keep", kind=ActionKind.DOWNLOAD, timeout=1)
+    assert f"default `{defaults.files}`" in section
+    assert f"`max_size` (bytes, {defaults.max_size})" in section

@@ -32,7 +32,7 @@ class ActionFailed(Failed):
 
     `reason` is one redacted sentence, `permanent` ends the action, `retry_after` (seconds) is the earliest next try,
     `expired` says that the result link is dead, `category` what it says about the target. `detail` is kept with the
-    attempt, the category in it.
+    attempt, with reason and category beside it.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ActionFailed(Failed):
         self.retry_after = retry_after
         self.expired = expired
         self.category = category
-        self.detail: JsonObject = {**(detail or {}), "category": category.value}
+        self.detail: JsonObject = detail or {}
 
 
 def left_behind(error: BaseException) -> list[str]:

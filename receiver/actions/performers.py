@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from receiver.actions import Performer
 from receiver.actions.command import Runner
-from receiver.actions.download import Downloader
+from receiver.actions.download import Downloader, SavedBefore, nothing_saved
 from receiver.actions.egress import Egress
 from receiver.actions.http import Poster
 from receiver.actions.python import Caller
@@ -12,14 +12,19 @@ from receiver.records import ActionKind
 
 
 def performers(
-    egress: Egress, *, clock: Callable[[], float], environment: Mapping[str, str] | None = None
+    egress: Egress,
+    *,
+    clock: Callable[[], float],
+    environment: Mapping[str, str] | None = None,
+    saved_before: SavedBefore = nothing_saved,
 ) -> dict[ActionKind, Performer]:
-    """One performer for each kind. `environment` is what commands inherit (None: the process's own).
+    """One performer for each kind. `environment` is what commands inherit (None: the process's own);
+    `saved_before` tells downloads where the same bytes may be already.
 
     The caller bounds each try by cancelling it; a performer cleans up before it lets the cancellation through.
     """
     return {
-        ActionKind.DOWNLOAD: Downloader(egress, clock),
+        ActionKind.DOWNLOAD: Downloader(egress, clock, saved_before=saved_before),
         ActionKind.HTTP: Poster(egress, clock),
         ActionKind.COMMAND: Runner(environment),
         ActionKind.PYTHON: Caller(clock),

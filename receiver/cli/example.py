@@ -24,11 +24,16 @@ ACTIONS = """\
 # when = which tasks; after = names of actions that must be done first; timeout, lease (60), max_attempts (12) and
 # concurrency (4); unconfirmed = whether it may run before RunningHub has confirmed the end.
 
-# Saves the result files. Tried for as long as RunningHub's links live.
+# Saves the result files. Tried for as long as RunningHub's links live. files is their place below the directory, of
+# {task}, {name}, {index}, {ext}, {date}, {kind}, {target}, {provider_task_id}, {node} and {label.X}; max_size is bytes
+# of one file; bytes that are there already are linked to, not stored again.
 #[[actions]]
 #name = "keep"
 #kind = "download"
 #directory = "results"
+#files = "{task}/{name}"
+#max_size = 4294967296
+#deduplicate = true
 
 # Posts the event as JSON, signed by Standard Webhooks when there is a secret.
 #[[actions]]

@@ -15,6 +15,7 @@ from receiver.store.sqlite.database import Lock, Readers, back_up, connect, crea
 from receiver.store.sqlite.definitions import Definitions
 from receiver.store.sqlite.deliveries import Deliveries
 from receiver.store.sqlite.events import Events
+from receiver.store.sqlite.files import Files
 from receiver.store.sqlite.replays import Replays
 from receiver.store.sqlite.rereading import Rereading
 from receiver.store.sqlite.tasks import Tasks
@@ -25,7 +26,7 @@ ROOM_CHECK_SPACING = 1.0
 LOCK_PATIENCE = 30.0
 
 
-class SqliteStore(Tasks, Deliveries, Events, Actions, Definitions, Replays, Rereading, Checks, Alerts, Uploads):
+class SqliteStore(Tasks, Deliveries, Events, Actions, Definitions, Replays, Rereading, Checks, Alerts, Uploads, Files):
     """The ledger in one file. `disk_floor` is the free space in bytes below which nothing new is accepted."""
 
     def __init__(self, path: Path, *, disk_floor: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
