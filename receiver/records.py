@@ -477,6 +477,7 @@ class Replay(Struct, frozen=True, kw_only=True):
     created_at: float
     matched: int
     done: int
+    dead: int
     cancelled: int
     state: str
     finished_at: float | None

@@ -193,7 +193,10 @@ class AlertView(Struct, frozen=True, kw_only=True):
 
 
 class ReplayView(Struct, frozen=True, kw_only=True):
-    """A replay, or what one would do: then `id` is None. `cancelled` were not begun when it was cancelled."""
+    """A replay, or what one would do: then `id` is None.
+
+    `done` came to an end, `dead` of them to a bad one; `cancelled` were not begun when it was cancelled.
+    """
 
     id: int | None
     mode: str
@@ -201,6 +204,7 @@ class ReplayView(Struct, frozen=True, kw_only=True):
     dry_run: bool
     state: str
     done: int
+    dead: int
     cancelled: int
     rate: float | None
     created_at: str | None
@@ -343,6 +347,7 @@ def replay_view(replay: Replay) -> ReplayView:
         dry_run=False,
         state=replay.state,
         done=replay.done,
+        dead=replay.dead,
         cancelled=replay.cancelled,
         rate=replay.rate,
         created_at=rfc3339(replay.created_at),
@@ -359,6 +364,7 @@ def dry_run_view(mode: str, matched: int, rate: float | None) -> ReplayView:
         dry_run=True,
         state="dry_run",
         done=0,
+        dead=0,
         cancelled=0,
         rate=rate,
         created_at=None,

@@ -226,6 +226,21 @@ def test_a_replay_is_counted_begun_shown_and_cancelled(operator: Operator) -> No
     assert "narrow it" in operator("replay", "--mode", "again", code=2).stderr
 
 
+def test_a_replay_is_waited_for_listed_and_taken_up_again(operator: Operator) -> None:
+    task_id = operator.ended()
+    waited = operator("replay", "--task", task_id, "--wait", code=1)
+    assert "1 of 1 are dead again" in waited.stderr
+    operator("actions", "pause", "breaks")
+    number = operator("replay", "--task", task_id).stdout.split()[1]
+    operator("replay", "cancel", number)
+    assert number in [line.split()[0] for line in operator("replay", "list").stdout.splitlines()[1:]]
+    assert "running" in operator("replay", "resume", number).stdout
+    assert "has nothing that was cancelled" in operator("replay", "resume", number, code=1).stderr
+    operator("actions", "resume", "breaks")
+    assert "1 of 1" in operator("replay", "show", number, "--wait", code=1).stdout
+    assert operator("replay", "list", "--until", "2020-01-01").stderr == "no replays\n"
+
+
 def test_deliveries_come_with_their_totals_and_bodies(operator: Operator) -> None:
     task_id = operator.ended()
     listed = operator("deliveries", "--task", task_id).stdout

@@ -226,7 +226,11 @@ def test_a_dead_action_is_shown_with_its_tries_and_owed_again(server: RunningSer
     begun = client.replay({"action_state": ["skipped"], "task": task.id}, rate=1.0)
     assert begun.id is not None
     assert client.replay_state(begun.id).matched == 1
+    assert client.cancel_replay(begun.id).cancelled == 1
+    assert client.resume_replay(begun.id).state == "running"
     assert client.cancel_replay(begun.id).state == "cancelled"
+    assert client.wait_for_replay(begun.id).done == 0
+    assert begun.id in [each.id for each in client.replays().items]
     assert not client.resume("breaks").paused
     assert {each.name for each in client.definitions().items} == {"works", "breaks"}
 

@@ -125,6 +125,32 @@ async def test_again_owes_todays_definitions_as_a_new_generation(
     assert sorted(each.key for each in house.effects) == [f"{tasks[0]}:one:2", f"{tasks[0]}:two:2"]
 
 
+async def test_again_pressed_twice_repeats_no_effect_twice(broken: tuple[House, list[str]]) -> None:
+    house, tasks = broken
+    order = {"mode": "again", "filter": {"name": "one"}}
+    first = (await house.api.post("/replays", json=order)).json()
+    await house.settle()
+    second = (await house.api.post("/replays", json=order)).json()
+    assert (second["id"], second["matched"]) == (first["id"], len(tasks))
+    await house.settle()
+    assert len(house.effects) == len(tasks)
+    house.clock.now += 11
+    assert (await house.api.post("/replays", json=order)).json()["id"] != first["id"]
+    await house.settle()
+    assert sorted(each.key for each in house.effects) == sorted(f"{task}:one:{n}" for task in tasks for n in (2, 3))
+
+
+async def test_again_leaves_out_what_is_on_its_way_already(broken: tuple[House, list[str]]) -> None:
+    house, tasks = broken
+    await house.api.post("/definitions/one/pause")
+    await house.api.post("/replays", json={"filter": {"task": tasks[0]}})
+    again = (await house.api.post("/replays", json={"mode": "again"})).json()
+    assert again["matched"] == len(tasks) - 1
+    await house.api.post("/definitions/one/resume")
+    await house.settle()
+    assert [each.key for each in house.effects if each.task_id == tasks[0]] == [f"{tasks[0]}:one:1"]
+
+
 async def test_missing_owes_only_what_an_event_never_owed(broken: tuple[House, list[str]], tmp_path: Path) -> None:
     house, tasks = broken
     (tmp_path / "receiver.toml").write_text(TWO)

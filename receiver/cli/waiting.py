@@ -39,6 +39,21 @@ def byte_bar(text: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: progress.update(line, completed=done, total=total)
 
 
+@contextmanager
+def count_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for things; what it yields is told how many are through, and of how many."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        line = progress.add_task(clean(text), total=None)
+        yield lambda done, total: progress.update(line, completed=done, total=total)
+
+
 def _line_per_change() -> Callable[[str], None]:
     told: list[str] = []
 

@@ -1,9 +1,10 @@
 """What came, what was done about it, and doing it again."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Unpack
 
-from receiver.client.transport import ListFilter, Transport, part
+from receiver.client.transport import ListFilter, Transport, part, pauses
 from receiver.views import ActionView, AlertView, DefinitionView, DeliveryPage, EventView, PageView, ReplayView
 
 
@@ -61,6 +62,29 @@ class Ledger(Transport):
 
     def replay_state(self, replay_id: int) -> ReplayView:
         return self._call("GET", f"/api/replays/{replay_id}", ReplayView)
+
+    def replays(self, **narrow: Unpack[ListFilter]) -> PageView[ReplayView]:
+        return self._list("replays", PageView[ReplayView], narrow)
+
+    def wait_for_replay(
+        self,
+        replay_id: int,
+        *,
+        on_progress: Callable[[ReplayView], None] = lambda replay: None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> ReplayView:
+        """Asks about a replay, less and less often, until nothing of it is on its way any more."""
+        rests = pauses()
+        while True:
+            replay = self.replay_state(replay_id)
+            on_progress(replay)
+            if replay.state != "running":
+                return replay
+            pause(next(rests))
+
+    def resume_replay(self, replay_id: int) -> ReplayView:
+        """Takes up what the replay's cancellation stopped."""
+        return self._call("POST", f"/api/replays/{replay_id}/resume", ReplayView)
 
     def cancel_replay(self, replay_id: int) -> ReplayView:
         return self._call("DELETE", f"/api/replays/{replay_id}", ReplayView)

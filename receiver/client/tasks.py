@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, Unpack
 
-from receiver.client.transport import Listed, ListFilter, Transport, part
+from receiver.client.transport import Listed, ListFilter, Transport, part, pauses
 from receiver.offers import PreviewView, StatusView
 from receiver.views import OrderedView, PageView, TaskDetail, TaskView
 
@@ -12,9 +12,6 @@ T = TypeVar("T")
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "rejected", "lost"})
 """States in which waiting for a task is over."""
-FIRST_PAUSE = 0.2
-PAUSE_FACTOR = 1.5
-LONGEST_PAUSE = 2.0
 
 
 def has_ended(task: TaskView) -> bool:
@@ -89,7 +86,7 @@ class Tasks(Transport):
         """
         begun = clock()
         seen: tuple[str, str | None] | None = None
-        rest = FIRST_PAUSE
+        rests = pauses()
         while True:
             task = self.task(task_id)
             if on_change is not None and seen != (task.state, task.provider_status):
@@ -99,8 +96,7 @@ class Tasks(Transport):
                 return task
             if timeout is not None and clock() - begun >= timeout:
                 raise TimeoutError(f"task {task_id} is still {task.state} after {timeout:g} s")
-            pause(rest)
-            rest = min(LONGEST_PAUSE, rest * PAUSE_FACTOR)
+            pause(next(rests))
 
     def reconcile(self, task_id: str) -> TaskDetail:
         """Asks the provider about the task now."""

@@ -19,9 +19,20 @@ T_co = TypeVar("T_co", covariant=True)
 
 Progress = Callable[[int, int | None], None]
 """Is told the bytes so far, and of how many where that is known."""
+FIRST_PAUSE = 0.2
+PAUSE_FACTOR = 1.5
+LONGEST_PAUSE = 2.0
 CONNECT_TIMEOUT = 5.0
 ERRNO = re.compile(r"\[Errno -?\d+\] ")
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between two questions about the same thing, ever longer up to a bound, without an end."""
+    rest = FIRST_PAUSE
+    while True:
+        yield rest
+        rest = min(LONGEST_PAUSE, rest * PAUSE_FACTOR)
 
 
 class ApiError(ReceiverError):

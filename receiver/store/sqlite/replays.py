@@ -169,6 +169,10 @@ class Replays(Access):
 
         def work(connection: sqlite3.Connection) -> Page[Replay]:
             conditions = Conditions()
+            if wanted.since is not None:
+                conditions.add("created_at >= ?", wanted.since)
+            if wanted.until is not None:
+                conditions.add("created_at < ?", wanted.until)
             if wanted.cursor is not None:
                 conditions.add("id < ?", wanted.cursor)
             rows = connection.execute(
@@ -237,9 +241,10 @@ def narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
 
 
 def _replay_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Replay:
-    open_count, parked, finished_at = connection.execute(
+    open_count, parked, dead, finished_at = connection.execute(
         """
-        select coalesce(sum(state in ('owed', 'running')), 0), coalesce(sum(parked), 0), max(settled_at)
+        select coalesce(sum(state in ('owed', 'running')), 0), coalesce(sum(parked), 0),
+          coalesce(sum(state = 'dead' and not parked), 0), max(settled_at)
         from actions where replay = ?
         """,
         (row["id"],),
@@ -254,6 +259,7 @@ def _replay_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Replay:
         created_at=row["created_at"],
         matched=row["matched"],
         done=row["matched"] - open_count - cancelled,
+        dead=dead,
         cancelled=cancelled,
         state=state,
         finished_at=None if open_count else finished_at or row["created_at"],
