@@ -32,7 +32,7 @@ from receiver.cli.uploading import Uploads, agrees, wanting
 from receiver.client import ApiError, Client, Unreachable
 from receiver.offers import UploadView
 from receiver.rules import UPLOAD_LIMIT
-from receiver.views import CallbackView, OrderedView, PageView
+from receiver.views import CallbackView, OrderedView
 
 pytestmark = pytest.mark.story
 
@@ -290,10 +290,6 @@ class Desk:
         with self._lock:
             if request.url.path == "/api/uploads":
                 return self._upload(request, content)
-            if request.method == "GET":
-                label = request.url.params["label"].partition("=")[2]
-                found = [task for task in self.orders.values() if task.labels["batch"] == label]
-                return _json(PageView(items=found, next=None))
             return self._order(request, content)
 
     def _upload(self, request: httpx.Request, content: bytes) -> httpx.Response:
@@ -318,13 +314,14 @@ class Desk:
         if self.on_order:
             self.on_order.pop(0)()
         order, key = json.loads(content), request.headers["idempotency-key"]
+        if key in self.orders:
+            return _json(self.orders[key])
         missing = [each for each in order["input"]["imageUrls"] if each[:7] == "upload:" and each not in self.there]
         if missing:
             self.refused += 1
             details = [{"path": "input.imageUrls[0]", "message": f"there is no upload {each}"} for each in missing]
             return refusal(422, "invalid", details)
-        if key not in self.orders:
-            self.orders[key] = _task(f"task-{len(self.orders)}", order, key)
+        self.orders[key] = _task(f"task-{len(self.orders)}", order, key)
         return _json(self.orders[key])
 
 
@@ -446,6 +443,18 @@ def test_a_provider_that_is_busy_is_waited_for(home: Path) -> None:
     assert desk.uploads == ["one.jpg"]
 
 
+def test_a_server_that_goes_away_in_an_upload_is_waited_for_and_the_file_sent_from_its_start(home: Path) -> None:
+    desk, lines = Desk(), numbered(home / "two.jpg", 3)
+
+    def silent() -> httpx.Response:
+        raise httpx.ReadError("gone")
+
+    desk.on_upload = [silent, silent, lambda: refusal(503, "stopping")]
+    assert ends(perform(desk, lines)) == {1: "queued", 2: "queued", 3: "queued"}
+    assert (desk.uploads, desk.on_upload) == (["two.jpg"], []), "the three that failed, and one that was kept whole"
+    assert desk.there == {id_of(home / "two.jpg")}
+
+
 def test_a_provider_that_stays_away_ends_the_lines_that_need_it_and_is_waited_for_once(home: Path) -> None:
     desk, tries = Desk(), Counter[str]()
 
@@ -552,13 +561,22 @@ def test_only_what_a_refusal_names_is_wanting(home: Path) -> None:
     assert wanting([first], [gone]) == ([], [gone])
 
 
-def test_a_moved_batch_knows_its_tasks_by_everything_but_links() -> None:
-    given = {"a": [UNKNOWN, "x"], "workflow": json.dumps({"9": {"inputs": {"image": UNKNOWN}}})}
-    assert agrees(given, {"a": ["https://files.test/1", "x"], "workflow": '{"9":{"inputs":{"image":"openapi/1"}}}'})
-    assert not agrees(given, {"a": ["https://files.test/1", "y"], "workflow": "{}"})
-    assert not agrees(given, {"a": ["https://files.test/1"], "workflow": "{}"})
-    assert not agrees({"workflow": "{}"}, {"workflow": "[]"})
-    assert not agrees({"a": 1}, {"a": 1, "b": 2})
+def test_a_moved_batch_knows_its_tasks_by_what_stands_for_their_uploads() -> None:
+    def of(image: object, graph: object) -> dict[str, object]:
+        return {"a": [image, "x"], "workflow": graph if isinstance(graph, str) else json.dumps(graph)}
+
+    given, uploads = of(UNKNOWN, {"9": {"inputs": {"image": UNKNOWN, "k": 1}}}), {UNKNOWN: "openapi/1"}
+    graph = '{"9": {"inputs": {"k":1, "image":"openapi/1"}}}'
+    assert agrees(given, of("openapi/1", graph), uploads)
+    assert not agrees(given, of("openapi/1", graph), {})
+    assert not agrees(given, of("openapi/2", graph), uploads)
+    assert not agrees(given, of("openapi/1", graph.replace("openapi/1", "openapi/2")), uploads)
+    assert not agrees(given, of("openapi/1", "no graph"), uploads)
+    assert not agrees(given, {"a": ["openapi/1"], "workflow": graph}, uploads)
+    assert not agrees({"a": 1}, {"a": 1, "b": 2}, uploads)
+    assert agrees({"workflow": 7}, {"workflow": 7}, uploads)
+    assert agrees({"workflow": "no graph"}, {"workflow": "no graph"}, uploads)
+    assert not agrees({"workflow": "{"}, {"workflow": "["}, uploads)
 
 
 def test_files_that_could_not_be_uploaded_are_reasons_of_their_own() -> None:
@@ -615,6 +633,36 @@ def test_a_batch_uploads_each_file_once_and_again_neither_uploads_nor_orders(ope
     third = json.loads(operator(*words).stdout)
     assert len({each["task"] for each in first["tasks"]} & {each["task"] for each in third["tasks"]}) == 5
     assert (simulator.count("upload"), simulator.count("submit")) == (before[0] + 3, before[1] + 15)
+
+
+def runnable(image: object) -> dict[str, object]:
+    return {
+        "39": {"class_type": "LoadImage", "inputs": {"image": image}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["39", 0], "filename_prefix": "x"}},
+    }
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["object", "text"])
+def test_whole_workflows_bring_their_file_once_and_a_moved_batch_knows_them(
+    operator: Operator, home: Path, as_text: bool
+) -> None:
+    simulator, picture = operator.server.simulator, home / "graph.png"
+    picture.write_bytes(f"{home}".encode())
+    before = simulator.count("upload"), simulator.count("run_workflow")
+    graph = runnable(f"@{picture}")
+    line = of_workflow({"workflow": json.dumps(graph) if as_text else graph})
+    file, moved = home / "graphs.jsonl", home / "moved.jsonl"
+    file.write_text(f"{line}\n{line}\n")
+    first = json.loads(operator("batch", str(file), "--literal", "--json").stdout)
+    assert first["counts"] == {"succeeded": 2}
+    for each in first["tasks"]:
+        task = simulator.tasks[json.loads(operator("task", each["task"], "--json").stdout)["provider_task_id"]]
+        assert task.order.graph is not None
+        assert task.order.graph["39"]["inputs"]["image"].startswith("openapi/")
+    file.rename(moved)
+    again = json.loads(operator("batch", str(moved), "--literal", "--json").stdout)
+    assert [each["task"] for each in again["tasks"]] == [each["task"] for each in first["tasks"]]
+    assert (simulator.count("upload"), simulator.count("run_workflow")) == (before[0] + 1, before[1] + 2)
 
 
 def test_nothing_is_uploaded_when_a_line_is_wrong(operator: Operator, home: Path) -> None:

@@ -157,6 +157,23 @@ def test_a_file_in_a_node_becomes_the_providers_name_of_it(shell: Shell) -> None
     assert text == "@lighthouse"
 
 
+@pytest.mark.parametrize("as_text", [False, True], ids=["object", "text"])
+def test_files_and_uploads_in_a_whole_workflow_become_the_providers_names_of_them(shell: Shell, as_text: bool) -> None:
+    one = shell.file("graph.png")
+    (two,) = shell("upload", shell.file("mask.png")).stdout.split()
+    sent = len(shell.offering.files)
+    inputs = {"image": f"@{one}", "mask": two, "text": "@@me", "from": ["6", 0]}
+    graph = {"9": {"class_type": "LoadImage", "inputs": inputs}}
+    document = {"workflow": json.dumps(graph) if as_text else graph}
+    given = json.loads(str(shell.ordered("--workflow", WORKFLOW, "--input", json.dumps(document))["workflow"]))
+    found = given["9"]["inputs"]
+    assert found["image"].startswith("openapi/")
+    assert found["mask"].startswith("openapi/")
+    assert found["image"] != found["mask"]
+    assert (found["text"], found["from"], given["9"]["class_type"]) == ("@me", ["6", 0], "LoadImage")
+    assert len(shell.offering.files) == sent + 1
+
+
 def test_a_text_with_an_at_sign_is_a_text_where_no_file_is_expected(shell: Shell) -> None:
     link = "imageUrls=https://x.test/a.png"
     assert shell.ordered(MODEL, *REST[1:], link, "prompt=@somebody")["prompt"] == "@somebody"

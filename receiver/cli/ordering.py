@@ -18,7 +18,7 @@ from receiver.cli.refusals import AWAY, Interrupted, is_fatal, reasons
 from receiver.cli.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
 from receiver.cli.uploading import Uploads, agrees, wanting
 from receiver.client import ApiError, Client, Listed, Unreachable
-from receiver.views import ActionView, EventView, OrderedView, TaskView
+from receiver.views import ActionView, EventView, OrderedView
 
 T = TypeVar("T")
 
@@ -92,8 +92,6 @@ class Batch:
         self._names = {tally.batch}
         self._doubt_since: float | None = None
         self.uploads = Uploads(client, patience.ask, stop)
-        self._before: dict[str, TaskView] | None = None
-        self._asking_before = threading.Lock()
 
     def run(
         self,
@@ -179,21 +177,10 @@ class Batch:
         if others or not missing or again:
             if not self._adopt(line, error):
                 self._tally.refused(line, others or told)
-        elif (task := self._ordered_before(line)) is not None:
-            self._tally.ordered(line, task)
         elif problems := self.uploads.send(missing, sent):
             self._tally.refused(line, problems)
         else:
             self._order(line, checked, again=True)
-
-    def _ordered_before(self, line: Line) -> TaskView | None:
-        """The task of a line from an earlier run. The server looks at uploads first, which may have died since."""
-        with self._asking_before:
-            if self._before is None:
-                page = partial(self._client.tasks, label={BATCH_LABEL: self._tally.batch}, limit=PAGE)
-                found = list(_all_of(self._patience, page))
-                self._before = {task.idempotency_key: task for task in found if task.idempotency_key is not None}
-        return self._before.get(line.key)
 
     def _adopt(self, line: Line, error: ApiError) -> bool:
         """Takes the task of a line that was ordered under another batch's name, because its file was moved."""
@@ -202,7 +189,7 @@ class Batch:
             return False
         task = self._patience.ask(lambda: self._client.task(str(details.get("task"))))
         name = task.labels.get(BATCH_LABEL)
-        if name is None or not agrees(line.order.input, task.input):
+        if name is None or not agrees(line.order.input, task.input, task.uploads):
             return False
         self._names = self._names | {name}
         self._tally.ordered(line, task)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from receiver.cli.attached import ID, IN_GRAPH, AttachedFile
+import msgspec
+
+from receiver.cli.attached import ID, AttachedFile
 from receiver.cli.places import GRAPH
 from receiver.cli.refusals import Interrupted, is_fatal, reasons
 from receiver.cli.tally import NOT_UPLOADED, Why
@@ -123,19 +125,29 @@ def wanting(files: Sequence[AttachedFile], told: Sequence[Why]) -> tuple[list[At
     return [file for file in {file.id: file for file in files}.values() if file.id in named], others
 
 
-def agrees(given: object, taken: object) -> bool:
-    """Whether an input is what a task was made of, where links and file names have taken the places of uploads."""
+def agrees(given: object, taken: object, uploads: Mapping[str, str]) -> bool:
+    """Whether an input is what a task was made of; `uploads` has the texts that stand for uploads in the task's."""
     match given, taken:
         case dict(), dict():
             return given.keys() == taken.keys() and all(
-                agrees(value, taken[name]) or (name == GRAPH and _has_uploads(value)) for name, value in given.items()
+                _graphs_agree(value, taken[name], uploads) if name == GRAPH else agrees(value, taken[name], uploads)
+                for name, value in given.items()
             )
         case list(), list():
-            return len(given) == len(taken) and all(map(agrees, given, taken))
+            return len(given) == len(taken) and all(
+                agrees(value, other, uploads) for value, other in zip(given, taken, strict=True)
+            )
         case str(), str():
-            return given == taken or ID.fullmatch(given) is not None
+            return taken == uploads.get(given, given)
     return given == taken
 
 
-def _has_uploads(value: object) -> bool:
-    return isinstance(value, str) and IN_GRAPH.search(value) is not None
+def _graphs_agree(given: object, taken: object, uploads: Mapping[str, str]) -> bool:
+    """Graphs are JSON in a text, which may have been written anew; what is no graph is a value like any other."""
+    try:
+        graphs = [msgspec.json.decode(text) for text in (given, taken) if isinstance(text, str)]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        graphs = []
+    if len(graphs) == 2 and all(isinstance(graph, dict) for graph in graphs):
+        return agrees(graphs[0], graphs[1], uploads)
+    return agrees(given, taken, uploads)
