@@ -9,7 +9,8 @@ from receiver.records import Node, Price, Upload, rfc3339
 
 
 class NodeView(Struct, frozen=True, kw_only=True):
-    """A field of a node; `value` is what it has, `options` are its choices."""
+    """A field of a node; `value` is what it has, `options` are its choices; `name`, `description`: as the provider has
+    them, for quick creations."""
 
     node: str
     field: str
@@ -17,6 +18,8 @@ class NodeView(Struct, frozen=True, kw_only=True):
     type: str
     title: str
     options: list[str]
+    name: str = ""
+    description: str = ""
 
 
 class AppView(Struct, frozen=True, kw_only=True):

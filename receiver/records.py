@@ -394,7 +394,8 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 class Node(Struct, frozen=True, kw_only=True):
-    """A field of a workflow's or an app's node that may be set; `value` is what it has, `options` its choices."""
+    """A field of a workflow's or an app's node that may be set; `value` is what it has, `options` its choices. `name`
+    and `description` are the provider's words for an app's node, which a quick creation is ordered with."""
 
     node: str
     field: str
@@ -402,6 +403,8 @@ class Node(Struct, frozen=True, kw_only=True):
     type: str
     title: str
     options: list[str] = []
+    name: str = ""
+    description: str = ""
 
 
 class Price(Struct, frozen=True, kw_only=True):

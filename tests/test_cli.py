@@ -31,6 +31,7 @@ from receiver.errors import Failed, ReceiverError, SettingsError
 from receiver.records import ActionKind, ActionState, End, Kind, ReplayMode, TaskState
 from receiver.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
+from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
 from receiver.views import PageView, TaskView
 
 pytestmark = pytest.mark.story
@@ -155,6 +156,42 @@ def test_a_task_that_fails_ends_the_command_with_1_and_says_why(operator: Operat
     result = operator("submit", MODEL, "prompt=a lighthouse", "--wait", code=1)
     assert result.stdout == ""
     assert "failed: 1501 CONTENT_REFUSED: " in result.stderr
+
+
+VIDEO_WORDS = ("--app", VIDEO_APP.id, "--node", "52.seconds=10", "accessPassword=open sesame")
+QUICK_WORDS = ("--quick", PICTURE_APP.id, "quickCreateCode=002", "--node", "6.text=ink", "--node", "5.width=64")
+MACHINE = ("instanceType=plus", "retainSeconds=10", "usePersonalQueue=false")
+ORDERS = [
+    (("--workflow", TEXT_TO_IMAGE.id, "--node", "6.text=a harbour", *MACHINE, "addMetadata=false"), "run_workflow"),
+    (("--v1", "--workflow", TEXT_TO_IMAGE.id, "--node", "6.text=a harbour", *MACHINE), "create"),
+    (("--app", PICTURE_APP.id, "--node", "6.text=a harbour"), "run_app"),
+    ((*VIDEO_WORDS, "--v1"), "app_run"),
+    (QUICK_WORDS, "quick_run"),
+]
+
+
+@pytest.mark.parametrize(("words", "route"), ORDERS, ids=[route for _, route in ORDERS])
+def test_every_kind_is_ordered_from_the_command_line_and_makes_what_it_should(
+    operator: Operator, words: tuple[str, ...], route: str
+) -> None:
+    simulator = operator.server.simulator
+    before = simulator.count(route)
+    task = json.loads(operator("submit", *words, "--wait", "--json").stdout)
+    assert (task["state"], simulator.count(route)) == ("succeeded", before + 1)
+    order = simulator.tasks[task["provider_task_id"]].order
+    assert order.graph is not None
+    for node in task["input"]["nodeInfoList"]:
+        assert order.graph[node["nodeId"]]["inputs"][node["fieldName"]] == node["fieldValue"]
+
+
+def test_a_text_is_printed_as_a_result_and_what_a_child_task_took_is_shown(operator: Operator) -> None:
+    task = json.loads(operator("submit", *VIDEO_WORDS, "--wait", "--json").stdout)
+    shown = operator("task", task["id"]).stdout
+    (child,) = task["usage"]["children"]
+    assert "cost" in shown
+    assert "money 0.14" in shown
+    assert f"of which {child['task_id']}" in shown
+    assert "A text that node 61 wrote." in shown
 
 
 def test_without_waiting_the_id_alone_is_on_standard_output(operator: Operator) -> None:

@@ -201,6 +201,34 @@ def test_everything_that_is_wrong_with_files_is_told_before_any_is_sent(shell: S
     assert "there is no such file" in shell.refused("--app", APP, "--node", "3.image=@no-such.png")
 
 
+def test_no_file_is_sent_for_an_order_that_would_be_refused(shell: Shell) -> None:
+    file = shell.file("good.png")
+    said = shell.refused(MODEL.replace("reference", "refrence"), *REST, f"imageUrls=@{file}")
+    assert f"  target: there is no model {MODEL.replace('reference', 'refrence')}; the nearest are {MODEL}" in said
+    said = shell.refused(MODEL, *REST, f"imageUrls=@{file}", "--label", f"n={'x' * 201}")
+    assert "  labels.n: expected a text of 200 characters at the most" in said
+    said = shell.refused("--app", "me", "instanceType=huge", "--node", f"3.image=@{file}")
+    assert "  target: expected the id of an AI app" in said
+    assert "  input.instanceType: expected one of default, plus, ultra" in said
+
+
+def test_a_quick_creation_is_told_of_its_nodes_what_the_app_says_of_them(shell: Shell) -> None:
+    order = ("--quick", APP, "quickCreateCode=002")
+    given = shell.ordered(*order, "--node", f"3.image=@{shell.file('quick.png')}", "--node", "5.size=2k")
+    assert isinstance(given["nodeInfoList"], list)
+    image, size = given["nodeInfoList"]
+    assert image.pop("fieldValue").startswith("openapi/")
+    more = {"nodeName": "the face", "fieldType": "IMAGE", "description": "the face"}
+    assert image == {"nodeId": "3", "fieldName": "image", **more}
+    assert (size["fieldValue"], size["fieldType"]) == ("2k", "LIST")
+    own = {"nodeId": "5", "fieldName": "size", "fieldValue": "1k", "description": "mine"}
+    completed = shell.ordered(*order, "--input", json.dumps({"nodeInfoList": [own]}))["nodeInfoList"]
+    assert completed == [{**own, "nodeName": "size", "fieldType": "LIST"}]
+    said = shell.refused(*order, "--node", "9.image=x")
+    assert "input.nodeInfoList[0].nodeName: is missing; GET /api/apps/ID (receiver app ID --json) tells it" in said
+    assert "there is no AI app" in shell("submit", "--quick", "1", *order[2:], "--node", "3.image=x", code=3).stderr
+
+
 def test_a_wrong_kind_of_file_passes_by_force(shell: Shell) -> None:
     song = shell.file("forced.mp3")
     (link,) = shell.links(MODEL, *REST, f"imageUrls=@{song}", "--force")

@@ -5,6 +5,7 @@ import msgspec
 import pytest
 from house import API_KEY, TLS, House
 
+from receiver.errors import Refused
 from receiver.records import Api, JsonObject, Kind
 from receiver.runninghub.catalogue import example, models
 from receiver.runninghub.client import RunningHub, open_http
@@ -12,7 +13,7 @@ from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.requests import submit_request
 from receiver.simulator import Fault
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
-from receiver.web.orders import FORMS
+from receiver.web.orders import FORMS, read_order
 
 pytestmark = pytest.mark.story
 
@@ -112,7 +113,10 @@ async def test_a_v1_refusal_is_told_by_its_code(answer: object, code: str) -> No
     assert refusal.value.code == code
 
 
-BAD = [
+NODE: JsonObject = {"nodeId": "6", "fieldName": "text", "fieldValue": "a harbour"}
+QUICK_FIELDS = ("nodeName", "fieldType", "description")
+
+BAD: list[tuple[dict[str, object], str]] = [
     ({"kind": "workflow", "target": "abc"}, "target"),
     ({"kind": "workflow", "target": 1904136902449209346}, "target"),
     ({"kind": "app", "target": ID, "input": {"webappId": "1"}}, "input.webappId"),
@@ -120,7 +124,25 @@ BAD = [
     ({"kind": "app", "target": ID, "input": {"nodeInfoList": {}}}, "input.nodeInfoList"),
     ({"kind": "app", "target": ID, "input": {"nodeInfoList": [1]}}, "input.nodeInfoList[0]"),
     ({"kind": "app", "target": ID, "input": {"nodeInfoList": [{"nodeId": "1"}]}}, "input.nodeInfoList[0].fieldName"),
+    ({"kind": "app", "target": ID, "input": {"instanceTyp": "plus"}}, "input.instanceTyp"),
+    ({"kind": "app", "target": ID, "input": {"instanceType": "huge"}}, "input.instanceType"),
+    ({"kind": "app", "target": ID, "input": {"addMetadata": True}}, "input.addMetadata"),
+    ({"kind": "app", "target": ID, "input": {"accessPassword": 7}}, "input.accessPassword"),
+    ({"kind": "workflow", "target": ID, "input": {"retainSeconds": 9}}, "input.retainSeconds"),
+    ({"kind": "workflow", "target": ID, "input": {"retainSeconds": 181}}, "input.retainSeconds"),
+    ({"kind": "workflow", "target": ID, "input": {"addMetadata": "yes"}}, "input.addMetadata"),
+    ({"kind": "workflow", "target": ID, "input": {"usePersonalQueue": "yes"}}, "input.usePersonalQueue"),
+    ({"kind": "workflow", "target": ID, "input": {"workflow": [1]}}, "input.workflow"),
+    (
+        {"kind": "workflow", "target": ID, "input": {"workflow": {"1": {}}, "nodeInfoList": [NODE]}},
+        "input.nodeInfoList",
+    ),
     ({"kind": "quick", "target": ID}, "input.quickCreateCode"),
+    ({"kind": "quick", "target": ID, "input": {"quickCreateCode": 2}}, "input.quickCreateCode"),
+    (
+        {"kind": "quick", "target": ID, "input": {"quickCreateCode": "002", "nodeInfoList": [NODE]}},
+        "input.nodeInfoList[0].nodeName",
+    ),
     ({"kind": "quick", "api": "v2", "target": ID, "input": {"quickCreateCode": "1"}}, "api"),
     ({"kind": "model", "api": "v1", "target": "a/b"}, "api"),
 ]
@@ -134,6 +156,62 @@ async def test_a_bad_order_of_any_kind_is_refused_with_its_path(
     answer = await shared_house.api.post("/tasks", json=order)
     assert answer.status_code == 422
     assert path in [problem["path"] for problem in answer.json()["error"]["details"]]
+    await shared_house.advance(10)
+    assert shared_house.simulator.requests == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_everything_that_is_wrong_with_a_workflows_order_is_told_at_once_with_what_was_meant(
+    shared_house: House,
+) -> None:
+    body = {"instanceTyp": "plus", "instanceType": "Plus", "retainSeconds": 200, "nodeInfoList": [{"nodeId": "1"}]}
+    answer = await shared_house.api.post("/tasks", json={"kind": "workflow", "target": ID, "input": body})
+    told = {each["path"]: each["message"] for each in answer.json()["error"]["details"]}
+    assert set(told) == {
+        *("input.instanceTyp", "input.instanceType", "input.retainSeconds"),
+        *("input.nodeInfoList[0].fieldName", "input.nodeInfoList[0].fieldValue"),
+    }
+    assert "did you mean instanceType" in told["input.instanceTyp"]
+    assert "one of default, plus, ultra" in told["input.instanceType"]
+    assert "10 to 180, got 200; the nearest is 180" in told["input.retainSeconds"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("workflow", {"usePersonalQueue": "true", "addMetadata": False, "retainSeconds": 10, "accessPassword": "x"}),
+        ("app", {"usePersonalQueue": False, "instanceType": "ultra", "nodeInfoList": [NODE]}),
+        ("quick", {"quickCreateCode": "002", "nodeInfoList": [{**NODE, **dict.fromkeys(QUICK_FIELDS, "x")}]}),
+    ],
+)
+def test_everything_that_the_pages_of_a_kind_name_may_be_ordered(kind: str, body: JsonObject) -> None:
+    assert read_order({"kind": kind, "target": ID, "input": body}, "t", None).task.input == body
+
+
+@pytest.mark.parametrize("kind", ["workflow", "app", "quick"])
+def test_unchecked_anything_passes_for_every_kind(kind: str) -> None:
+    body: JsonObject = {"ofTomorrow": 1, "instanceType": "huge", "nodeInfoList": {"6": "x"}}
+    order: JsonObject = {"kind": kind, "target": ID, "input": body}
+    assert read_order({**order, "validate": False}, "t", None).task.input == body
+    with pytest.raises(Refused):
+        read_order(order, "t", None)
+
+
+async def test_a_whole_workflow_may_be_an_object_and_is_the_same_order_as_its_text(house: House) -> None:
+    graph = {"9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}}
+    text = msgspec.json.encode(graph).decode()
+    answers = [
+        await house.api.post(
+            "/tasks",
+            json={"kind": "workflow", "target": ID, "input": {"workflow": given}},
+            headers={"Idempotency-Key": "k"},
+        )
+        for given in (graph, text)
+    ]
+    assert [answer.status_code for answer in answers] == [202, 200]
+    assert answers[0].json()["input"] == {"workflow": text}
+    await house.settle()
+    assert house.simulator.count("run_workflow") == 1
 
 
 SERVED = [

@@ -67,6 +67,7 @@ PURE = (
         "runninghub.errors",
         "runninghub.requests",
         "runninghub.validation",
+        "runninghub.bodies",
         "runninghub.nodes",
         "actions.answers",
         "actions.body",

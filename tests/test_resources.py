@@ -108,6 +108,7 @@ async def test_an_apps_fields_come_with_their_choices_and_the_key_goes_into_the_
     assert msgspec.to_builtins(app)["name"] == "An app"
     first, *others = msgspec.to_builtins(app)["nodes"]
     face = {"node": "3", "field": "image", "value": "a.png", "type": "IMAGE", "title": "face", "options": []}
+    face |= {"name": "", "description": "face"}
     assert first == face
     assert [each["options"] for each in others] == [["1k", "2k"]] * 3 + [[]]
     assert others[0]["node"] == "7"

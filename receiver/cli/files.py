@@ -1,7 +1,7 @@
 """Local files: `receiver upload`, and `@path` in an order. All of them are looked at before the first one is sent."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +16,7 @@ from receiver.cli.waiting import byte_bar
 
 if TYPE_CHECKING:
     from receiver.client import Client, Progress
+    from receiver.errors import Refused
     from receiver.offers import FileNameView, UploadView
 
 T = TypeVar("T")
@@ -72,21 +73,48 @@ def _bring(client: "Client", path: Path, purpose: str, name: str | None, as_json
     return made
 
 
-def find_files(order: "dict[str, object]", target: str | None, *, checked: bool) -> Places:
+def find_files(
+    order: "dict[str, object]",
+    target: str | None,
+    *,
+    checked: bool,
+    rest: "Mapping[str, object] | None" = None,
+) -> Places:
     """The places of an order that name files, each file looked at. `target` is the model; None: no model's order.
 
-    What has a second @ becomes the text behind the first. Raises Ended with everything that is wrong.
+    `rest` is all that the order has beside its input: with files in it, all of it is judged here already, as the server
+    will do it. What has a second @ becomes the text behind the first. Raises Ended with everything that is wrong.
     """
     places = Places(order, target)
     problems = [f"  {each.spot.name}: {line}" for each in places.files if (line := file_problem(each, checked))]
-    if places.files and checked and places.model is not None:
-        from receiver.runninghub.validation import validate
-
-        # A file of an order that will be refused need not be sent.
-        problems += [f"  input.{each.path}: {each.message}" for each in validate(places.model, order)]  # type: ignore[arg-type]
+    if places.files and rest is not None:
+        problems += _refusals(places, order, rest)
     if problems:
         raise Ended("nothing was sent:", USED_WRONGLY, problems)
     return places
+
+
+def _refusals(places: Places, order: "dict[str, object]", rest: "Mapping[str, object]") -> list[str]:
+    """What the server would refuse an order for: a file of such an order need not be sent."""
+    from receiver.cli.attached import PENDING, for_check
+    from receiver.errors import Refused
+    from receiver.web.orders import read_order
+
+    for spot, _ in places.files:
+        spot.put(PENDING)
+    places.seal()
+    try:
+        read_order({**rest, "input": for_check(order)}, "", None)  # type: ignore[arg-type, dict-item]
+    except Refused as refused:
+        return [f"  {path}: {message}" for path, message in problems_of(refused)]
+    return []
+
+
+def problems_of(refused: "Refused") -> list[tuple[str, str]]:
+    """What is wrong with an order that was judged here already, each with its path in it."""
+    details = refused.details if isinstance(refused.details, list) else []
+    found = [(str(each.get("path", "")), str(each.get("message", ""))) for each in details if isinstance(each, dict)]
+    return found or [("", refused.message)]
 
 
 def upload_files(client: "Client", places: Places) -> None:

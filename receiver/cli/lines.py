@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from receiver.cli.attached import PENDING, AttachedFile, Content, for_check
-from receiver.cli.files import file_problem
+from receiver.cli.files import file_problem, problems_of
 from receiver.cli.pairs import Reader, read_input
 from receiver.cli.places import Places
 from receiver.cli.rows import Common, Given, Wrong, rows
@@ -141,7 +141,7 @@ def _draft(number: int, given: Given, common: Common) -> Draft:
     try:
         order = read_order({**document, "input": for_check(input)}, "", None).task
     except Refused as refused:
-        raise _AllWrong([*found, *_problems(refused)]) from None
+        raise _AllWrong([*found, *problems_of(refused)]) from None
     if found:
         raise _AllWrong(found)
     return Draft(number=number, order=order, input=input, places=places)
@@ -224,9 +224,3 @@ def _types(target: str, kind: str) -> Reader | None:
 def _key(order: NewTask, occurrence: int, common: Common) -> str:
     name = f"{common.anew}-" if common.anew else ""
     return f"batch-{name}{order.digest.hex()}-{occurrence}"
-
-
-def _problems(refused: Refused) -> list[tuple[str, str]]:
-    details = refused.details if isinstance(refused.details, list) else []
-    found = [(str(each.get("path", "")), str(each.get("message", ""))) for each in details if isinstance(each, dict)]
-    return found or [("", refused.message)]

@@ -11,6 +11,7 @@ from receiver.cli.show import clean, document, fields, note, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from receiver.client import Client
     from receiver.offers import AppView, NodeView
 
 MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
@@ -29,6 +30,8 @@ STYLE_FIELDS = {
     "modelLoar2Weight": "weight",
 }
 """What is shown of a style, under which headings; --json has the rest. The spelling of LoRA is the provider's."""
+QUICK_FIELDS = ("nodeName", "fieldType", "description")
+"""What a quick creation wants to be told of every node beside its value (page "Initiate Quick Create Task")."""
 SHOWN = 60
 SHOWN_OPTIONS = 8
 
@@ -87,6 +90,27 @@ def styles(app_id: str, kind: int, as_json: bool) -> None:
     else:
         rows = [tuple(_style_field(each.get(name)) for name in STYLE_FIELDS) for each in found.items]
         table(list(STYLE_FIELDS.values()), rows)
+
+
+def complete(client: "Client", app_id: str, order: "dict[str, object]") -> None:
+    """Lays what RunningHub says of an app's nodes under the overrides of a quick creation, which wants all of it.
+
+    Nodes that the app does not have stay as they are, for the server to refuse.
+    """
+    given = order.get("nodeInfoList")
+    nodes = [node for node in given if isinstance(node, dict)] if isinstance(given, list) else []
+    if all(name in node for node in nodes for name in QUICK_FIELDS):
+        return
+    known = {(node.node, node.field): node for node in client.app(app_id).nodes}
+    for node in nodes:
+        found = known.get((str(node.get("nodeId")), str(node.get("fieldName"))))
+        if found is not None:
+            told = (
+                found.name or found.title or found.field,
+                found.type,
+                found.description or found.title or found.field,
+            )
+            node.update({**dict(zip(QUICK_FIELDS, told, strict=True)), **node})
 
 
 def _style_field(value: object) -> str:

@@ -87,6 +87,7 @@ def submit(
       receiver submit --quick 1904136902449209346 quickCreateCode=002 --node 3.text="a lighthouse"
     """
     from receiver.cli.files import find_files, upload_files
+    from receiver.cli.nodes import complete
     from receiver.cli.pairs import read_input, read_nodes
 
     kind, target, pairs = _target(words, {"workflow": workflow, "app": app, "quick": quick})
@@ -97,7 +98,11 @@ def submit(
     order = read_input(text, file.read() if file else None, pairs, _types_of(target) if kind == "model" else None)
     if nodes:
         order["nodeInfoList"] = read_nodes(nodes)
-    files = find_files(order, target if kind == "model" else None, checked=not force)
+    if kind == "quick" and not force:
+        with connect() as client:
+            complete(client, target, order)
+    rest = {"kind": kind, "api": api, "target": target, "labels": dict(labels), "validate": not force}
+    files = find_files(order, target if kind == "model" else None, checked=not force, rest=rest)
     with connect() as client:
         upload_files(client, files)
         if dry_run:

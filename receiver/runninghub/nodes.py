@@ -155,13 +155,16 @@ def _app_node(row: Json) -> Node | None:
     node, field = read_id(row.get("nodeId")), _text(row.get("fieldName"))
     if node is None or field is None:
         return None
+    name, described, in_english = (_text(row.get(key)) or "" for key in ("nodeName", "description", "descriptionEn"))
     return Node(
         node=node,
         field=field,
         value=row.get("fieldValue"),
         type=_text(row.get("fieldType")) or "",
-        title=_text(row.get("descriptionEn")) or _text(row.get("description")) or _text(row.get("nodeName")) or "",
+        title=in_english or described or name,
         options=_options(row.get("fieldData")),
+        name=name,
+        description=described or in_english,
     )
 
 

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Mapping
 
+import msgspec
 from msgspec import Struct
 
+from receiver.attachments import GRAPH
 from receiver.drafts import NewTask
 from receiver.records import Api, Json, JsonObject, Kind, Upload
 from receiver.runninghub import catalogue
+from receiver.runninghub.bodies import body_problems
 from receiver.runninghub.catalogue import Model
 from receiver.runninghub.validation import validate
 from receiver.submit import order_digest
@@ -63,11 +66,11 @@ def read_order(
 ) -> Order:
     """The order in a request. Raises Refused (422) with every problem and its path.
 
-    A model is found by any name it is known by, and its input checked before money is spent; with `"validate": false`
-    anything passes, for the provider moves faster than any catalogue. `uploads` may be named in the input, and the task
-    gets their links; an order is the same as another by the uploads it names, for links change from day to day. What
-    is wrong with other uploads may be said in `refused`. When nothing but uploads is wrong, that is for the caller to
-    judge: an order that was taken already needs them no more.
+    A model is found by any name it is known by, and the input of any kind checked before money is spent; with
+    `"validate": false` anything passes, for the provider moves faster than any catalogue. `uploads` may be named in the
+    input, and the task gets their links; an order is the same as another by the uploads it names, for links change from
+    day to day. What is wrong with other uploads may be said in `refused`. When nothing but uploads is wrong, that is
+    for the caller to judge: an order that was taken already needs them no more.
     """
     found: Problems = [
         (name, f"there is no such field; there are {', '.join(sorted(FIELDS))}") for name in document.keys() - FIELDS
@@ -78,7 +81,7 @@ def read_order(
     if not isinstance(checked, bool):
         found.append(("validate", "expected true or false"))
     in_input: Problems = []
-    body = _input(document.get("input", {}), kind, in_input)
+    body = _input(document.get("input", {}), kind, in_input, checked=checked is not False)
     note = None
     references = References(kind, uploads, refused)
     if kind is Kind.MODEL:
@@ -162,32 +165,23 @@ def _endpoint(value: str, found: Problems) -> str:
     return target
 
 
-def _input(value: Json, kind: Kind, found: Problems) -> JsonObject:
+def _input(value: Json, kind: Kind, found: Problems, *, checked: bool) -> JsonObject:
     if not isinstance(value, dict):
         found.append(("input", "expected an object"))
         return {}
-    for name in OURS[kind]:
-        if name in value:
-            found.append((f"input.{name}", "leave it out: it is filled in for every task"))
-    if kind is not Kind.MODEL:
-        _nodes(value.get("nodeInfoList", []), found)
-    if kind is Kind.QUICK and not isinstance(value.get("quickCreateCode"), str):
-        found.append(("input.quickCreateCode", 'expected a text, such as "002"'))
-    return value
+    ours = [name for name in OURS[kind] if name in value]
+    found.extend((f"input.{name}", "leave it out: it is filled in for every task") for name in ours)
+    body = _with_text_of_graph(value) if kind is Kind.WORKFLOW else value
+    if checked and kind is not Kind.MODEL:
+        theirs = {name: item for name, item in body.items() if name not in ours}
+        found.extend((f"input.{path}", message) for path, message in body_problems(kind, theirs))
+    return body
 
 
-def _nodes(value: Json, found: Problems) -> None:
-    """The overrides of a workflow's or an app's nodes (page "About nodeInfoList")."""
-    if not isinstance(value, list):
-        found.append(("input.nodeInfoList", "expected a list of objects with nodeId, fieldName and fieldValue"))
-        return
-    for index, node in enumerate(value):
-        path = f"input.nodeInfoList[{index}]"
-        if not isinstance(node, dict):
-            found.append((path, "expected an object with nodeId, fieldName and fieldValue"))
-            continue
-        missing = [name for name in ("nodeId", "fieldName", "fieldValue") if name not in node]
-        found.extend((f"{path}.{name}", "is missing") for name in missing)
+def _with_text_of_graph(body: JsonObject) -> JsonObject:
+    """The provider takes a whole graph as JSON in a text; who gives it as an object means the same."""
+    graph = body.get(GRAPH)
+    return {**body, GRAPH: msgspec.json.encode(graph).decode()} if isinstance(graph, dict) else body
 
 
 def _labels(value: Json, found: Problems) -> dict[str, str]:
