@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from receiver.records import Node, Price, Upload, rfc3339
+from receiver.records import End, Node, Price, Result, TaskError, Upload, rfc3339
 
 
 class NodeView(Struct, frozen=True, kw_only=True):
@@ -53,6 +53,25 @@ class StatusView(Struct, frozen=True, kw_only=True):
     """The provider's own word for a task: QUEUED, RUNNING, SUCCESS or FAILED."""
 
     status: str
+
+
+class OutputsView(Struct, frozen=True, kw_only=True):
+    """What the provider's outputs endpoint says of a task, asked now. `state` is how it ended; None: it has not."""
+
+    state: End | None
+    results: list[Result]
+    error: TaskError | None
+    usage: Mapping[str, object]
+
+
+class WebhookView(Struct, frozen=True, kw_only=True):
+    """A task's callback as the provider keeps it: its id there, SUCCESS or FAILED (None: not tried yet), what our door
+    or the network answered, and how often it was tried again."""
+
+    id: str
+    status: str | None
+    response: str
+    retry_count: int
 
 
 class PreviewView(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from test_client import RunningServer
 
 from receiver.client import ApiError, Client
 from receiver.rules import LORA_LIMIT
+from receiver.simulator import Fault
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
 
 pytestmark = pytest.mark.story
@@ -124,6 +125,31 @@ def test_a_tasks_bare_status_is_the_providers_own_word(operator: Operator) -> No
     assert operator("task", task_id, "--status").stdout == "SUCCESS\n"
     assert json.loads(operator("task", task_id, "--status", "--json").stdout) == {"status": "SUCCESS"}
     assert len(json.loads(operator("task", task_id, "--json").stdout)["checks"]) == checks
+
+
+def test_what_a_task_made_is_told_by_the_outputs_endpoint_and_nothing_is_recorded(operator: Operator) -> None:
+    words = ("submit", "--workflow", TEXT_TO_IMAGE.id, "--wait", "--json")
+    task = json.loads(operator(*words).stdout)
+    shown = operator("task", task["id"], "--outputs").stdout
+    assert shown.split()[:2] == ["state", "succeeded"]
+    assert task["results"][0]["url"] in shown
+    said = json.loads(operator("task", task["id"], "--outputs", "--json").stdout)
+    assert (said["state"], said["error"], said["results"][0]["node_id"]) == ("succeeded", None, "9")
+    assert said["usage"]["consumeCoins"]
+    assert len(json.loads(operator("task", task["id"], "--json").stdout)["checks"]) == len(task["checks"])
+    operator.server.simulator.plan_next(Fault.FAILED)
+    failed = json.loads(operator(*words, code=1).stdout)["id"]
+    assert "error  805 " in operator("task", failed, "--outputs").stdout
+
+
+def test_what_became_of_a_callback_is_told_without_the_tokens_in_it(operator: Operator) -> None:
+    task_id = operator.ended()
+    shown = operator("task", task_id, "--webhook").stdout
+    assert "SUCCESS" in shown
+    said = json.loads(operator("task", task_id, "--webhook", "--json").stdout)
+    assert (said["status"], said["retry_count"], len(said["id"])) == ("SUCCESS", 0, 19)
+    operator.server.simulator.outage("detail", "code", times=1, code="1")
+    assert "RunningHub has no callback of this task" in operator("task", task_id, "--webhook", code=3).stderr
 
 
 def test_a_task_that_the_provider_does_not_know_has_no_status(operator: Operator, server: RunningServer) -> None:

@@ -1,49 +1,107 @@
-"""Every page of the provider's reference about its API has a method here, a route to it, and a simulated twin."""
+"""Every page of the provider's reference about its API has a method here, a command that goes over a route of ours,
+and a simulated twin: each command is typed, and the twin must hear of it by way of a running server."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from house import House
+from test_cli import Operator
+from test_client import MODEL, RunningServer
 
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.resources import Resources
-from receiver.simulator.workflows import PICTURE_APP
-from receiver.web.api import Api
-from receiver.web.resources import ResourceDoors
+from receiver.simulator import Fault
+from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
 
 pytestmark = pytest.mark.story
 
+WORKFLOW, APP = TEXT_TO_IMAGE.id, PICTURE_APP.id
+BASIC, ADVANCED = f"submit --workflow {WORKFLOW} --wait", f"submit --workflow {WORKFLOW} --node 6.text=ink --wait"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, the client's method for it, and commands with the simulator's routes that each of them reaches.
+
+    {ended} is a task that has ended, {running} one that RunningHub works on, {file} a file's path.
+    """
+
+    name: str
+    method: str
+    commands: dict[str, str]
+
+
 PAGES = [
-    # page, method, route of ours, routes of the simulator
-    ("Standard Model API", "submit", "/tasks", {"submit"}),
-    ("Check Task Status", "status", "/tasks/{task}/status", {"status"}),
-    ("Check Task Output", "outputs", "/tasks/{task}/reconcile", {"outputs"}),
-    ("Get Webhook Event Details", "webhook_detail", "/tasks/{task}/reconcile", {"detail"}),
-    ("Resend Specific Webhook Event", "resend", "/tasks/{task}/resend", {"resend"}),
-    ("Query generation result (V2)", "query", "/tasks/{task}/reconcile", {"query"}),
-    ("Start ComfyUI Task 1 - Basic", "submit", "/tasks", {"create", "run_workflow"}),
-    ("Start ComfyUI Task 2 - Advanced", "submit", "/tasks", {"create", "run_workflow"}),
-    ("Get Workflow JSON", "workflow", "/workflows/{id}", {"workflow_json"}),
-    ("Cancel ComfyUI Task", "cancel", "/tasks/{task}/cancel", {"cancel"}),
-    ("Start AI App Task", "submit", "/tasks", {"app_run", "run_app"}),
-    ("Get API call examples for AI application", "app", "/apps/{id}", {"app_demo"}),
-    ("Obtain quick create style data", "styles", "/apps/{id}/styles", {"quick_styles"}),
-    ("Initiate Quick Create Task", "submit", "/tasks", {"quick_run"}),
-    ("File upload (new)", "upload", "/uploads", {"upload"}),
-    ("Upload Resource", "upload_for_nodes", "/uploads", {"old_upload"}),
-    ("Upload Lora", "upload_lora", "/uploads", {"lora_url", "lora_put"}),
-    ("Get Account Information", "account", "/account", {"account"}),
+    Page("Standard Model API", "submit", {f"submit {MODEL} prompt=ink --wait": "submit"}),
+    Page("Check Task Status", "status", {"task {ended} --status": "status"}),
+    Page("Check Task Output", "outputs", {"task {ended} --outputs": "outputs"}),
+    Page("Get Webhook Event Details", "webhook_detail", {"task {ended} --webhook": "detail"}),
+    Page("Resend Specific Webhook Event", "resend", {"resend {ended}": "resend"}),
+    Page("Query generation result (V2)", "query", {"reconcile {running}": "query"}),
+    Page("Start ComfyUI Task 1 - Basic", "submit", {BASIC: "run_workflow", f"{BASIC} --v1": "create"}),
+    Page("Start ComfyUI Task 2 - Advanced", "submit", {ADVANCED: "run_workflow", f"{ADVANCED} --v1": "create"}),
+    Page("Get Workflow JSON", "workflow", {f"workflow {WORKFLOW}": "workflow_json"}),
+    Page("Cancel ComfyUI Task", "cancel", {"cancel {running}": "cancel"}),
+    Page(
+        "Start AI App Task",
+        "submit",
+        {f"submit --app {APP} --wait": "run_app", f"submit --app {APP} --wait --v1": "app_run"},
+    ),
+    Page("Get API call examples for AI application", "app", {f"app {APP}": "app_demo"}),
+    Page("Obtain quick create style data", "styles", {f"styles {APP}": "quick_styles"}),
+    Page(
+        "Initiate Quick Create Task",
+        "submit",
+        {f"submit --quick {APP} quickCreateCode=002 --node 6.text=ink --wait": "quick_run"},
+    ),
+    Page("File upload (new)", "upload", {"upload {file}": "upload"}),
+    Page("Upload Resource", "upload_for_nodes", {"upload --as nodes {file}": "old_upload"}),
+    Page("Upload Lora", "upload_lora", {"upload --as lora {file}": "lora_put"}),
+    Page("Get Account Information", "account", {"account": "account"}),
 ]
 
 
-@pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize(("page", "method", "route", "simulated"), PAGES, ids=[row[0] for row in PAGES])
-async def test_a_page_has_a_method_a_route_and_a_simulated_endpoint(
-    shared_house: House, page: str, method: str, route: str, simulated: set[str]
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
+        yield Operator(server)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_a_page_has_a_method_a_command_and_a_simulated_endpoint_that_hears_of_it(
+    operator: Operator, page: Page, tmp_path: Path
 ) -> None:
-    owner = RunningHub if hasattr(RunningHub, method) else Resources
-    assert getattr(owner, method).__doc__, page
-    doors = [*Api(shared_house.service).routes(), *ResourceDoors(shared_house.service).routes()]
-    assert route in [door.path for door in doors]
-    assert simulated <= set(shared_house.simulator.routes)
+    owner = RunningHub if hasattr(RunningHub, page.method) else Resources
+    assert getattr(owner, page.method).__doc__
+    file = tmp_path / "one.png"
+    file.write_bytes(f"{tmp_path}".encode())
+    simulator = operator.server.simulator
+    for command, route in page.commands.items():
+        words = [filled(word, operator, file) for word in command.split()]
+        before = simulator.count(route)
+        operator(*words)
+        assert simulator.count(route) > before, command
+
+
+def filled(word: str, operator: Operator, file: Path) -> str:
+    match word:
+        case "{file}":
+            return str(file)
+        case "{ended}":
+            return operator.ended()
+        case "{running}":
+            return running(operator)
+    return word
+
+
+def running(operator: Operator) -> str:
+    """A task that RunningHub works on, for as long as anybody cares."""
+    operator.server.simulator.plan_next(Fault.EARLY_CLAIM, seconds=3600)
+    with operator.server.client() as client:
+        task = client.submit(WORKFLOW, {}, kind="workflow")
+        return client.wait(task.id, until=lambda each: each.state == "submitted", timeout=20, pause=lambda _: None).id
 
 
 async def test_a_running_task_is_asked_for_the_providers_own_word(house: House) -> None:

@@ -1,7 +1,7 @@
 """The commands about tasks: the list, one task with all that is known of it, and what can be done to it."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -11,7 +11,10 @@ from receiver.cli.show import clean, document, fields, labels, moment, note, tab
 
 if TYPE_CHECKING:
     from receiver.client import Client
+    from receiver.offers import OutputsView, WebhookView
     from receiver.views import TaskDetail, TaskView
+
+T = TypeVar("T")
 
 
 @click.command()
@@ -42,25 +45,57 @@ def tasks(everything: bool, as_json: bool, **given: object) -> None:
 
 @click.command()
 @click.argument("task_id", metavar="ID")
-@click.option("--status", is_flag=True, help="Only RunningHub's own word for it, asked now; nothing is recorded of it.")
+@click.option(
+    "--status",
+    "asked",
+    flag_value="status",
+    help="Only RunningHub's own word for it, asked now; nothing is recorded of it.",
+)
+@click.option("--outputs", "asked", flag_value="outputs", help="Only what RunningHub says that it made, asked now.")
+@click.option(
+    "--webhook", "asked", flag_value="webhook", help="Only what became of its callback at RunningHub, asked now."
+)
 @json_option
-def task(task_id: str, status: bool, as_json: bool) -> None:
+def task(task_id: str, asked: str | None, as_json: bool) -> None:
     """Show one task: its timeline, results, actions, and what RunningHub was asked.
 
     \b
     Examples:
       receiver task 0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55
-      receiver task 0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55 --status
+      receiver task 0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55 --webhook
     """
     with connect() as client:
-        if not status:
+        if asked is None:
             show_task(client.task(task_id), as_json)
-            return
-        said = client.provider_status(task_id)
+        elif asked == "status":
+            _say(client.provider_status(task_id), as_json, lambda said: click.echo(clean(said.status)))
+        elif asked == "outputs":
+            _say(client.provider_outputs(task_id), as_json, _show_outputs)
+        else:
+            _say(client.provider_webhook(task_id), as_json, _show_webhook)
+
+
+def _say(said: T, as_json: bool, show: Callable[[T], None]) -> None:
     if as_json:
         document(said)
     else:
-        click.echo(clean(said.status))
+        show(said)
+
+
+def _show_outputs(said: "OutputsView") -> None:
+    error = said.error
+    why = f"{error.code} {error.name}: {error.message}" if error else None
+    fields([("state", said.state or "not ended"), ("error", why)])
+    if said.results:
+        table(
+            ("type", "node", "link or text"),
+            [(each.type, each.node_id, each.url or each.text) for each in said.results],
+        )
+
+
+def _show_webhook(said: "WebhookView") -> None:
+    status = said.status or "not tried yet"
+    fields([("id", said.id), ("status", status), ("tried again", said.retry_count), ("answer", said.response)])
 
 
 @click.command()

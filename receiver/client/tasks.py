@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, Unpack
 
 from receiver.client.transport import Listed, ListFilter, Transport, part, pauses
-from receiver.offers import PreviewView, StatusView
+from receiver.offers import OutputsView, PreviewView, StatusView, WebhookView
 from receiver.views import OrderedView, PageView, TaskDetail, TaskView
 
 T = TypeVar("T")
@@ -116,6 +116,14 @@ class Tasks(Transport):
     def provider_status(self, task_id: str) -> StatusView:
         """RunningHub's own word for a task, asked now: QUEUED, RUNNING, SUCCESS or FAILED. It is not recorded."""
         return self._call("GET", f"/api/tasks/{part(task_id)}/status", StatusView)
+
+    def provider_outputs(self, task_id: str) -> OutputsView:
+        """What RunningHub's outputs endpoint says that a task made, asked now. It is not recorded."""
+        return self._call("GET", f"/api/tasks/{part(task_id)}/outputs", OutputsView)
+
+    def provider_webhook(self, task_id: str) -> WebhookView:
+        """What became of a task's callback at RunningHub, asked now. It is not recorded."""
+        return self._call("GET", f"/api/tasks/{part(task_id)}/webhook", WebhookView)
 
     def _on_task(self, task_id: str, verb: str, kind: type[T]) -> T:
         return self._call("POST", f"/api/tasks/{part(task_id)}/{verb}", kind)

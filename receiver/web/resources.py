@@ -15,7 +15,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.errors import Refused, StoreUnavailable, not_found
-from receiver.offers import FileNameView, PreviewView, StatusView, app_view, upload_view
+from receiver.offers import (
+    FileNameView,
+    OutputsView,
+    PreviewView,
+    StatusView,
+    WebhookView,
+    app_view,
+    upload_view,
+)
 from receiver.records import JsonObject, Kind, Price
 from receiver.rules import UPLOAD_KEPT, UPLOAD_LIMITS
 from receiver.runninghub.client import FileToSend
@@ -48,6 +56,8 @@ class ResourceDoors:
             Route("/apps/{id}", self.app),
             Route("/apps/{id}/styles", self.styles),
             Route("/tasks/{task}/status", self.status),
+            Route("/tasks/{task}/outputs", self.outputs),
+            Route("/tasks/{task}/webhook", self.webhook),
             Route("/workflows/{id}", self.workflow),
         ]
 
@@ -128,12 +138,35 @@ class ResourceDoors:
 
     async def status(self, request: Request) -> Response:
         """The provider's own word for a task, asked now; nothing is recorded of it."""
+        return answer(StatusView(status=await self._service.resources.status(await self._provider_id(request))))
+
+    async def outputs(self, request: Request) -> Response:
+        """What the provider says that a task made, or why it did not, asked now; nothing is recorded of it."""
+        outcome = (await self._service.provider.outputs(await self._provider_id(request))).outcome
+        if not outcome.known:
+            raise Refused(404, "unknown_to_provider", "RunningHub does not know this task (any more)")
+        return answer(OutputsView(state=outcome.end, results=outcome.results, error=outcome.error, usage=outcome.usage))
+
+    async def webhook(self, request: Request) -> Response:
+        """What became of a task's callback at the provider, asked now; nothing is recorded of it."""
+        detail = (await self._service.provider.webhook_detail(await self._provider_id(request))).detail
+        if detail is None:
+            raise Refused(
+                404, "no_webhook", "RunningHub has no callback of this task; was it sent with a callback URL?"
+            )
+        response = self._service.redact.text(detail.response)
+        return answer(
+            WebhookView(id=detail.id, status=detail.status, response=response, retry_count=detail.retry_count)
+        )
+
+    async def _provider_id(self, request: Request) -> str:
+        """What a task is called at the provider."""
         task = await self._store.task(request.path_params["task"])
         if task is None:
             raise not_found("task", request.path_params["task"][:64])
         if task.provider_task_id is None:
             raise Refused(409, "not_submitted", f"the task is {task.state}; RunningHub's id for it is not known")
-        return answer(StatusView(status=await self._service.resources.status(task.provider_task_id)))
+        return task.provider_task_id
 
     async def workflow(self, request: Request) -> Response:
         workflow_id = _number(request, "workflow")
