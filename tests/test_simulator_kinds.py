@@ -778,6 +778,11 @@ async def test_facts_say_what_a_model_makes(strict: House) -> None:
     assert result["text"]
 
 
+async def test_a_model_of_which_no_parameter_is_known_takes_anything(strict: House) -> None:
+    assert (await post(strict, "/openapi/v2/maker/describe", anything=1))["taskId"]
+    assert models_of([{"endpoint": "/openapi/v2/a/b", "output": "video"}])["a/b"].params == ()
+
+
 def test_facts_are_read_from_a_file_of_lines(tmp_path: Path) -> None:
     file = tmp_path / "models.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in FACTS) + "\n")

@@ -42,7 +42,10 @@ class ParamFacts:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of one model. `extension` is that of its results; `later` are names that need no further facts."""
+    """What is known of one model. `extension` is that of its results; `later` are names that need no further facts.
+
+    Of a model without `params` nothing is known, and so it takes anything.
+    """
 
     path: str
     extension: str
@@ -60,6 +63,8 @@ class ModelFacts:
             raise Refused("1007", "; ".join(problems))
 
     def _unknown(self, given: Mapping[str, Any]) -> Iterator[str]:
+        if not self.params:
+            return iter(())
         known = {name for param in self.params for name in param.names} | self.later
         return (f"{name} is not a parameter" for name in given if name not in known)
 
@@ -85,7 +90,7 @@ def models_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, ModelFacts]:
 
 
 def _model(row: Mapping[str, Any]) -> ModelFacts:
-    params = tuple(_param(param) for param in row["params"])
+    params = tuple(_param(param) for param in row.get("params", ()))
     return ModelFacts(
         row["endpoint"].removeprefix(FRONT), EXTENSIONS[row["output"]], params, frozenset(row.get("later_params", ()))
     )
