@@ -222,13 +222,14 @@ class ModelRow(Struct, frozen=True, kw_only=True):
 
 
 class ParamView(Struct, frozen=True, kw_only=True):
-    """A parameter; `allowed` is a sentence."""
+    """A parameter; `allowed` is a sentence, `choices` are all values that are allowed, when these can be counted."""
 
     name: str
     type: str
     required: bool
     default: object
     allowed: str
+    choices: list[str] = []
 
 
 class ModelView(ModelRow, frozen=True, kw_only=True):

@@ -93,6 +93,17 @@ def test_the_command_line_shows_a_model_with_a_command_that_orders_it() -> None:
     assert "generateAudio" in shown
 
 
+def test_every_choice_of_a_parameter_is_shown_however_many_there_are() -> None:
+    model = next(model for model in models() if any(len(param.enum) > 16 for param in model.params))
+    param = next(param for param in model.params if len(param.enum) > 16)
+    shown = CliRunner().invoke(main, ["models", model.endpoint])
+    assert f"\n{param.name} is one of {', '.join(param.enum)}\n" in shown.output
+    few = CliRunner().invoke(main, ["models", NAME])
+    assert "is one of" not in few.output
+    told = msgspec.json.decode(CliRunner().invoke(main, ["models", NAME, "--json"]).output, type=ModelView)
+    assert next(each.choices for each in told.params if each.name == "resolution") == ["720p", "1080p", "4k"]
+
+
 def test_the_command_line_lists_models_by_a_part_of_their_names() -> None:
     result = CliRunner().invoke(main, ["models", "lip-sync"])
     assert result.exit_code == 0

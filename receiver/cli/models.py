@@ -65,6 +65,10 @@ def _one(found: "Found", as_json: bool) -> None:
         for param in model.params
     ]
     table(["parameter", "type", "", "usual", "allowed"], rows)
+    for param in model.params:
+        if param.choices and param.allowed != f"one of {', '.join(param.choices)}":
+            click.echo()
+            click.echo(clean(f"{param.name} is one of {', '.join(param.choices)}"))
     click.echo()
     click.echo(_order(model.endpoint, example(found.model)))
 

@@ -30,4 +30,11 @@ def model_view(found: Found) -> ModelView:
 
 def _param_view(param: Param) -> ParamView:
     default = list(param.default) if isinstance(param.default, tuple) else param.default
-    return ParamView(name=param.name, type=param.type, required=param.required, default=default, allowed=takes(param))
+    return ParamView(
+        name=param.name,
+        type=param.type,
+        required=param.required,
+        default=default,
+        allowed=takes(param),
+        choices=list(param.enum),
+    )
