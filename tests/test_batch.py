@@ -21,7 +21,7 @@ from receiver.cli.lines import BadLine, Line, filled, read_drafts, with_keys
 from receiver.cli.ordering import Batch, Patience
 from receiver.cli.rows import Common, Wrong, is_csv
 from receiver.cli.standing import line_now_and_then
-from receiver.cli.tally import LineReport, Tally, Why, grouped, summed
+from receiver.cli.tally import LineReport, Tally, Why, grouped, spent, summed
 from receiver.client import ApiError, Client, Unreachable
 from receiver.simulator import Fault
 
@@ -232,6 +232,10 @@ def test_money_is_summed_to_the_last_digit_and_nonsense_is_left_out() -> None:
         {},
     ]
     assert summed(usages) == {"consumeMoney": "0.3", "consumeCoins": "3"}
+    assert spent({"consumeMoney": "0.3", "consumeCoins": "3", "thirdPartyConsumeMoney": "0.70"}) == {
+        "money": "1",
+        "coins": "3",
+    }
 
 
 def test_failures_are_grouped_by_their_reason() -> None:
@@ -359,6 +363,7 @@ def test_a_batch_of_thirty_is_ordered_awaited_and_reported_and_again_orders_noth
     words = ("batch", str(file), "--model", MODEL, "--label", "n={line}", "--report", str(report))
     result = operator(*words, code=1)
     assert "1 failed 1501: CONTENT_REFUSED" in result.stdout
+    assert "\ncost         money " in result.stdout
     found = json.loads(report.read_text())
     assert (found["lines"], found["counts"]) == (30, {"failed": 1, "succeeded": 29})
     assert [each["line"] for each in found["tasks"]] == list(range(1, 31))

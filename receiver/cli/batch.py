@@ -291,7 +291,9 @@ def _write(path: Path, report: "Report") -> None:
 
 def _show_report(report: "Report") -> None:
     counts = ((state.replace("_", " "), count) for state, count in report.counts.items())
-    cost = ", ".join(f"{name} {amount}" for name, amount in report.cost.items())
+    from receiver.cli.tally import spent
+
+    cost = ", ".join(f"{name} {amount}" for name, amount in spent(report.cost).items())
     fields([("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost)])
     for reason in report.reasons:
         what = " ".join(part for part in (reason.state.replace("_", " "), reason.code) if part)

@@ -21,6 +21,8 @@ WAITING = frozenset({"queued", "submitting", "submitted"})
 TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
 """States of which a report says more than how many there are."""
 MONEY = ("consumeMoney", "thirdPartyConsumeMoney", "consumeCoins")
+SPENT = {"consumeMoney": "money", "thirdPartyConsumeMoney": "money", "consumeCoins": "coins"}
+"""What people call it. The provider's own charge and a third party's come out of the same purse."""
 
 
 class Why(Struct, frozen=True, kw_only=True):
@@ -173,6 +175,14 @@ def summed(usages: Iterable[Mapping[str, object]]) -> dict[str, str]:
         for name in MONEY:
             if (amount := _amount(usage.get(name))) is not None:
                 sums[name] = sums.get(name, Decimal(0)) + amount
+    return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
+
+
+def spent(cost: Mapping[str, str]) -> dict[str, str]:
+    """A report's cost as money and coins."""
+    sums: dict[str, Decimal] = {}
+    for name, amount in cost.items():
+        sums[SPENT[name]] = sums.get(SPENT[name], Decimal(0)) + Decimal(amount)
     return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
 
 
