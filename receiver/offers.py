@@ -55,6 +55,26 @@ class StatusView(Struct, frozen=True, kw_only=True):
     status: str
 
 
+class QueueView(Struct, frozen=True, kw_only=True):
+    """How many tasks the key may run at once, and how many run, wait and are there in all. None: not said."""
+
+    limit: int | None
+    running: int | None
+    queued: int | None
+    total: int | None
+
+
+class AccountView(Struct, frozen=True, kw_only=True):
+    """The account at the provider; amounts are decimal texts. `queue` is None when the provider tells none."""
+
+    coins: str | None
+    money: str | None
+    currency: str | None
+    tasks: str | None
+    type: str | None
+    queue: QueueView | None
+
+
 class OutputsView(Struct, frozen=True, kw_only=True):
     """What the provider's outputs endpoint says of a task, asked now. `state` is how it ended; None: it has not."""
 

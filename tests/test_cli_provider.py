@@ -116,6 +116,19 @@ def test_styles_are_of_a_type_and_of_an_app(operator: Operator) -> None:
     assert operator("styles", TEXT_TO_IMAGE.id, code=1).stderr.startswith("Error: RunningHub: ")
 
 
+# ---------------------------------------------------------------- the account
+
+
+def test_the_account_is_shown_with_how_much_may_run_at_once(operator: Operator) -> None:
+    shown = dict(
+        line.split(maxsplit=1) for line in operator("account").stdout.replace("at once", "at_once").splitlines()
+    )
+    assert (shown["coins"].isdecimal(), shown["key"], shown["at_once"]) == (True, "SHARED", "100")
+    operator.server.simulator.outage("queue", "code", times=1, code="1009")
+    told = json.loads(operator("account", "--json").stdout)
+    assert (told["type"], told["currency"], told["queue"]) == ("SHARED", "CNY", None)
+
+
 # ---------------------------------------------------------------- a task's bare status
 
 

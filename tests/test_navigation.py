@@ -60,6 +60,9 @@ PAGES = [
     Page("Upload Resource", "upload_for_nodes", {"upload --as nodes {file}": "old_upload"}),
     Page("Upload Lora", "upload_lora", {"upload --as lora {file}": "lora_put"}),
     Page("Get Account Information", "account", {"account": "account"}),
+    # What the published clients use as well, and no page tells.
+    Page("Queue status", "queue", {"account": "queue"}),
+    Page("Price preview", "price", {f"submit {MODEL} prompt=ink --dry-run": "price"}),
 ]
 
 

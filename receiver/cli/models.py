@@ -93,7 +93,7 @@ def _order(endpoint: str, input: Mapping[str, object]) -> str:
 @click.command()
 @json_option
 def account(as_json: bool) -> None:
-    """Show the account's balance at RunningHub, and how many tasks run.
+    """Show the account's balance at RunningHub, how many tasks run, and how many may run at once.
 
     \b
     Example:
@@ -105,4 +105,14 @@ def account(as_json: bool) -> None:
         document(found)
         return
     money = f"{found.money} {found.currency or ''}".strip() if found.money is not None else None
-    fields([("coins", found.coins), ("money", money), ("running tasks", found.tasks), ("key", found.type)])
+    queue = found.queue
+    fields(
+        [
+            ("coins", found.coins),
+            ("money", money),
+            ("running tasks", found.tasks),
+            ("key", found.type),
+            ("at once", queue.limit if queue else None),
+            ("in RunningHub's queue", queue.queued if queue else None),
+        ]
+    )

@@ -9,8 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from receiver.client.transport import CONNECT_TIMEOUT, Progress, Transport, part
-from receiver.offers import AppView, FileNameView, UploadView
-from receiver.records import Account
+from receiver.offers import AccountView, AppView, FileNameView, UploadView
 from receiver.views import ModelRow, ModelView, PageView
 
 T = TypeVar("T")
@@ -64,9 +63,9 @@ class Provider(Transport):
         """Brings a LoRA to the provider, which takes bytes that it has only once. Else as `upload`."""
         return self._bring(path, name, "lora", on_progress, FileNameView)
 
-    def account(self) -> Account:
-        """The account's balance at the provider."""
-        return self._call("GET", "/api/account", Account)
+    def account(self) -> AccountView:
+        """The account's balance at the provider, and how much its key may run at once."""
+        return self._call("GET", "/api/account", AccountView)
 
     def _bring(
         self, path: Path, name: str | None, purpose: str | None, on_progress: Progress | None, kind: type[T]

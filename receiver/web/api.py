@@ -81,7 +81,6 @@ class Api:
             Route("/replays/{id}/resume", self.resume_replay, methods=["POST"]),
             Route("/models", self.models),
             Route("/models/{name:path}", self.model),
-            Route("/account", self.account),
             Route("/backup", self.backup),
         ]
 
@@ -239,9 +238,6 @@ class Api:
 
     async def model(self, request: Request) -> Response:
         return answer(model_view(catalogue.find(request.path_params["name"])))
-
-    async def account(self, _: Request) -> Response:
-        return answer(await self._service.provider.account())
 
     # ------------------------------------------------------------ replays and backup
 

@@ -10,15 +10,18 @@ from typing import IO
 from weakref import WeakValueDictionary
 
 import uuid_utils
+from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.errors import Refused, StoreUnavailable, not_found
 from receiver.offers import (
+    AccountView,
     FileNameView,
     OutputsView,
     PreviewView,
+    QueueView,
     StatusView,
     WebhookView,
     app_view,
@@ -59,6 +62,7 @@ class ResourceDoors:
             Route("/tasks/{task}/outputs", self.outputs),
             Route("/tasks/{task}/webhook", self.webhook),
             Route("/workflows/{id}", self.workflow),
+            Route("/account", self.account),
         ]
 
     async def upload(self, request: Request) -> Response:
@@ -175,6 +179,18 @@ class ResourceDoors:
         except ProviderError as error:
             raise _unless_unknown(error, "workflow", workflow_id) from error
         return answer(app_view(workflow_id, "", nodes))
+
+    async def account(self, _: Request) -> Response:
+        account = await self._service.provider.account()
+        return answer(AccountView(**asdict(account), queue=await self._queue()))
+
+    async def _queue(self) -> QueueView | None:
+        """The endpoint is on no page of the provider's: an account is as good without it."""
+        try:
+            queue = await self._service.resources.queue()
+        except ProviderError:
+            return None
+        return QueueView(limit=queue.limit, running=queue.running, queued=queue.queued, total=queue.total)
 
     async def _price(self, target: str, input: JsonObject) -> tuple[Price | None, str]:
         """A price is told where it can be; without it an order is as good."""
