@@ -62,6 +62,7 @@ class RunningServer:
     url: str
     token: str
     simulator: Simulator
+    task_seconds = 0.02
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -109,7 +110,7 @@ class RunningServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        provider = create_simulator(Options(task_seconds=0.02))
+        provider = create_simulator(Options(task_seconds=self.task_seconds))
         self.simulator = provider.state.simulator
         settings = load_settings(self.environment, self.directory)
         transport = self.transport(provider)
