@@ -136,6 +136,9 @@ BAD: list[tuple[dict[str, object], str]] = [
     ({"kind": "workflow", "target": ID, "input": {"addMetadata": "yes"}}, "input.addMetadata"),
     ({"kind": "workflow", "target": ID, "input": {"usePersonalQueue": "yes"}}, "input.usePersonalQueue"),
     ({"kind": "workflow", "target": ID, "input": {"workflow": [1]}}, "input.workflow"),
+    ({"kind": "workflow", "target": ID, "input": {"workflow": "@graph.json"}}, "input.workflow"),
+    ({"kind": "workflow", "target": ID, "input": {"workflow": "{}"}}, "input.workflow"),
+    ({"kind": "workflow", "target": ID, "input": {"workflow": "[" * 100_000}}, "input.workflow"),
     (
         {"kind": "workflow", "target": ID, "input": {"workflow": {"1": {}}, "nodeInfoList": [NODE]}},
         "input.nodeInfoList",

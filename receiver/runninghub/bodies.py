@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from receiver.records import Json, Kind
 from receiver.runninghub.catalogue import Model, Param, Type
 from receiver.runninghub.validation import validate
+from receiver.runninghub.wire import Unreadable, read_json
 
 NODES, GRAPH = "nodeInfoList", "workflow"
 PERSONAL_QUEUE = "usePersonalQueue"
@@ -45,8 +46,20 @@ def body_problems(kind: Kind, body: Mapping[str, Json]) -> Iterator[tuple[str, s
         yield problem.path, problem.message
     nodes = body.get(NODES, [])
     yield from _node_problems(nodes, QUICK_OVERRIDE if kind is Kind.QUICK else OVERRIDE)
-    if kind is Kind.WORKFLOW and nodes and body.get(GRAPH):
-        yield NODES, f"does not go together with {GRAPH}: put the values into that graph (803)"
+    graph = body.get(GRAPH)
+    if kind is Kind.WORKFLOW and isinstance(graph, str) and graph:
+        if not _is_graph(graph):
+            yield GRAPH, "expected the whole workflow in its API form: a JSON object of nodes, or its text"
+        if nodes:
+            yield NODES, f"does not go together with {GRAPH}: put the values into that graph (803)"
+
+
+def _is_graph(text: str) -> bool:
+    try:
+        nodes = read_json(text.encode())
+    except Unreadable:
+        return False
+    return isinstance(nodes, dict) and nodes != {}
 
 
 def _node_problems(nodes: Json, needed: tuple[str, ...]) -> Iterator[tuple[str, str]]:
