@@ -155,7 +155,7 @@ def test_what_a_task_made_is_told_by_the_outputs_endpoint_and_nothing_is_recorde
     assert "error  805 " in operator("task", failed, "--outputs").stdout
 
 
-def test_what_became_of_a_callback_is_told_without_the_tokens_in_it(operator: Operator) -> None:
+def test_what_became_of_a_callback_is_told(operator: Operator) -> None:
     task_id = operator.ended()
     shown = operator("task", task_id, "--webhook").stdout
     assert "SUCCESS" in shown

@@ -12,6 +12,7 @@ from test_client import MODEL, RunningServer
 
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.resources import Resources
+from receiver.simulator import Fault
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
 
 pytestmark = pytest.mark.story
@@ -125,6 +126,29 @@ async def test_a_running_task_is_asked_for_the_providers_own_word(house: House) 
     await house.advance(10)
     assert (await house.api.get(f"/tasks/{task_id}/status")).json() == {"status": "SUCCESS"}
     assert (await house.api.get("/tasks/nobody/status")).status_code == 404
+
+
+async def test_what_became_of_a_callback_is_told_without_the_token_in_its_url(house: House) -> None:
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    assert (await house.api.get(f"/tasks/{task_id}/webhook")).status_code == 409
+    await house.settle()
+    house.door_open = False
+    await house.advance(200)
+    told = (await house.api.get(f"/tasks/{task_id}/webhook")).json()
+    assert (told["status"], told["retry_count"]) == ("FAILED", 3)
+    assert "http://receiver.test/callbacks/[secret]" in told["response"]
+
+
+async def test_a_task_that_the_provider_has_forgotten_has_no_outputs(house: House) -> None:
+    task_id = await house.submit()
+    assert (await house.api.get(f"/tasks/{task_id}/outputs")).status_code == 409
+    await house.settle()
+    running = (await house.api.get(f"/tasks/{task_id}/outputs")).json()
+    assert (running["state"], running["results"]) == (None, [])
+    house.simulator.outage("outputs", "code", code="807")
+    forgotten = await house.api.get(f"/tasks/{task_id}/outputs")
+    assert (forgotten.status_code, forgotten.json()["error"]["code"]) == (404, "unknown_to_provider")
+    assert (await house.api.get("/tasks/nobody/outputs")).status_code == 404
 
 
 async def test_an_apps_styles_are_shown(house: House) -> None:
