@@ -1,4 +1,8 @@
-"""A loop around a step: call it while there is something to do, then rest until something is due or somebody calls."""
+"""A loop around a step: call it while there is something to do, then rest until something is due or somebody calls.
+
+Looking costs a read, a step with nothing to do costs a write. So a worker looks before it takes the first step, and
+workers that are woken together look once for all of them.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Loop:
-    """Runs `step` over and over. `next_due` says when there will be something to do, None for "not by itself".
+    """Runs `step` while `next_due` says that there is something to do; None is "not by itself".
 
     `workers` of them run side by side. A step that raises is logged and tried again; it never ends the loop.
     """
@@ -41,8 +45,12 @@ class Loop:
         self._workers = workers
         self._after = after
         self._wakes: list[asyncio.Event] = []
+        self._resting: dict[asyncio.Event, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._looking = asyncio.Lock()
+        self._seen: float | None = None
+        self._is_current = False
 
     def start(self) -> None:
         for number in range(self._workers):
@@ -52,6 +60,7 @@ class Loop:
 
     def wake(self) -> None:
         """There may be something to do now."""
+        self._is_current = False
         for wake in self._wakes:
             wake.set()
 
@@ -82,26 +91,58 @@ class Loop:
         while not self._stopping:
             wake.clear()
             try:
-                line = await self._step()
-                if line is not None:
-                    log.info(self.name, **line)
-                    if self._after is not None:
-                        self._after()
+                due = await self._look()
+                # What is due but cannot be taken is in other hands: then it rests too, and nobody spins.
+                if due is not None and due <= self._clock() and await self._work():
                     continue
-                due = await self._next_due()
             except StoreUnavailable as problem:
                 log.warning(self.name, problem=problem.reason)
                 due = self._clock() + AFTER_AN_ERROR
             except Exception:
                 log.exception(self.name)
                 due = self._clock() + AFTER_AN_ERROR
-            rest = IDLE if due is None else min(IDLE, max(SHORTEST_REST, due - self._clock()))
-            await _either(wake, rest)
+            await self._rest(wake, due)
 
+    async def _look(self) -> float | None:
+        """When there is something to do. Workers that are woken together share one look."""
+        async with self._looking:
+            while not self._is_current:
+                self._is_current = True  # before the look, so that what happens meanwhile is not missed
+                try:
+                    self._seen = await self._next_due()
+                except BaseException:
+                    self._is_current = False
+                    raise
+            return self._seen
 
-async def _either(wake: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await wake.wait()
-    except TimeoutError:
-        return
+    async def _work(self) -> bool:
+        """Steps until there is nothing left to do. Whether there was anything."""
+        worked = False
+        try:
+            while not self._stopping and (line := await self._step()) is not None:
+                worked = True
+                log.info(self.name, **line)
+                if self._after is not None:
+                    self._after()
+                self._call_another()
+        finally:
+            self._is_current = False
+        return worked
+
+    def _call_another(self) -> None:
+        """While this worker goes on, perhaps for long, another one knows when the next thing is due."""
+        self._is_current = False
+        for wake in self._resting:
+            wake.set()
+            break
+
+    async def _rest(self, wake: asyncio.Event, due: float | None) -> None:
+        seconds = IDLE if due is None else min(IDLE, max(SHORTEST_REST, due - self._clock()))
+        self._resting[wake] = None
+        try:
+            async with asyncio.timeout(seconds):
+                await wake.wait()
+        except TimeoutError:
+            self._is_current = False
+        finally:
+            del self._resting[wake]

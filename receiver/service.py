@@ -32,6 +32,7 @@ LINK_SECRET = "link_secret"
 SECRET_HEADER = re.compile("auth|token|key|secret|cookie|sign|pass", re.IGNORECASE)
 SUBMITTERS = 4
 RECONCILERS = 4
+HOUSEKEEPER = "housekeep"
 HOUSEKEEPING = 10.0
 """Seconds between two rounds of housekeeping."""
 STOP_PATIENCE = 6.0
@@ -74,6 +75,7 @@ class Service:
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
         self._performers = perform or performers(self._egress, clock=clock, saved_before=self.store.files_with)
         self._loops: list[Loop] = []
+        self._housekeeping_at = 0.0
 
     async def start(self, *, loops: bool = True) -> None:
         """Opens the store and begins to work; without `loops` every step is for the caller to make.
@@ -133,15 +135,17 @@ class Service:
         return await dispatch(self.store, self._performers, definition, self.redact, self.clock, self._jitter)
 
     async def housekeep(self) -> Line | None:
+        self._housekeeping_at = self.clock() + HOUSEKEEPING
         found = await housekeep(self.store, self.definitions, self.settings.policy, self.clock())
         if found:
             self.wake()
         return None
 
     def wake(self) -> None:
-        """There may be something to do: every loop looks."""
+        """There may be something to do: every loop looks, but the one that keeps its own time."""
         for loop in self._loops:
-            loop.wake()
+            if loop.name != HOUSEKEEPER:
+                loop.wake()
 
     def wake_reconcile(self) -> None:
         """A task is due."""
@@ -162,7 +166,7 @@ class Service:
                 workers=RECONCILERS,
                 after=self.wake,
             ),
-            Loop("housekeep", self.housekeep, self._housekeeping_due, self.clock),
+            Loop(HOUSEKEEPER, self.housekeep, self._housekeeping_due, self.clock),
             *(self._dispatcher(definition) for definition in self.definitions),
         ]
         for loop in self._loops:
@@ -187,7 +191,7 @@ class Service:
         return await self.store.queue_resumes_at(self.clock(), self.settings.max_in_flight)
 
     async def _housekeeping_due(self) -> float | None:
-        return self.clock() + HOUSEKEEPING
+        return self._housekeeping_at
 
 
 def host_and_port(url: str) -> tuple[str, int | None]:

@@ -131,6 +131,7 @@ async def definition(house: House, name: str = "one") -> dict[str, object]:
     return found
 
 
+@pytest.mark.story
 async def test_after_so_many_failures_the_rest_waits_without_losing_a_try(
     unwell: tuple[House, Target, list[str]],
 ) -> None:
@@ -143,12 +144,14 @@ async def test_after_so_many_failures_the_rest_waits_without_losing_a_try(
     assert "breaker_open" in await house.alerts()
 
 
+@pytest.mark.story
 async def test_other_definitions_go_on(unwell: tuple[House, Target, list[str]]) -> None:
     house, _, tasks = unwell
     assert len([each for each in house.effects if each.definition.name == "two"]) == len(tasks)
     assert (await definition(house, "two"))["breaker"] == "closed"
 
 
+@pytest.mark.story
 async def test_one_trial_at_a_time_until_one_succeeds_and_then_all(unwell: tuple[House, Target, list[str]]) -> None:
     house, target, tasks = unwell
     await house.advance(100)
@@ -161,6 +164,7 @@ async def test_one_trial_at_a_time_until_one_succeeds_and_then_all(unwell: tuple
     assert "breaker_open" not in await house.alerts()
 
 
+@pytest.mark.story
 async def test_while_a_trial_runs_no_other_action_is_claimed(unwell: tuple[House, Target, list[str]]) -> None:
     house, _, _ = unwell
     house.clock.now += 31
@@ -172,6 +176,7 @@ async def test_while_a_trial_runs_no_other_action_is_claimed(unwell: tuple[House
     assert await house.store.claim_action("one", house.clock(), 60) is not None
 
 
+@pytest.mark.story
 async def test_an_open_breaker_survives_a_restart(unwell: tuple[House, Target, list[str]]) -> None:
     house, target, _ = unwell
     await house.reopen()
@@ -180,6 +185,7 @@ async def test_an_open_breaker_survives_a_restart(unwell: tuple[House, Target, l
     assert (await definition(house))["breaker"] == "open"
 
 
+@pytest.mark.story
 async def test_resuming_by_hand_tries_at_once(unwell: tuple[House, Target, list[str]]) -> None:
     house, target, tasks = unwell
     target.well = True
@@ -191,6 +197,7 @@ async def test_resuming_by_hand_tries_at_once(unwell: tuple[House, Target, list[
     assert (await definition(house))["counts"] == {"done": len(tasks)}
 
 
+@pytest.mark.story
 async def test_an_answer_that_refuses_one_event_is_no_sign_of_illness(tmp_path: Path) -> None:
     async with open_house(tmp_path, TOML) as house:
 
@@ -205,6 +212,7 @@ async def test_an_answer_that_refuses_one_event_is_no_sign_of_illness(tmp_path: 
         assert (shown["breaker"], shown["counts"]) == ("closed", {"dead": 6})
 
 
+@pytest.mark.story
 async def test_a_breaker_of_zero_never_opens(tmp_path: Path) -> None:
     async with open_house(tmp_path, TOML.replace("breaker = 3", "breaker = 0")) as house:
         target = Target()
@@ -217,6 +225,7 @@ async def test_a_breaker_of_zero_never_opens(tmp_path: Path) -> None:
         assert (await definition(house))["breaker"] == "closed"
 
 
+@pytest.mark.story
 async def test_a_rate_bounds_how_many_tries_begin_in_a_second(tmp_path: Path) -> None:
     async with open_house(tmp_path, TOML + "rate = 2\n") as house:
         begun: list[float] = []

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from house import House, open_house
+from house import START, House, open_house
+from ledgers import end_tasks
 
 from receiver.actions import Done, Work
 from receiver.records import Filter
+from receiver.store.terms import Settlement
 
 QUICK_LEASE = """
 [[actions]]
@@ -151,3 +153,17 @@ async def test_an_effect_that_ignores_that_its_lease_was_lost_settles_nothing_an
     assert isinstance(line, dict)
     assert line["outcome"] == "lease lost"
     assert (await quick.task(task_id)).actions[0].state == "owed"
+
+
+@pytest.mark.parametrize(("kind", "first"), [('"download"', "older"), ('"python"\nfunction = "effects:one"', "newer")])
+async def test_files_are_fetched_in_the_order_in_which_their_links_die(tmp_path: Path, kind: str, first: str) -> None:
+    async with open_house(tmp_path, f'[[actions]]\nname = "one"\nkind = {kind}\n') as house:
+        store, definitions = house.store, house.service.definitions
+        (older,) = await end_tasks(store, 1, definitions, START)
+        claimed = await store.claim_action("one", START, 60)
+        assert claimed is not None
+        await store.settle_action(claimed, Settlement(outcome="retry", due_at=START + 1000), START)
+        (newer,) = await end_tasks(store, 1, definitions, START + 500)
+        claimed = await store.claim_action("one", START + 2000, 60)
+        assert claimed is not None
+        assert claimed.task.id == {"older": older.id, "newer": newer.id}[first]
