@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 from test_cli import Operator
 from test_client import RunningServer
 
+from receiver.cli.pairs import read_nodes
 from receiver.client import ApiError, Client
 from receiver.rules import LORA_LIMIT
 from receiver.simulator import Fault
-from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
+from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
 
 pytestmark = pytest.mark.story
 
@@ -114,6 +116,23 @@ def test_styles_are_of_a_type_and_of_an_app(operator: Operator) -> None:
     assert "there is no AI app abc" in operator("styles", "abc", code=3).stderr
     assert "--type" in operator("styles", PICTURE_APP.id, "--type", "x", code=2).stderr
     assert operator("styles", TEXT_TO_IMAGE.id, code=1).stderr.startswith("Error: RunningHub: ")
+
+
+@pytest.mark.parametrize(("kind", "target"), [("app", VIDEO_APP.id), ("workflow", TEXT_TO_IMAGE.id)])
+def test_the_command_shown_for_an_app_or_a_workflow_sets_the_values_that_it_has(
+    operator: Operator, kind: str, target: str
+) -> None:
+    has = {
+        (node["node"], node["field"]): node["value"]
+        for node in json.loads(operator(kind, target, "--json").stdout)["nodes"]
+    }
+    words = shlex.split(operator(kind, target).stdout.splitlines()[-1])
+    assert words[:4] == ["receiver", "submit", f"--{kind}", target]
+    nodes = read_nodes([word for word in words[4:] if word != "--node"])
+    assert nodes
+    for node in nodes:
+        if node["fieldValue"] != "@one.jpg":
+            assert node["fieldValue"] == has[str(node["nodeId"]), str(node["fieldName"])]
 
 
 # ---------------------------------------------------------------- the account

@@ -1,13 +1,18 @@
 """The catalogue at the doors: models by any name, inputs checked before money is spent, and a way past it."""
 
+import shlex
+from functools import partial
+
 import msgspec
 import pytest
 from click.testing import CliRunner
 from house import ADMIN_TOKEN, INPUT, MODEL, House
 
 from receiver.cli import main
+from receiver.cli.models import order_of
+from receiver.cli.pairs import read_input
 from receiver.records import JsonObject
-from receiver.runninghub.catalogue import example, models
+from receiver.runninghub.catalogue import coerce, example, find, models
 from receiver.views import ModelView
 
 pytestmark = pytest.mark.story
@@ -91,6 +96,12 @@ def test_the_command_line_shows_a_model_with_a_command_that_orders_it() -> None:
     shown = CliRunner().invoke(main, ["models", NAME]).output
     assert f"receiver submit {MODEL} " in shown
     assert "generateAudio" in shown
+
+
+def test_the_command_shown_for_a_model_orders_its_example_whatever_has_to_be_quoted_in_it() -> None:
+    for model in models():
+        _, _, endpoint, *pairs = shlex.split(order_of(model.endpoint, example(model)))
+        assert read_input(None, None, pairs, partial(coerce, find(endpoint).model)) == example(model), model.endpoint
 
 
 def test_every_choice_of_a_parameter_is_shown_however_many_there_are() -> None:

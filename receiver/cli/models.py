@@ -70,14 +70,14 @@ def _one(found: "Found", as_json: bool) -> None:
             click.echo()
             click.echo(clean(f"{param.name} is one of {', '.join(param.choices)}"))
     click.echo()
-    click.echo(_order(model.endpoint, example(found.model)))
+    click.echo(order_of(model.endpoint, example(found.model)))
 
 
 def _said(default: object) -> str:
     return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def _order(endpoint: str, input: Mapping[str, object]) -> str:
+def order_of(endpoint: str, input: Mapping[str, object]) -> str:
     """A command line that orders the model, ready to be copied."""
     import shlex
 

@@ -145,7 +145,18 @@ def _example(node: "NodeView") -> str:
     if file is not None:
         return f"@{file}"
     said = _value(node.value)
+    if isinstance(node.value, str) and _is_json(said):
+        import msgspec
+
+        return msgspec.json.encode(said).decode()
     return f"@{said}" if said.startswith("@") else said
+
+
+def _is_json(text: str) -> bool:
+    """Whether `--node` would read a text as something else, such as a number."""
+    from receiver.cli.pairs import read_nodes
+
+    return read_nodes([f"1.x={text}"])[0]["fieldValue"] != text
 
 
 def _value(value: object) -> str:
