@@ -493,6 +493,11 @@ def test_check_finds_what_is_missing_and_what_is_there(tmp_path: Path) -> None:
         "good-folder": f'kind = "download"\ndirectory = "{tmp_path / "made" / "later"}"',
         "bad-folder": f'kind = "download"\ndirectory = "{tmp_path / "file" / "below"}"',
         "good-url": 'kind = "http"\nurl = "https://example.com"',
+        "bad-url": 'kind = "http"\nurl = "http://127.0.0.1:8001/"',
+        "good-near-url": 'kind = "http"\nurl = "http://localhost:8001/"\nallow_private = true',
+        "good-target": 'kind = "command"\ncommand = ["sh"]\nwhen = { target = "rhart-video-*" }',
+        "good-workflow": 'kind = "command"\ncommand = ["sh"]\nwhen = { target = "19041*" }',
+        "bad-target": 'kind = "command"\ncommand = ["sh"]\nwhen = { target = "google/*" }',
     }
     toml = "".join(f'[[actions]]\nname = "{name}"\n{body}\n' for name, body in kinds.items())
     (tmp_path / "receiver.toml").write_text(f"callbacks.disk_floor = 0\n{toml}")
@@ -501,7 +506,7 @@ def test_check_finds_what_is_missing_and_what_is_there(tmp_path: Path) -> None:
     assert result.exit_code == 2
     found = {each["what"]: each["ok"] for each in json.loads(result.stdout)["found"]}
     assert {what for what, ok in found.items() if not ok} == {
-        f"action bad-{what}" for what in ("command", "function", "folder")
+        f"action bad-{what}" for what in ("command", "function", "folder", "url", "target")
     }
     assert found.keys() >= {f"action {name}" for name in kinds}
     assert "no-such-program" in run("check", env=env).stdout

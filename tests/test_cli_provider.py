@@ -112,7 +112,7 @@ def test_styles_are_of_a_type_and_of_an_app(operator: Operator) -> None:
     assert (none.stdout, none.stderr) == ("", f"AI app {PICTURE_APP.id} has no styles of type 7\n")
     assert "there is no AI app abc" in operator("styles", "abc", code=3).stderr
     assert "--type" in operator("styles", PICTURE_APP.id, "--type", "x", code=2).stderr
-    assert operator("styles", TEXT_TO_IMAGE.id, code=1).stderr.startswith("Error: RunningHub: ")
+    assert f"there is no AI app {TEXT_TO_IMAGE.id}" in operator("styles", TEXT_TO_IMAGE.id, code=3).stderr
 
 
 # ---------------------------------------------------------------- a task's bare status

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from receiver.views import ActionView, DefinitionView
 
 
+WAITING = "waiting"
 TOLD_ALREADY = frozenset({"error", "seconds", "files"})
 """What an outcome says beside its detail as well."""
 
@@ -131,7 +132,7 @@ def pause(name: str, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def resume(name: str, as_json: bool) -> None:
-    """Let a definition's actions run again.
+    """Let a definition's actions run again; one that waits after failures tries at once.
 
     \b
     Example:
@@ -293,6 +294,8 @@ def _definitions(definitions: "list[DefinitionView]") -> None:
         for each in definitions
     ]
     table(("name", "kind", "state", "on", "actions"), rows)
+    if any(_standing(each).startswith(WAITING) for each in definitions):
+        note("what waits tries by itself; to have it try at once: receiver actions resume NAME")
 
 
 def _standing(definition: "DefinitionView") -> str:
@@ -302,4 +305,4 @@ def _standing(definition: "DefinitionView") -> str:
         return "paused"
     if definition.breaker == "closed":
         return "running"
-    return f"waiting: {definition.failures} failures in a row, next trial {moment(definition.open_until)}"
+    return f"{WAITING}: {definition.failures} failures in a row, next trial {moment(definition.open_until)} UTC"
