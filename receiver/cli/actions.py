@@ -10,7 +10,7 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import EVENT_STATES, gather, is_for_subcommand, json_option, narrowing, pair
 from receiver.cli.outcome import FAILED, NOT_FOUND, Ended
-from receiver.cli.show import document, fields, moment, note, table
+from receiver.cli.show import document, due, fields, moment, note, table
 
 if TYPE_CHECKING:
     from receiver.events import Event
@@ -29,6 +29,8 @@ TOLD_ALREADY = frozenset({"error", "seconds", "files"})
 def actions(everything: bool, as_json: bool, **given: object) -> None:
     """List actions, newest first, or work on one.
 
+    One whose time is `held` waits for the actions that come before it, or for the task's end to be confirmed.
+
     \b
     Examples:
       receiver actions --state dead --since 1d
@@ -45,7 +47,7 @@ def actions(everything: bool, as_json: bool, **given: object) -> None:
         note("no actions")
     else:
         rows = [
-            (each.id, each.name, each.state, each.attempts, moment(each.due_at), each.task, each.reason)
+            (each.id, each.name, each.state, each.attempts, due(each.state, each.due_at), each.task, each.reason)
             for each in page.items
         ]
         table(("id", "name", "state", "tries", "due (UTC)", "task", "reason"), rows)
@@ -250,7 +252,7 @@ def _show(action: "ActionView", as_json: bool) -> None:
             ("task", action.task),
             ("generation", action.generation),
             ("created (UTC)", moment(action.created_at)),
-            ("due (UTC)", moment(action.due_at)),
+            ("due (UTC)", due(action.state, action.due_at)),
             ("settled (UTC)", moment(action.settled_at)),
             ("replay", action.replay),
         ]
@@ -287,18 +289,19 @@ def _definitions(definitions: "list[DefinitionView]") -> None:
         (
             each.name,
             each.kind,
-            _standing(each),
+            standing(each),
             ", ".join(each.on),
             ", ".join(f"{count} {state}" for state, count in each.counts.items()),
         )
         for each in definitions
     ]
     table(("name", "kind", "state", "on", "actions"), rows)
-    if any(_standing(each).startswith(WAITING) for each in definitions):
+    if any(standing(each).startswith(WAITING) for each in definitions):
         note("what waits tries by itself; to have it try at once: receiver actions resume NAME")
 
 
-def _standing(definition: "DefinitionView") -> str:
+def standing(definition: "DefinitionView") -> str:
+    """What becomes of a definition's actions now, in a few words."""
     if not definition.configured:
         return "gone"
     if definition.paused:
