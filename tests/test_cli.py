@@ -73,17 +73,6 @@ class Operator:
             return self.server.ended(client).id
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
-        yield server
-
-
-@pytest.fixture
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
-
-
 # ---------------------------------------------------------------- help
 
 

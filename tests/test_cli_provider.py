@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,6 @@ from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
 pytestmark = pytest.mark.story
 
 BYTES = bytes(range(256)) * 600
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
-        yield server
-
-
-@pytest.fixture
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
 
 
 def file(folder: Path, name: str, content: bytes = BYTES) -> str:
