@@ -192,7 +192,7 @@ def _followed(client: "Client", task_id: str) -> "TaskDetail":
         task = client.wait(task_id, on_change=lambda task: tell(_standing(task)))
         if _settled(task):
             return task
-        tell(f"{task.state}, saving the results")
+        tell(f"{task.state}, its actions run")
         try:
             return client.wait(task_id, until=_settled, timeout=SAVING_PATIENCE)
         except TimeoutError:
