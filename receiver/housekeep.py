@@ -13,7 +13,11 @@ async def housekeep(store: Store, definitions: Sequence[Definition], policy: rul
     doubted = await store.doubt_interrupted(now - rules.SUBMIT_PATIENCE, policy.patience)
     await store.forget_uploads(now - rules.UPLOAD_REMEMBERED)
     downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]
-    for name, count in await store.unsaved_since(downloads, now - rules.LINKS_ALERT):
+    unsaved = dict(await store.unsaved_since(downloads, now - rules.LINKS_ALERT))
+    for name, count in unsaved.items():
         message = f"{count} results are not saved by {name}, and their links die within hours"
         await store.raise_alert("links_expiring", name, message, now)
+    for name in downloads:
+        if name not in unsaved:
+            await store.clear_alert("links_expiring", name, now)
     return bool(freed or doubted)

@@ -34,7 +34,7 @@ from receiver.service import host_and_port, secrets_of
 from receiver.settings import Settings
 from receiver.store.terms import Settlement
 
-TARGET = "google/veo3.1-pro/reference-to-video-official-stable"
+TARGET = "rhart-video-v3.1-pro-official/reference-to-video"
 TASK_MARK = "00000000-0000-7000-8000-"
 """How the id of every made-up task begins: a UUIDv7 of 1970, which no real task has."""
 KEY_MARK = "test:"

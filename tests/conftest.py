@@ -1,11 +1,13 @@
 """Fixtures that every room shares."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from house import House, open_house
+from test_cli import Operator
+from test_client import RunningServer
 
 
 @pytest.fixture
@@ -20,3 +22,16 @@ async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """One house for all the strangers of a file, where none may leave a trace that another would see."""
     async with open_house(tmp_path_factory.mktemp("house")) as house:
         yield house
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server on a port of this machine, for all the users of a file."""
+    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
+        yield server
+
+
+@pytest.fixture
+def operator(server: RunningServer) -> Operator:
+    """Somebody at a shell, who knows that server."""
+    return Operator(server)

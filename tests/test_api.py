@@ -69,6 +69,30 @@ async def test_tasks_are_found_by_state_label_target_prefix_and_id(house: House)
     assert await found(state="failed") == set()
     assert await found(until="2020-01-01T00:00:00Z") == set()
     assert await found(since="2020-01-01T00:00:00Z", kind="model") == {first, second, third}
+    fourth = await house.submit()
+    by_name = "google/veo3.1-pro/reference-to-video-official-stable"
+    assert await found(target=MODEL) == await found(target=by_name) == {fourth}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("name", "state"), [("tasks", "owed"), ("events", "lost"), ("actions", "failed"), ("alerts", "dead")]
+)
+async def test_a_state_that_a_list_does_not_know_is_refused_with_those_it_knows(
+    shared_house: House, name: str, state: str
+) -> None:
+    answer = await shared_house.api.get(f"/{name}?state={state}")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].startswith("state: expected any of ")
+
+
+async def test_cancelling_a_replay_that_is_done_leaves_it_done(house: House) -> None:
+    made = (await house.api.post("/replays", json={"mode": "retry"})).json()
+    assert made["state"] == "done"
+    cancelled = await house.api.delete(f"/replays/{made['id']}")
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "done")
+    shown = (await house.api.get(f"/replays/{made['id']}")).json()
+    assert (shown["state"], shown["finished_at"]) == ("done", made["finished_at"])
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -83,6 +107,10 @@ async def test_tasks_are_found_by_state_label_target_prefix_and_id(house: House)
         ("since=tomorrow", "since"),
         ("until=9999999999999999", "until"),
         ("label=loose", "label"),
+        ("state=nope", "state"),
+        ("state=failed,done", "state"),
+        ("kind=video", "kind"),
+        ("lable=project:demo", "lable"),
     ],
 )
 async def test_a_bad_query_is_refused_with_its_path(shared_house: House, query: str, path: str) -> None:

@@ -338,17 +338,6 @@ def test_what_every_line_would_be_told_ends_the_batch_at_once(status: int, code:
 # ---------------------------------------------------------------- against a running server
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
-        yield server
-
-
-@pytest.fixture
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
-
-
 def written(path: Path, count: int) -> Path:
     path.write_text(prompts(*(f"a lighthouse, {number}" for number in range(count))))
     return path

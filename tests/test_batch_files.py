@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -590,17 +590,6 @@ def test_files_that_could_not_be_uploaded_are_reasons_of_their_own() -> None:
 
 
 # ---------------------------------------------------------------- against a running server and the simulated provider
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
-        yield server
-
-
-@pytest.fixture
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
 
 
 def orders(home: Path, count: int, *names: str) -> str:

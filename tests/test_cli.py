@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -22,17 +23,18 @@ from test_client import MODEL, RunningServer
 
 from receiver.address import address_file
 from receiver.cli import main, options, pairs
+from receiver.cli.actions import standing
 from receiver.cli.connect import find_server
 from receiver.cli.example import example_toml
 from receiver.cli.outcome import told
-from receiver.cli.show import aligned, clean, document, draw
+from receiver.cli.show import aligned, clean, document, draw, due
 from receiver.client import ApiError, Unreachable
 from receiver.errors import Failed, ReceiverError, SettingsError
 from receiver.records import ActionKind, ActionState, End, Kind, ReplayMode, TaskState
 from receiver.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
-from receiver.views import PageView, TaskView
+from receiver.views import DefinitionView, PageView, TaskView
 
 pytestmark = pytest.mark.story
 
@@ -70,17 +72,6 @@ class Operator:
         """The id of a task that has ended, all its actions tried."""
         with self.server.client() as client:
             return self.server.ended(client).id
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
-        yield server
-
-
-@pytest.fixture
-def operator(server: RunningServer) -> Operator:
-    return Operator(server)
 
 
 # ---------------------------------------------------------------- help
@@ -251,6 +242,28 @@ def test_actions_are_shown_retried_and_skipped(operator: Operator) -> None:
     assert "skipped" in operator("actions", "skip", action_id).stdout
     assert "paused" in operator("actions", "definitions").stdout
     assert json.loads(operator("actions", "resume", "breaks", "--json").stdout)["paused"] is False
+
+
+def test_an_action_that_waits_for_no_time_is_held() -> None:
+    assert due("owed", None) == "held"
+    assert due("owed", "2026-11-22T08:00:00.000Z") == "2026-11-22 08:00:00"
+    assert due("done", None) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "running"),
+        ({"paused": True, "breaker": "open"}, "paused"),
+        ({"configured": False, "paused": True}, "gone"),
+        ({"breaker": "open"}, "waiting: 3 failures in a row, next trial 2026-11-22 08:00:00 UTC"),
+        ({"breaker": "half_open"}, "waiting: 3 failures in a row, next trial 2026-11-22 08:00:00 UTC"),
+    ],
+)
+def test_how_a_definition_stands_is_said_in_a_few_words(changes: dict[str, Any], said: str) -> None:
+    known = {"name": "tell", "kind": "http", "configured": True, "paused": False, "breaker": "closed", "failures": 3}
+    told = {"open_until": "2026-11-22T08:00:00.000Z", "concurrency": 4, "rate": None, "on": [], "counts": {}}
+    assert standing(DefinitionView(**{**known, **told, **changes})) == said
 
 
 def test_a_replay_is_counted_begun_shown_and_cancelled(operator: Operator) -> None:
@@ -530,6 +543,11 @@ def test_check_finds_what_is_missing_and_what_is_there(tmp_path: Path) -> None:
         "good-folder": f'kind = "download"\ndirectory = "{tmp_path / "made" / "later"}"',
         "bad-folder": f'kind = "download"\ndirectory = "{tmp_path / "file" / "below"}"',
         "good-url": 'kind = "http"\nurl = "https://example.com"',
+        "bad-url": 'kind = "http"\nurl = "http://127.0.0.1:8001/"',
+        "good-near-url": 'kind = "http"\nurl = "http://localhost:8001/"\nallow_private = true',
+        "good-target": 'kind = "command"\ncommand = ["sh"]\nwhen = { target = "rhart-video-*" }',
+        "good-workflow": 'kind = "command"\ncommand = ["sh"]\nwhen = { target = "19041*" }',
+        "bad-target": 'kind = "command"\ncommand = ["sh"]\nwhen = { target = "google/*" }',
     }
     toml = "".join(f'[[actions]]\nname = "{name}"\n{body}\n' for name, body in kinds.items())
     (tmp_path / "receiver.toml").write_text(f"callbacks.disk_floor = 0\n{toml}")
@@ -538,7 +556,7 @@ def test_check_finds_what_is_missing_and_what_is_there(tmp_path: Path) -> None:
     assert result.exit_code == 2
     found = {each["what"]: each["ok"] for each in json.loads(result.stdout)["found"]}
     assert {what for what, ok in found.items() if not ok} == {
-        f"action bad-{what}" for what in ("command", "function", "folder")
+        f"action bad-{what}" for what in ("command", "function", "folder", "url", "target")
     }
     assert found.keys() >= {f"action {name}" for name in kinds}
     assert "no-such-program" in run("check", env=env).stdout

@@ -130,12 +130,6 @@ class RunningServer:
         await service.close()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")).running() as server:
-        yield server
-
-
 @pytest.fixture
 def client(server: RunningServer) -> Iterator[Client]:
     with server.client() as client:

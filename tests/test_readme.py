@@ -1,17 +1,28 @@
-"""README is true: every setting with its default, every command, every path, and a configuration that loads."""
+"""README is true: settings, commands, routes, actions, alerts, numbers, paths, and every order and file it shows."""
 
+import ast
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+from house import House
+from test_cli import Operator
+from test_client import RunningServer
 
+from receiver import breaker, rules
 from receiver.actions.names import PLACES
 from receiver.cli import main
-from receiver.records import ActionKind, Definition
+from receiver.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
+from receiver.records import ActionKind, Definition, FailureClass, ReplayMode, When
 from receiver.settings import FIELDS, Field, load_settings
+from receiver.store.sqlite.definitions import BREAKER_ALERT
+from receiver.web.api import Api
+from receiver.web.resources import ResourceDoors
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -74,13 +85,24 @@ def test_the_python_action_it_shows_does_what_its_tests_say(tmp_path: Path) -> N
     assert checked.returncode == 0, checked.stdout
 
 
-def test_every_file_and_folder_it_names_is_there() -> None:
-    layout = README[README.index("## How the code is laid out") :]
-    for name in re.findall(r"[\w./-]+(?:\.py|/)(?=[\s`.,;)]|$)", layout):
-        found = [ROOT / name, ROOT / "receiver" / name, ROOT / "receiver" / "store" / name]
-        assert any(path.exists() for path in found), f"README names {name}"
-    for name in re.findall(r"scripts/\w+", README):
-        assert (ROOT / name).exists(), f"README names {name}"
+LAYOUT = README[README.index("## How the code is laid out") :]
+
+
+def test_every_file_of_the_program_stands_in_the_layout_and_no_other() -> None:
+    folders = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "receiver").rglob("*.py")}
+    named = set(re.findall(r"`(receiver/[\w/]+/)`", LAYOUT))
+    assert named == folders - {"receiver/"}
+    found = set(re.findall(r"`(receiver/\w+\.py)`", LAYOUT))
+    for row in re.findall(r"^\| `(receiver/[\w/]+/)` \| (.*) \|$", LAYOUT, re.MULTILINE):
+        found |= {row[0] + name for name in re.findall(r"`(\w+\.py)`", row[1])}
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "receiver").rglob("[!_]*.py")}
+    assert found == {name for name in files if not name.startswith("receiver/simulator/")}
+
+
+def test_every_script_it_names_is_there_and_every_script_is_named() -> None:
+    assert set(re.findall(r"scripts/(\w+)", README)) == {
+        path.name for path in (ROOT / "scripts").iterdir() if path.is_file()
+    }
 
 
 def test_the_procfile_is_one_line_that_readme_quotes() -> None:
@@ -89,10 +111,130 @@ def test_the_procfile_is_one_line_that_readme_quotes() -> None:
     assert f"`{line.strip()}`" in README
 
 
-def test_every_place_of_a_file_s_path_is_explained_with_its_defaults() -> None:
-    section = README[README.index("### Saved files") : README.index("## Deploy it")]
+def test_every_place_of_a_file_s_path_is_explained() -> None:
+    section = README[README.index("#### Downloads") : README.index("#### HTTP")]
     table = "".join(line.rpartition("|")[0].rpartition("|")[0] for line in section.splitlines() if line[:1] == "|")
     assert set(re.findall(r"\{([\w.]+)\}", table)) == set(PLACES)
-    defaults = Definition(name="keep", kind=ActionKind.DOWNLOAD, timeout=1)
-    assert f"default `{defaults.files}`" in section
-    assert f"`max_size` (bytes, {defaults.max_size})" in section
+
+
+# ---------------------------------------------------------------- actions
+
+LEAST: dict[ActionKind, dict[str, object]] = {
+    ActionKind.DOWNLOAD: {},
+    ActionKind.HTTP: {"url": "https://example.com"},
+    ActionKind.COMMAND: {"command": ["true"]},
+    ActionKind.PYTHON: {"function": "os:getpid"},
+}
+"""What a definition of each kind cannot do without, beside its name and kind."""
+
+
+def least(kind: ActionKind) -> Definition:
+    problems: list[str] = []
+    (definition,) = read_definitions([{"name": "least", "kind": kind.value, **LEAST[kind]}], "test", problems)
+    assert problems == []
+    return definition
+
+
+def shown(value: object) -> str:
+    """A default, as the table says it."""
+    if isinstance(value, When) or value in (None, (), {}):
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, tuple) else str(value)
+
+
+@pytest.mark.parametrize("key", Definition.__struct_fields__)
+def test_every_key_of_an_action_stands_in_the_table_with_its_kind_and_default(key: str) -> None:
+    kinds = [kind for kind in ActionKind if key in COMMON_KEYS | OWN_KEYS[kind]]
+    defaults = {kind: shown(getattr(least(kind), key)) for kind in kinds}
+    default = ", ".join(f"{value} for {kind}" for kind, value in defaults.items())
+    if key in ("name", "kind") or any(key in needed for needed in LEAST.values()):
+        default = "required"
+    elif len(set(defaults.values())) == 1:
+        (default,) = set(defaults.values())
+    begin = f"| `{key}` | {'all' if len(kinds) == len(ActionKind) else ', '.join(kinds)} | {default} | "
+    assert any(line.startswith(begin) for line in README.splitlines()), (
+        f"README should have a line that begins\n{begin}"
+    )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ActionKind if LEAST[kind]])
+def test_what_the_table_calls_required_is(kind: ActionKind) -> None:
+    problems: list[str] = []
+    read_definitions([{"name": "least", "kind": kind.value}], "test", problems)
+    assert [problem.split(": ")[2] for problem in problems] == list(LEAST[kind])
+
+
+@pytest.mark.parametrize("category", FailureClass)
+def test_every_category_of_failure_is_explained(category: FailureClass) -> None:
+    section = README[README.index("### When an action fails") : README.index("### What each kind does")]
+    (line,) = [line for line in section.splitlines() if line.startswith(f"| `{category}` |")]
+    assert line.endswith("| yes |" if category.accuses_target else "| no |")
+
+
+def test_every_mode_of_replay_is_explained() -> None:
+    section = README[README.index("### Replay\n") : README.index("### Care")]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(ReplayMode)
+
+
+def test_the_numbers_it_tells_are_those_of_the_program() -> None:
+    told = " ".join(README.split())
+    assert f"repeated after about {rules.BACKOFF_FIRST:g} seconds, then after three times" in told
+    assert (rules.BACKOFF_FACTOR, rules.BACKOFF_CAP, rules.CRASHES) == (3, 3600, 3)
+    assert f"After {breaker.FIRST_REST:g} seconds one of them is tried" in told
+    assert f"up to {breaker.LONGEST_REST / 60:g} minutes; when it succeeds" in told
+
+
+# ---------------------------------------------------------------- operating
+
+
+def test_every_alert_is_in_the_table_and_no_other() -> None:
+    raised = set()
+    for path in (ROOT / "receiver").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("raise_alert", "open_alert")):
+                kind = next((each for each in node.args if isinstance(each, ast.Constant)), None)
+                raised |= {kind.value} if kind else set()
+    named = set(re.findall(r"^\| alert `(\w+)` \|", README, re.MULTILINE))
+    assert named == raised | {BREAKER_ALERT}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_route_is_in_the_table_and_no_other(shared_house: House) -> None:
+    service = shared_house.service
+    there = {
+        f"{method} /api{route.path.replace(':path', '')}"
+        for route in [*Api(service).routes(), *ResourceDoors(service).routes()]
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    there |= {"POST /callbacks/{token}", "GET /healthz", "GET /readyz"}
+    table = "".join(line for line in README.splitlines() if re.match(r"\| `(GET|POST) /", line))
+    assert set(re.findall(r"`((?:GET|POST|DELETE) /[^`?]*)`", table)) == there
+
+
+# ---------------------------------------------------------------- using
+
+
+@pytest.mark.story
+def test_the_orders_it_shows_are_taken_and_succeed(server: RunningServer) -> None:
+    block = re.search(r"```sh\n(receiver models .*?)```", README, re.DOTALL)
+    assert block is not None
+    lines = [shlex.split(line, comments=True) for line in block[1].replace("\\\n", " ").splitlines()]
+    orders = [words[1:] for words in lines if words[1] == "submit"]
+    operator = Operator(server)
+    for words in orders:
+        task_id = json.loads(operator(*[word for word in words if word != "--wait"], "--json").stdout)["id"]
+        with server.client() as client:
+            task = client.wait(task_id)
+        assert task.state == "succeeded", task.error
+    assert [words[1] for words in orders[1:]] == ["--workflow", "--app"]
+
+
+@pytest.mark.story
+def test_the_request_it_shows_is_an_order(server: RunningServer) -> None:
+    body = re.search(r"curl -X POST \S+/api/tasks .*?-d '(.*?)'", README, re.DOTALL)
+    assert body is not None
+    order = json.loads(body[1])
+    with server.client() as client:
+        assert client.submit(order["target"], order["input"], kind=order["kind"], labels=order["labels"]).id

@@ -385,3 +385,19 @@ async def test_no_body_that_was_kept_breaks_what_follows(tmp_path: Path) -> None
         await house.advance(60)
         states = {(await house.task(task)).state for task in tasks}
         assert states <= {"succeeded", "failed"}
+
+
+async def test_results_whose_links_die_soon_are_an_alert_until_they_are_saved(tmp_path: Path) -> None:
+    async def full(_: Work) -> Done:
+        raise ActionFailed("the disk is full")
+
+    async with open_house(tmp_path, '[[actions]]\nname = "keep"\nkind = "download"\n') as house:
+        saving, house.effect = house.effect, full
+        await house.submit()
+        await house.advance(19 * 3600)
+        assert await house.alerts() == []
+        await house.advance(2 * 3600)
+        assert await house.alerts() == ["links_expiring"]
+        house.effect = saving
+        await house.advance(3600 * 1.5)
+        assert await house.alerts() == []

@@ -76,6 +76,12 @@ def literal(host: str) -> Address | None:
     return None
 
 
+def is_near(host: str) -> bool:
+    """Whether a host itself, before it is looked up, shows that it is this machine or its network."""
+    address = literal(host)
+    return is_local_name(host) if address is None else not is_public(address)
+
+
 def is_name(host: str) -> bool:
     """Whether a host may be looked up at all: labels of letters, digits, - and _, between dots."""
     return _NAME.fullmatch(host) is not None and len(host) <= 254

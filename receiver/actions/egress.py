@@ -18,7 +18,7 @@ import httpx
 from msgspec import Struct
 
 from receiver import __version__
-from receiver.actions.addresses import Address, is_local_name, is_name, is_public, literal
+from receiver.actions.addresses import Address, is_name, is_near, is_public, literal
 from receiver.actions.guard import Guard, GuardedTransport, Judge, NotAdmitted, Resolver, look_up
 from receiver.actions.unpack import Unpackable, unpacked
 from receiver.errors import Failed
@@ -222,10 +222,9 @@ def _sound(url: str) -> str:
 def _refuse_unfit(url: httpx.URL, *, near: bool) -> None:
     """Refuses what is no HTTP address and, unless the near is allowed, what a URL itself shows to be near."""
     host = url.raw_host.decode("ascii")
-    address = literal(host)
-    if url.scheme not in _PORTS or not 0 < _port(url) < 65536 or not (address or is_name(host)):
+    if url.scheme not in _PORTS or not 0 < _port(url) < 65536 or not (literal(host) or is_name(host)):
         raise EgressRefused(f"{_place(url)} is not an http or https address")
-    if not near and (not is_public(address) if address else is_local_name(host)):
+    if not near and is_near(host):
         raise _private(_place(url))
 
 

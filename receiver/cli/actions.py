@@ -10,7 +10,7 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import EVENT_STATES, gather, is_for_subcommand, json_option, narrowing, pair
 from receiver.cli.outcome import FAILED, NOT_FOUND, Ended
-from receiver.cli.show import document, fields, moment, note, table
+from receiver.cli.show import document, due, fields, moment, note, table
 
 if TYPE_CHECKING:
     from receiver.events import Event
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from receiver.views import ActionView, DefinitionView
 
 
+WAITING = "waiting"
 TOLD_ALREADY = frozenset({"error", "seconds", "files"})
 """What an outcome says beside its detail as well."""
 
@@ -27,6 +28,8 @@ TOLD_ALREADY = frozenset({"error", "seconds", "files"})
 @narrowing("action_state", "name", "task", "target", "label", "q")
 def actions(everything: bool, as_json: bool, **given: object) -> None:
     """List actions, newest first, or work on one.
+
+    One whose time is `held` waits for the actions that come before it, or for the task's end to be confirmed.
 
     \b
     Examples:
@@ -44,7 +47,7 @@ def actions(everything: bool, as_json: bool, **given: object) -> None:
         note("no actions")
     else:
         rows = [
-            (each.id, each.name, each.state, each.attempts, moment(each.due_at), each.task, each.reason)
+            (each.id, each.name, each.state, each.attempts, due(each.state, each.due_at), each.task, each.reason)
             for each in page.items
         ]
         table(("id", "name", "state", "tries", "due (UTC)", "task", "reason"), rows)
@@ -131,7 +134,7 @@ def pause(name: str, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def resume(name: str, as_json: bool) -> None:
-    """Let a definition's actions run again.
+    """Let a definition's actions run again; one that waits after failures tries at once.
 
     \b
     Example:
@@ -249,7 +252,7 @@ def _show(action: "ActionView", as_json: bool) -> None:
             ("task", action.task),
             ("generation", action.generation),
             ("created (UTC)", moment(action.created_at)),
-            ("due (UTC)", moment(action.due_at)),
+            ("due (UTC)", due(action.state, action.due_at)),
             ("settled (UTC)", moment(action.settled_at)),
             ("replay", action.replay),
         ]
@@ -286,20 +289,23 @@ def _definitions(definitions: "list[DefinitionView]") -> None:
         (
             each.name,
             each.kind,
-            _standing(each),
+            standing(each),
             ", ".join(each.on),
             ", ".join(f"{count} {state}" for state, count in each.counts.items()),
         )
         for each in definitions
     ]
     table(("name", "kind", "state", "on", "actions"), rows)
+    if any(standing(each).startswith(WAITING) for each in definitions):
+        note("what waits tries by itself; to have it try at once: receiver actions resume NAME")
 
 
-def _standing(definition: "DefinitionView") -> str:
+def standing(definition: "DefinitionView") -> str:
+    """What becomes of a definition's actions now, in a few words."""
     if not definition.configured:
         return "gone"
     if definition.paused:
         return "paused"
     if definition.breaker == "closed":
         return "running"
-    return f"waiting: {definition.failures} failures in a row, next trial {moment(definition.open_until)}"
+    return f"{WAITING}: {definition.failures} failures in a row, next trial {moment(definition.open_until)} UTC"

@@ -3,14 +3,18 @@
 import os
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from receiver.actions import ActionFailed
+from receiver.actions.addresses import is_near
 from receiver.actions.python import load
 from receiver.cli.connect import database_file
 from receiver.records import ActionKind, Definition
+from receiver.runninghub import catalogue
 from receiver.settings import MIB, Settings
 
 
@@ -55,6 +59,9 @@ def _room(database: Path, floor: int) -> Finding:
 
 def _of_action(definition: Definition, directory: Path) -> Finding:
     what = f"action {definition.name}"
+    problem = _target_problem(definition.when.target)
+    if problem is not None:
+        return Finding(ok=False, what=what, found=problem)
     match definition.kind:
         case ActionKind.DOWNLOAD:
             return _folder(what, directory / definition.directory, f"saves below {definition.directory}")
@@ -63,8 +70,26 @@ def _of_action(definition: Definition, directory: Path) -> Finding:
         case ActionKind.PYTHON:
             return _function(what, definition.function)
         case ActionKind.HTTP:
-            signed = "signed" if definition.secret else "unsigned"
-            return Finding(ok=True, what=what, found=f"posts to {definition.url}, {signed}")
+            return _address(what, definition)
+
+
+def _target_problem(pattern: str | None) -> str | None:
+    """What is wrong with a `when.target` that fits names of models only: tasks are kept under endpoints."""
+    known = catalogue.models() if pattern is not None else ()
+    if pattern is None or any(fnmatchcase(model.endpoint, pattern) for model in known):
+        return None
+    named = next((model for model in known if fnmatchcase(model.name, pattern)), None)
+    if named is None:
+        return None
+    return f"when.target is an endpoint, and {pattern} fits names alone: {named.name} has the endpoint {named.endpoint}"
+
+
+def _address(what: str, definition: Definition) -> Finding:
+    if not definition.allow_private and is_near(urlsplit(definition.url).hostname or ""):
+        found = f"{definition.url} is not a public address; `allow_private = true` lets it be reached"
+        return Finding(ok=False, what=what, found=found)
+    signed = "signed" if definition.secret else "unsigned"
+    return Finding(ok=True, what=what, found=f"posts to {definition.url}, {signed}")
 
 
 def _program(what: str, program: str) -> Finding:

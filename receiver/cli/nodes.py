@@ -44,7 +44,7 @@ def app(app_id: str, as_json: bool) -> None:
 
     \b
     Example:
-      receiver app 1904136902449209346
+      receiver app 1877265245566922801
     """
     with connect() as client:
         found = client.app(app_id)
@@ -78,8 +78,8 @@ def styles(app_id: str, kind: int, as_json: bool) -> None:
 
     \b
     Examples:
-      receiver styles 1904136902449209346
-      receiver styles 1904136902449209346 --type 1 --json
+      receiver styles 1877265245566922801
+      receiver styles 1877265245566922801 --type 1 --json
     """
     with connect() as client:
         found = client.styles(app_id, kind)

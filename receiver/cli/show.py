@@ -55,6 +55,11 @@ def moment(time: str | None) -> str:
     return (time or "")[:19].replace("T", " ")
 
 
+def due(state: str, time: str | None) -> str:
+    """When an action may run next; `held` while that depends on something other than time."""
+    return "held" if state == "owed" and time is None else moment(time)
+
+
 def document(content: object) -> None:
     """Prints the API's JSON document."""
     import msgspec

@@ -83,8 +83,8 @@ def submit(
       receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" --wait
       receiver submit vidu/image-to-video-q3-pro --body order.json --label project=north
       receiver submit --workflow 1904136902449209346 --node 6.text="a lighthouse"
-      receiver submit --app 1904136902449209346 --node 3.image=@one.jpg --dry-run
-      receiver submit --quick 1904136902449209346 quickCreateCode=002 --node 3.text="a lighthouse"
+      receiver submit --app 1877265245566922802 --node 39.image=@one.jpg --dry-run
+      receiver submit --quick 1877265245566922801 quickCreateCode=002 --node 6.text="a lighthouse"
     """
     from receiver.cli.files import find_files, upload_files
     from receiver.cli.nodes import complete
@@ -197,7 +197,7 @@ def _followed(client: "Client", task_id: str) -> "TaskDetail":
         task = client.wait(task_id, on_change=lambda task: tell(_standing(task)))
         if _settled(task):
             return task
-        tell(f"{task.state}, saving the results")
+        tell(f"{task.state}, its actions run")
         try:
             return client.wait(task_id, until=_settled, timeout=SAVING_PATIENCE)
         except TimeoutError:

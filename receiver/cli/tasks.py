@@ -7,7 +7,7 @@ import click
 
 from receiver.cli.connect import connect
 from receiver.cli.options import gather, json_option, narrowing
-from receiver.cli.show import clean, document, fields, labels, moment, note, table
+from receiver.cli.show import clean, document, due, fields, labels, moment, note, table
 
 if TYPE_CHECKING:
     from receiver.client import Client
@@ -171,7 +171,8 @@ def show_task(task: "TaskDetail", as_json: bool) -> None:
         table(("type", "file", "link or text"), results, "Results")
     if task.actions:
         actions = [
-            (each.id, each.name, each.state, each.attempts, moment(each.due_at), each.reason) for each in task.actions
+            (each.id, each.name, each.state, each.attempts, due(each.state, each.due_at), each.reason)
+            for each in task.actions
         ]
         table(("id", "name", "state", "tries", "due (UTC)", "reason"), actions, "Actions")
     if task.checks:

@@ -121,6 +121,14 @@ def find(name: str) -> Found:
     raise UnknownModel(asked[:LONGEST], _nearest(asked))
 
 
+def endpoint_of(name: str) -> str:
+    """The endpoint of the model with this name; any other text stays as it is."""
+    asked = bare(name.strip())
+    endpoints, names, _ = _tables()
+    known = next((key for key in (asked, asked.casefold()) if key in names), None)
+    return name if known is None or asked in endpoints else of_record(names[known])[0].endpoint
+
+
 def _named(name: str, found: tuple[Model, ...]) -> Found:
     first, *others = of_record(found)
     if not others:

@@ -1,5 +1,6 @@
 """How the API reads requests and writes answers: JSON by msgspec, bounded bodies, one form of error."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import msgspec
@@ -7,8 +8,9 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.errors import Refused, StoreUnavailable
-from receiver.records import Filter, Json, JsonObject
+from receiver.errors import Refused, StoreUnavailable, not_found
+from receiver.records import Filter, Json, JsonObject, Kind
+from receiver.runninghub import catalogue
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
@@ -16,6 +18,8 @@ from receiver.views import ErrorDocument, ErrorView
 
 BODY_LIMIT = 8 * 1024 * 1024
 LIMIT_MOST = 500
+FILTERS = frozenset(Filter.__struct_fields__)
+KINDS = tuple(Kind)
 
 log = structlog.get_logger()
 
@@ -68,7 +72,7 @@ async def read_object(request: Request) -> JsonObject:
     try:
         value = decode_json(body)
     except Unreadable as problem:
-        raise Refused(400, "not_json", f"the body is not JSON: {problem}") from None
+        raise Refused(400, "not_json", f"the body cannot be read: {problem}") from None
     if not isinstance(value, dict):
         raise Refused(400, "not_an_object", "the body must be a JSON object")
     _refuse_unstorable(value, DEPTH, "")
@@ -94,9 +98,18 @@ def refuse_without_key(provider: RunningHub) -> None:
         raise Refused(409, "no_api_key", "no API key is configured: set RUNNINGHUB_API_KEY and start again")
 
 
-def read_filter(request: Request) -> Filter:
-    """What a list is narrowed to, from its query. Raises Refused (422)."""
+def read_filter(request: Request, *, states: Collection[str], kinds: Collection[str] = KINDS) -> Filter:
+    """What a list is narrowed to, from its query, with the states it knows and the kinds (none named: any).
+
+    Raises Refused (422), also for a misspelt name: unheard, it would show everything.
+    """
     query = request.query_params
+    strange = [(name, "there is no such filter") for name in query if name not in FILTERS]
+    for name, known in (("state", states), ("kind", kinds)):
+        if known and set(_several(query.getlist(name))) - set(known):
+            strange.append((name, f"expected any of {', '.join(known)}"))
+    if strange:
+        raise problems(strange)
     labels = []
     for text in query.getlist("label"):
         name, separator, value = text.replace("=", ":", 1).partition(":")
@@ -106,7 +119,7 @@ def read_filter(request: Request) -> Filter:
     return Filter(
         state=_several(query.getlist("state")),
         kind=_several(query.getlist("kind")),
-        target=query.get("target"),
+        target=_target(query.get("target")),
         label=tuple(labels),
         q=query.get("q") or None,
         task=query.get("task"),
@@ -142,12 +155,17 @@ def problems(found: list[tuple[str, str]]) -> Refused:
     return Refused(422, "invalid", summary, list(listed))
 
 
-def read_id(request: Request) -> int:
-    """The number in the path. Raises Refused (404)."""
+def read_id(request: Request, what: str) -> int:
+    """The number in the path of an action, a replay or `what` else. Raises Refused (404)."""
     text = request.path_params["id"]
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Refused(404, "not_found", f"there is no {text}")
+        raise not_found(what, text[:64])
     return int(text)
+
+
+def _target(text: str | None) -> str | None:
+    """A task is kept under its model's endpoint, by whatever name it was ordered."""
+    return None if text is None else catalogue.endpoint_of(text)
 
 
 def _several(values: list[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from receiver.attachments import refreshed
 from receiver.drafts import NewTask
 from receiver.errors import Refused, not_found
-from receiver.records import Filter, JsonObject, Task
+from receiver.records import ActionState, End, Filter, JsonObject, Task, TaskState
 from receiver.replay import replay
 from receiver.rules import DELIVERY_BODIES, REPLAYABLE
 from receiver.runninghub import catalogue
@@ -44,6 +44,8 @@ from receiver.web.selections import read_replay
 
 CHUNK = 1024 * 1024
 ACTIONS_SHOWN = 200
+ALERT_STATES = ("open", "closed")
+DELIVERY_STATES = ("readable", "unreadable", "contradicting")
 AGAIN_FROM = frozenset({"in_doubt", "rejected", "failed", "cancelled", "lost", "succeeded"})
 
 
@@ -133,7 +135,7 @@ class Api:
         return answer(ordered_view(again, order.note), 202)
 
     async def tasks(self, request: Request) -> Response:
-        found = await self._store.tasks(read_filter(request))
+        found = await self._store.tasks(read_filter(request, states=list(TaskState)))
         return answer(PageView(items=[task_view(task) for task in found.items], next=found.next))
 
     async def task(self, request: Request) -> Response:
@@ -159,41 +161,41 @@ class Api:
     # ------------------------------------------------------------ lists
 
     async def deliveries(self, request: Request) -> Response:
-        found = await self._store.deliveries(read_filter(request))
+        found = await self._store.deliveries(read_filter(request, states=DELIVERY_STATES))
         totals = await self._store.counters()
         items = [delivery_view(delivery) for delivery in found.items]
         return answer(DeliveryPage(items=items, next=found.next, totals=totals))
 
     async def delivery_body(self, request: Request) -> Response:
         """The raw bytes, as data: no browser may take them for a page."""
-        body = await self._store.delivery_body(read_id(request))
+        body = await self._store.delivery_body(read_id(request, "delivery"))
         if body is None:
             raise not_found("delivery", request.path_params["id"])
         headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
         return Response(body, media_type="application/octet-stream", headers=headers)
 
     async def events(self, request: Request) -> Response:
-        found = await self._store.events(read_filter(request))
+        found = await self._store.events(read_filter(request, states=list(End)))
         return answer(PageView(items=[event_view(event) for event in found.items], next=found.next))
 
     async def actions(self, request: Request) -> Response:
-        found = await self._store.actions(read_filter(request))
+        found = await self._store.actions(read_filter(request, states=list(ActionState)))
         return answer(PageView(items=[action_view(action) for action in found.items], next=found.next))
 
     async def alerts(self, request: Request) -> Response:
-        found = await self._store.alerts(read_filter(request))
+        found = await self._store.alerts(read_filter(request, states=ALERT_STATES, kinds=()))
         return answer(PageView(items=[alert_view(alert) for alert in found.items], next=found.next))
 
     # ------------------------------------------------------------ actions and definitions
 
     async def action(self, request: Request) -> Response:
-        action = await self._store.action(read_id(request))
+        action = await self._store.action(read_id(request, "action"))
         if action is None:
             raise not_found("action", request.path_params["id"])
         return answer(action_view(action, await self._store.attempts(action.id)))
 
     async def retry(self, request: Request) -> Response:
-        action_id = read_id(request)
+        action_id = read_id(request, "action")
         selection = Selection(action=action_id, action_state=REPLAYABLE)
         taken = await self._store.retry(selection, {"action": action_id}, None, self._service.clock())
         shown = await self.action(request)
@@ -203,7 +205,7 @@ class Api:
         return shown
 
     async def skip(self, request: Request) -> Response:
-        action_id = read_id(request)
+        action_id = read_id(request, "action")
         done = await self._store.skip_action(action_id, "skipped by hand", self._service.clock())
         shown = await self.action(request)
         if not done:
@@ -259,18 +261,18 @@ class Api:
         return answer(dry_run_view(order.mode, matched, order.rate))
 
     async def replay_state(self, request: Request) -> Response:
-        found = await self._store.replay(read_id(request))
+        found = await self._store.replay(read_id(request, "replay"))
         if found is None:
             raise not_found("replay", request.path_params["id"])
         return answer(replay_view(found))
 
     async def replays(self, request: Request) -> Response:
-        found = await self._store.replays(read_filter(request))
+        found = await self._store.replays(read_filter(request, states=()))
         return answer(PageView(items=[replay_view(each) for each in found.items], next=found.next))
 
     async def resume_replay(self, request: Request) -> Response:
         """Takes up what a cancelled replay had not begun."""
-        number = read_id(request)
+        number = read_id(request, "replay")
         found = await self._store.replay(number)
         if found is None:
             raise not_found("replay", request.path_params["id"])
@@ -282,9 +284,13 @@ class Api:
         return answer(replay_view(resumed), 202)
 
     async def cancel_replay(self, request: Request) -> Response:
-        found = await self._store.cancel_replay(read_id(request), self._service.clock())
+        """What it has not begun stays as it was; one that is done stays done."""
+        number = read_id(request, "replay")
+        found = await self._store.replay(number)
         if found is None:
-            raise not_found("replay", request.path_params["id"])
+            raise not_found("replay", number)
+        if found.state == "running":
+            found = await self._store.cancel_replay(number, self._service.clock()) or found
         return answer(replay_view(found))
 
     async def backup(self, _: Request) -> Response:

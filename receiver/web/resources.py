@@ -137,7 +137,10 @@ class ResourceDoors:
         kind = request.query_params.get("type", "2")
         if not kind.isascii() or not kind.isdigit() or len(kind) > 9:
             raise invalid("type", "expected a whole number, such as 2")
-        found = await self._service.resources.styles(app_id, int(kind))
+        try:
+            found = await self._service.resources.styles(app_id, int(kind))
+        except ProviderError as error:
+            raise _unless_unknown(error, "AI app", app_id) from error
         return answer(PageView(items=found, next=None))
 
     async def status(self, request: Request) -> Response:
