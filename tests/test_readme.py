@@ -228,7 +228,7 @@ def test_the_orders_it_shows_are_taken_and_succeed(server: RunningServer) -> Non
         with server.client() as client:
             task = client.wait(task_id)
         assert task.state == "succeeded", task.error
-    assert [words[1] for words in orders[1:]] == ["--workflow", "--app"]
+    assert [words[1] for words in orders[1:]] == ["--workflow", "--app", "--quick"]
 
 
 @pytest.mark.story
