@@ -258,3 +258,9 @@ def m003_dispatch(db: Database) -> None:
     """Rates, breakers, crashes counted, and replays that can be taken up again."""
     for statement in DISPATCH:
         db.execute(statement)
+
+
+@migrations()
+def m004_dead_actions(db: Database) -> None:
+    """Whether any action of a definition is dead, however many of others are."""
+    db.execute("create index actions_dead on actions (name) where state = 'dead'")
