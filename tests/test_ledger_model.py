@@ -257,8 +257,14 @@ class Ledger(RuleBasedStateMachine):
 
     def waits(self, action: Action, all_of_them: dict[Key, Action]) -> bool:
         """Whether a forerunner of the action is not through yet."""
-        forerunner = all_of_them.get((action.task, "keep-files", action.generation))
-        return action.name == "then" and forerunner is not None and forerunner.state not in ("done", "skipped")
+        earlier = [
+            each
+            for each in all_of_them.values()
+            if (each.task, each.name) == (action.task, "keep-files") and each.generation <= action.generation
+        ]
+        if action.name != "then" or not earlier:
+            return False
+        return max(earlier, key=lambda each: each.generation).state not in ("done", "skipped")
 
     def teardown(self) -> None:
         try:

@@ -201,7 +201,7 @@ class Api:
         taken = await self._store.retry(selection, {"action": action_id}, None, self._service.clock())
         shown = await self.action(request)
         if taken.matched == 0:
-            raise Refused(409, "on_its_way", f"action {action_id} is owed or running already")
+            raise Refused(409, "on_its_way", f"action {action_id} is owed or running already, or was retried just now")
         self._service.wake()
         return shown
 
