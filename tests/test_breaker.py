@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from house import House, open_house
-from ledgers import end_tasks
 from hypothesis import given
 from hypothesis import strategies as st
+from ledgers import end_tasks
 
 from receiver import breaker as breakers
 from receiver.actions import ActionFailed, Done, Work
