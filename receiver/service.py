@@ -169,7 +169,7 @@ class Service:
                 workers=RECONCILERS,
                 after=self.wake,
             ),
-            Loop(HOUSEKEEPER, self.housekeep, self._housekeeping_due, self.clock),
+            Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
             *(self._dispatcher(definition) for definition in self.definitions),
         ]
         for loop in self._loops:
@@ -193,7 +193,8 @@ class Service:
             return None
         return await self.store.queue_resumes_at(self.clock(), self.settings.max_in_flight)
 
-    async def _housekeeping_due(self) -> float | None:
+    async def housekeeping_due(self) -> float:
+        """When the next round is, in seconds since 1970."""
         # Further off than one round is only what a clock left behind that was set back.
         now = self.clock()
         return self._housekeeping_at if self._housekeeping_at <= now + HOUSEKEEPING else now

@@ -214,3 +214,25 @@ async def test_the_alert_of_an_open_breaker_closes_when_its_definition_is_gone(t
         assert "breaker_open" in await house.alerts()
         await configured(house, tmp_path, TELL)
         assert "breaker_open" not in await house.alerts()
+
+
+async def test_what_a_replay_has_begun_is_not_cancelled_with_it(ordered: House) -> None:
+    async def fail(_: Work) -> Done:
+        raise ActionFailed("broken", permanent=len(ordered.effects) == 1)
+
+    ordered.effect = fail
+    task_id = await end(ordered)
+    await ordered.settle()
+    made = (await ordered.api.post("/replays", json={})).json()
+    await ordered.settle()
+    shown = (await ordered.api.delete(f"/replays/{made['id']}")).json()
+    assert (shown["matched"], shown["cancelled"], shown["state"]) == (1, 0, "running")
+    action = next(each for each in (await ordered.task(task_id)).actions if each.name == "files")
+    assert (action.state, action.attempts, action.reason) == ("owed", 1, "broken")
+
+
+async def test_housekeeping_goes_on_when_the_clock_is_set_back(ordered: House) -> None:
+    await ordered.service.housekeep()
+    assert await ordered.service.housekeeping_due() == ordered.clock() + 10
+    ordered.clock.now -= 1e6
+    assert await ordered.service.housekeeping_due() == ordered.clock()
