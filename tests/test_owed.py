@@ -236,3 +236,12 @@ async def test_housekeeping_goes_on_when_the_clock_is_set_back(ordered: House) -
     assert await ordered.service.housekeeping_due() == ordered.clock() + 10
     ordered.clock.now -= 1e6
     assert await ordered.service.housekeeping_due() == ordered.clock()
+
+
+async def test_a_replay_that_was_over_when_it_was_cancelled_is_done(ordered: House) -> None:
+    await end(ordered)
+    await ordered.settle()
+    made = (await ordered.api.post("/replays", json={"filter": {"action_state": "done"}})).json()
+    await ordered.settle()
+    shown = (await ordered.api.delete(f"/replays/{made['id']}")).json()
+    assert (shown["matched"], shown["done"], shown["cancelled"], shown["state"]) == (2, 2, 0, "done")

@@ -278,7 +278,7 @@ def _replay_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Replay:
         (row["id"],),
     ).fetchone()
     cancelled = parked + row["dropped"]
-    state = "running" if open_count else "cancelled" if row["cancelled_at"] is not None else "done"
+    state = "running" if open_count else "cancelled" if cancelled else "done"
     return Replay(
         id=row["id"],
         mode=ReplayMode(row["mode"]),
