@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from house import House, open_house
 
+from receiver import rules
 from receiver.actions import Done, Work
 from receiver.records import Purpose
 from receiver.runninghub.requests import submit_request
@@ -192,6 +193,15 @@ async def test_a_try_that_ends_by_itself_acquits_an_action_of_the_crashes_before
         assert await house.store.settle_action(tried, failed, house.clock())
     await house.advance(10)
     assert (await house.task(task_id)).actions[0].state == "done"
+
+
+async def test_after_its_first_crash_an_action_is_tried_at_once_and_after_the_next_it_waits(house: House) -> None:
+    await ended(house)
+    await crash_while_it_runs(house)
+    assert await house.store.next_action_at("on-success", house.clock()) == house.clock()
+    await crash_while_it_runs(house)
+    assert rules.crash_delay(2) > 1
+    assert await house.store.next_action_at("on-success", house.clock()) == house.clock() + rules.crash_delay(2)
 
 
 async def crash_while_it_runs(house: House) -> None:
