@@ -13,6 +13,7 @@ from ledgers import end_tasks
 from receiver import breaker as breakers
 from receiver.actions import ActionFailed, Done, Work
 from receiver.records import Breaker
+from receiver.store.terms import Settlement
 
 LIMIT = 3
 TOML = """
@@ -284,3 +285,15 @@ async def test_a_clock_that_is_set_back_does_not_hold_a_breaker_open(unwell: tup
     await house.settle()
     assert len(target.seen) == LIMIT + 1
     assert (await definition(house))["breaker"] == "closed"
+
+
+async def test_a_trial_that_is_given_back_says_nothing_of_the_target(unwell: tuple[House, Target, list[str]]) -> None:
+    house, _, _ = unwell
+    house.clock.now += 31
+    trial = await house.store.claim_action("one", house.clock(), 60)
+    assert trial is not None
+    returned = Settlement(outcome="returned", due_at=house.clock(), reason="the server stopped while it ran")
+    assert await house.store.settle_action(trial, returned, house.clock())
+    assert (await definition(house))["breaker"] == "half_open"
+    assert await house.store.claim_action("one", house.clock(), 60) is not None
+    assert await house.store.claim_action("one", house.clock(), 60) is None

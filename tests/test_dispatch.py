@@ -8,8 +8,9 @@ import pytest
 from house import START, House, open_house
 from ledgers import end_tasks
 
-from receiver.actions import Done, Work
-from receiver.dispatch import dispatch
+from receiver.actions import ActionFailed, Done, Work
+from receiver.definitions import KEEP_FILES
+from receiver.dispatch import dispatch, judge
 from receiver.errors import StoreUnavailable
 from receiver.records import ActionKind, Claimed, Definition, Filter, JsonObject
 from receiver.redaction import Redactor
@@ -263,3 +264,22 @@ async def test_a_result_that_is_nested_too_deeply_is_done_all_the_same(quick: Ho
     assert line is not None
     assert line["outcome"] == "done"
     assert (await quick.task(task.id)).actions[0].tries[0].detail == {"kept": "nothing, for it is nested too deeply"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "wait"),
+    [(None, 2.0), (1.0, 2.0), (300.0, 300.0), (1e300, 86400.0)],
+)
+def test_the_next_try_waits_as_long_as_the_target_asked_a_day_at_the_most(asked: float | None, wait: float) -> None:
+    hook = Definition(name="one", kind=ActionKind.HTTP, timeout=5)
+    failure = ActionFailed("the receiver answered 429", retry_after=asked)
+    settled = judge(hook, failure, attempts=1, event_at=START, now=START, jitter=0.5)
+    assert (settled.outcome, settled.due_at) == ("retry", START + wait)
+
+
+@pytest.mark.parametrize(("age", "outcome"), [(3600, "retry"), (86390, "dead")])
+def test_a_download_is_not_tried_again_after_its_links_have_died(age: float, outcome: str) -> None:
+    failure = ActionFailed("no answer", retry_after=60.0)
+    settled = judge(KEEP_FILES, failure, attempts=1, event_at=START, now=START + age, jitter=0.5)
+    assert settled.outcome == outcome
+    assert settled.reason == ("expired: no answer" if outcome == "dead" else "no answer")
