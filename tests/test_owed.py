@@ -245,3 +245,16 @@ async def test_a_replay_that_was_over_when_it_was_cancelled_is_done(ordered: Hou
     await ordered.settle()
     shown = (await ordered.api.delete(f"/replays/{made['id']}")).json()
     assert (shown["matched"], shown["done"], shown["cancelled"], shown["state"]) == (2, 2, 0, "done")
+
+
+async def test_again_keeps_to_its_rate(tmp_path: Path) -> None:
+    async with open_house(tmp_path, FILES) as house:
+        for _ in range(3):
+            await end(house)
+        await house.settle()
+        house.effects.clear()
+        assert (await house.api.post("/replays", json={"mode": "again", "rate": 1})).json()["matched"] == 3
+        await house.settle()
+        assert len(house.effects) == 1
+        await house.advance(1.5)
+        assert len(house.effects) == 2
