@@ -31,7 +31,10 @@ def ready_at(breaker: Breaker, now: float, *, trial_runs: bool) -> float:
     """The earliest time at which an action may be tried."""
     if breaker.open_until is None:
         return now
-    return now + TRIAL_LOOK if trial_runs else max(now, breaker.open_until)
+    if trial_runs:
+        return now + TRIAL_LOOK
+    # No rest is longer than the longest, but for a clock that was set back.
+    return max(now, breaker.open_until) if breaker.open_until <= now + LONGEST_REST else now
 
 
 def begun(breaker: Breaker, action: int) -> Breaker:

@@ -40,6 +40,11 @@ OWN_KEYS = {
 }
 COMMON_KEYS = frozenset(Definition.__struct_fields__) - frozenset().union(*OWN_KEYS.values())
 TYPES = get_type_hints(Definition)
+LONGEST = 30 * 86400.0
+"""Seconds; what would take longer is a slip of the pen, and no calendar has the year in which it ends."""
+MOST = {"timeout": LONGEST, "lease": LONGEST, "max_attempts": 1_000_000, "breaker": 1_000_000, "concurrency": 1000}
+"""A worker costs memory and a look at the ledger; of more than a thousand none would find the machine free."""
+SLOWEST_RATE = 1 / LONGEST
 POSITIVE = ("timeout", "lease", "max_attempts", "concurrency", "rate", "max_size")
 
 
@@ -108,6 +113,13 @@ def _check(kind: ActionKind, values: dict[str, object], problems: list[str]) -> 
         if isinstance(value, int | float) and not 0 < value < math.inf:
             expected = "a finite number" if value == math.inf else "more than 0"
             problems.append(f"{key}: expected {expected}, got {value}")
+    for key, most in MOST.items():
+        value = values.get(key)
+        if isinstance(value, int | float) and most < value < math.inf:
+            problems.append(f"{key}: expected at most {most:.0f}, got {value:g}")
+    rate = values.get("rate")
+    if isinstance(rate, float) and 0 < rate < SLOWEST_RATE:
+        problems.append(f"rate: expected at least one in 30 days ({SLOWEST_RATE:.1e} in a second), got {rate:g}")
     breaker = values.get("breaker", 0)
     if isinstance(breaker, int) and breaker < 0:
         problems.append(f"breaker: expected 0 (never) or how many failures in a row, got {breaker}")

@@ -20,6 +20,8 @@ from receiver.store.terms import Settlement
 
 RENEWALS = 3
 """How often a lease is renewed within its length."""
+SETTLE_AGAIN = 0.5
+"""Seconds between two tries to write down how an action ended, while nothing can be written."""
 
 
 class LeaseLost(Exception):
@@ -33,28 +35,70 @@ async def dispatch(
     redact: Redactor,
     clock: Callable[[], float],
     jitter: Callable[[], float],
+    *,
+    in_hand: set[int] | None = None,
 ) -> Line | None:
     """Runs one due action of a definition. None when none is due. `jitter` gives numbers in [0, 1).
 
-    When it is cancelled, the claim is given back at once and does not count as a try.
+    When it is cancelled, the claim is given back at once and does not count as a try. While it runs, the action's id is
+    `in_hand`, where the housekeeping sees that its worker lives.
     """
-    claimed = await store.claim_action(definition.name, clock(), definition.lease)
+    hands = set() if in_hand is None else in_hand
+    claimed = await _claim(store, definition, clock)
     if claimed is None:
         return None
+    hands.add(claimed.action.id)
     line: Line = {"action": claimed.action.id, "name": definition.name, "task": claimed.task.id}
     try:
         settlement = await _try(store, performers[definition.kind], definition, claimed, clock, jitter)
+        detail = _masked(redact, settlement.detail)
+        reason = redact.text(settlement.reason) if settlement.reason else None
+        mine = await _settle(store, claimed, replace(settlement, reason=reason, detail=detail), clock)
     except LeaseLost:
         return {**line, "outcome": "lease lost"}
     except asyncio.CancelledError:
-        returned = Settlement(outcome="returned", due_at=clock(), reason="the server stopped while it ran")
-        await store.settle_action(claimed, returned, clock())
+        await _give_back(store, claimed, clock)
         raise
-    detail = redact.data(settlement.detail)
-    reason = redact.text(settlement.reason) if settlement.reason else None
-    settled = replace(settlement, reason=reason, detail=detail)
-    mine = await store.settle_action(claimed, settled, clock())
-    return {**line, "outcome": settled.outcome if mine else "lease lost", "reason": reason}
+    finally:
+        hands.discard(claimed.action.id)
+    return {**line, "outcome": settlement.outcome if mine else "lease lost", "reason": reason}
+
+
+def _masked(redact: Redactor, detail: JsonObject) -> JsonObject:
+    """What was done is settled, whatever came with it."""
+    try:
+        return redact.data(detail)
+    except RecursionError:
+        return {"kept": "nothing, for it is nested too deeply"}
+
+
+async def _claim(store: Store, definition: Definition, clock: Callable[[], float]) -> Claimed | None:
+    """A claim that is cancelled may have been made all the same: then it is given back."""
+    claiming = asyncio.ensure_future(store.claim_action(definition.name, clock(), definition.lease))
+    try:
+        return await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        claimed = await claiming
+        if claimed is not None:
+            await _give_back(store, claimed, clock)
+        raise
+
+
+async def _settle(store: Store, claimed: Claimed, settlement: Settlement, clock: Callable[[], float]) -> bool:
+    """Tries until it is written: what was done and not written down would be done again."""
+    while True:
+        try:
+            return await store.settle_action(claimed, settlement, clock())
+        except StoreUnavailable as problem:
+            if problem.reason == "closing":
+                raise
+            await asyncio.sleep(SETTLE_AGAIN)
+
+
+async def _give_back(store: Store, claimed: Claimed, clock: Callable[[], float]) -> None:
+    """Changes nothing when the try was settled already."""
+    returned = Settlement(outcome="returned", due_at=clock(), reason="the server stopped while it ran")
+    await store.settle_action(claimed, returned, clock())
 
 
 async def _try(
@@ -145,7 +189,7 @@ async def _under_lease(
 
 
 async def _renew(store: Store, claimed: Claimed, lease: float, clock: Callable[[], float]) -> None:
-    """Ends when the lease is lost. While nothing can be written it is not: nobody else can claim either."""
+    """Ends when the lease is lost. While nothing can be written it is not: it is in hand yet, and nobody frees it."""
     while True:
         await asyncio.sleep(lease / RENEWALS)
         with suppress(StoreUnavailable):

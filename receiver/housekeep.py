@@ -1,15 +1,24 @@
 """Housekeeping: leases of dead workers, submissions without a sender, dying result links, uploads of long ago."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from receiver import rules
 from receiver.records import ActionKind, Definition
 from receiver.store import Store
 
 
-async def housekeep(store: Store, definitions: Sequence[Definition], policy: rules.Policy, now: float) -> bool:
-    """One round. True when anything was found that makes an action or a task due."""
-    freed = await store.free_expired_leases(now, {each.name: each.max_attempts for each in definitions})
+async def housekeep(
+    store: Store,
+    definitions: Sequence[Definition],
+    policy: rules.Policy,
+    now: float,
+    in_hand: Collection[int] = (),
+) -> bool:
+    """One round. True when anything was found that makes an action or a task due.
+
+    `in_hand` are the ids of the actions that run in this process: no clock and no full disk frees them.
+    """
+    freed = await store.free_expired_leases(now, {each.name: each.max_attempts for each in definitions}, in_hand)
     doubted = await store.doubt_interrupted(now - rules.SUBMIT_PATIENCE, policy.patience)
     await store.forget_uploads(now - rules.UPLOAD_REMEMBERED)
     downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]

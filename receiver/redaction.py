@@ -30,7 +30,8 @@ class Redactor:
         self._secrets = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:
-        """The text with every secret masked."""
+        """The text with every secret masked, and lone surrogates, which nothing can store, written as escapes."""
+        text = text.encode("utf-8", "backslashreplace").decode()
         if self._secrets is not None:
             text = self._secrets.sub(MASK, text)
         text = CALLBACK.sub(rf"\g<1>{MASK}", text)

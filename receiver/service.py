@@ -76,6 +76,7 @@ class Service:
         self._performers = perform or performers(self._egress, clock=clock, saved_before=self.store.files_with)
         self._loops: list[Loop] = []
         self._housekeeping_at = 0.0
+        self._in_hand: set[int] = set()
 
     async def start(self, *, loops: bool = True) -> None:
         """Opens the store and begins to work; without `loops` every step is for the caller to make.
@@ -132,11 +133,13 @@ class Service:
         return await self.reconciler.step()
 
     async def dispatch_next(self, definition: Definition) -> Line | None:
-        return await dispatch(self.store, self._performers, definition, self.redact, self.clock, self._jitter)
+        return await dispatch(
+            self.store, self._performers, definition, self.redact, self.clock, self._jitter, in_hand=self._in_hand
+        )
 
     async def housekeep(self) -> Line | None:
         self._housekeeping_at = self.clock() + HOUSEKEEPING
-        found = await housekeep(self.store, self.definitions, self.settings.policy, self.clock())
+        found = await housekeep(self.store, self.definitions, self.settings.policy, self.clock(), self._in_hand)
         if found:
             self.wake()
         return None
@@ -166,7 +169,7 @@ class Service:
                 workers=RECONCILERS,
                 after=self.wake,
             ),
-            Loop(HOUSEKEEPER, self.housekeep, self._housekeeping_due, self.clock),
+            Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
             *(self._dispatcher(definition) for definition in self.definitions),
         ]
         for loop in self._loops:
@@ -190,8 +193,11 @@ class Service:
             return None
         return await self.store.queue_resumes_at(self.clock(), self.settings.max_in_flight)
 
-    async def _housekeeping_due(self) -> float | None:
-        return self._housekeeping_at
+    async def housekeeping_due(self) -> float:
+        """When the next round is, in seconds since 1970."""
+        # Further off than one round is only what a clock left behind that was set back.
+        now = self.clock()
+        return self._housekeeping_at if self._housekeeping_at <= now + HOUSEKEEPING else now
 
 
 def host_and_port(url: str) -> tuple[str, int | None]:

@@ -8,10 +8,12 @@ import pytest
 from house import House, open_house
 from hypothesis import given
 from hypothesis import strategies as st
+from ledgers import end_tasks
 
 from receiver import breaker as breakers
 from receiver.actions import ActionFailed, Done, Work
 from receiver.records import Breaker
+from receiver.store.terms import Settlement
 
 LIMIT = 3
 TOML = """
@@ -243,3 +245,55 @@ async def test_a_rate_bounds_how_many_tries_begin_in_a_second(tmp_path: Path) ->
         gaps = [later - earlier for earlier, later in pairwise(begun)]
         assert min(gaps) >= 0.39
         assert begun[-1] - begun[0] == pytest.approx(9 / 2, abs=0.11)
+
+
+async def test_a_rate_outlives_a_restart(tmp_path: Path) -> None:
+    async with open_house(tmp_path, TOML + "rate = 0.001\n") as house:
+        await end_tasks(house.store, 3, house.service.definitions, house.clock())
+        await house.settle()
+        await house.reopen()
+        await house.advance(500)
+        assert [work.definition.name for work in house.effects].count("two") == 1
+        await house.advance(501)
+        assert [work.definition.name for work in house.effects].count("two") == 2
+
+
+async def test_a_rate_that_was_raised_counts_from_the_restart(tmp_path: Path) -> None:
+    async with open_house(tmp_path, TOML + "rate = 0.001\n") as house:
+        await end_tasks(house.store, 3, house.service.definitions, house.clock())
+        await house.settle()
+        (tmp_path / "receiver.toml").write_text(TOML + "rate = 1\n")
+        await house.reopen()
+        await house.advance(3)
+        assert [work.definition.name for work in house.effects].count("two") == 3
+
+
+async def test_a_clock_that_is_set_back_does_not_stop_a_rate(tmp_path: Path) -> None:
+    async with open_house(tmp_path, TOML + "rate = 1\n") as house:
+        for _ in range(2):
+            await end_tasks(house.store, 1, house.service.definitions, house.clock())
+            await house.settle()
+            house.clock.now -= 1e6
+        assert [work.definition.name for work in house.effects].count("two") == 2
+
+
+async def test_a_clock_that_is_set_back_does_not_hold_a_breaker_open(unwell: tuple[House, Target, list[str]]) -> None:
+    house, target, _ = unwell
+    house.clock.now -= 1e6
+    target.well = True
+    await end_tasks(house.store, 1, house.service.definitions, house.clock())
+    await house.settle()
+    assert len(target.seen) == LIMIT + 1
+    assert (await definition(house))["breaker"] == "closed"
+
+
+async def test_a_trial_that_is_given_back_says_nothing_of_the_target(unwell: tuple[House, Target, list[str]]) -> None:
+    house, _, _ = unwell
+    house.clock.now += 31
+    trial = await house.store.claim_action("one", house.clock(), 60)
+    assert trial is not None
+    returned = Settlement(outcome="returned", due_at=house.clock(), reason="the server stopped while it ran")
+    assert await house.store.settle_action(trial, returned, house.clock())
+    assert (await definition(house))["breaker"] == "half_open"
+    assert await house.store.claim_action("one", house.clock(), 60) is not None
+    assert await house.store.claim_action("one", house.clock(), 60) is None

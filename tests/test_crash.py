@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from house import House, open_house
 
+from receiver import rules
 from receiver.actions import Done, Work
 from receiver.records import Purpose
 from receiver.runninghub.requests import submit_request
@@ -176,6 +177,31 @@ async def test_what_a_crash_has_hit_is_tried_alone_so_that_neighbours_are_not_ta
     second = await house.store.claim_action("on-success", house.clock(), LEASE)
     assert second is not None
     assert second.task.id == tasks[1]
+
+
+async def test_a_try_that_ends_by_itself_acquits_an_action_of_the_crashes_before_it(house: House) -> None:
+    task_id = await ended(house)
+    for _ in range(3):
+        await crash_while_it_runs(house)
+        await crash_while_it_runs(house)
+        due = await house.store.next_action_at("on-success", house.clock())
+        assert due is not None
+        house.clock.now = max(house.clock.now, due)
+        tried = await house.store.claim_action("on-success", house.clock(), LEASE)
+        assert tried is not None
+        failed = Settlement(outcome="retry", due_at=house.clock(), reason="no answer")
+        assert await house.store.settle_action(tried, failed, house.clock())
+    await house.advance(10)
+    assert (await house.task(task_id)).actions[0].state == "done"
+
+
+async def test_after_its_first_crash_an_action_is_tried_at_once_and_after_the_next_it_waits(house: House) -> None:
+    await ended(house)
+    await crash_while_it_runs(house)
+    assert await house.store.next_action_at("on-success", house.clock()) == house.clock()
+    await crash_while_it_runs(house)
+    assert rules.crash_delay(2) > 1
+    assert await house.store.next_action_at("on-success", house.clock()) == house.clock() + rules.crash_delay(2)
 
 
 async def crash_while_it_runs(house: House) -> None:

@@ -1,8 +1,8 @@
 """The ledger under everything at once: ends, repeated callbacks, workers, crashes, a clock that steps, replays.
 
 Hypothesis plays against the real store, as many workers at once. After every step: each action made a legal move, no
-action is in two hands, nothing is owed less than before, and whatever runs has a lease. In the end everything that
-was owed is done, dead or skipped.
+action is in two hands, nothing is owed less than before, and whatever runs has a lease. What cannot be claimed is not
+said to be due. In the end everything that was owed is done, dead or skipped.
 """
 
 import asyncio
@@ -135,6 +135,9 @@ class Ledger(RuleBasedStateMachine):
             held = [each for each in self.hands if each.action.id == claimed.action.id]
             assert all(self.is_stale(each) for each in held), "claimed while it was in other hands"
             self.hands.append(claimed)
+        else:
+            due = self.runner.run(self.store.next_action_at(name, self.now))
+            assert due is None or due > self.now, "due, but nobody may take it: its worker would spin"
 
     def is_stale(self, claimed: Claimed) -> bool:
         current = self.runner.run(self.store.action(claimed.action.id))
@@ -257,8 +260,14 @@ class Ledger(RuleBasedStateMachine):
 
     def waits(self, action: Action, all_of_them: dict[Key, Action]) -> bool:
         """Whether a forerunner of the action is not through yet."""
-        forerunner = all_of_them.get((action.task, "keep-files", action.generation))
-        return action.name == "then" and forerunner is not None and forerunner.state not in ("done", "skipped")
+        earlier = [
+            each
+            for each in all_of_them.values()
+            if (each.task, each.name) == (action.task, "keep-files") and each.generation <= action.generation
+        ]
+        if action.name != "then" or not earlier:
+            return False
+        return max(earlier, key=lambda each: each.generation).state not in ("done", "skipped")
 
     def teardown(self) -> None:
         try:

@@ -211,6 +211,9 @@ async def test_a_skipped_action_is_not_run_and_can_be_retried(broken: tuple[Hous
     [
         ({"mode": "backwards"}, "mode"),
         ({"rate": 0}, "rate"),
+        ({"rate": 1e-9}, "rate"),
+        ({"rate": 1e300}, "rate"),
+        ({"rate": True}, "rate"),
         ({"rate": "fast"}, "rate"),
         ({"dry_run": "yes"}, "dry_run"),
         ({"filter": []}, "filter"),
@@ -219,6 +222,7 @@ async def test_a_skipped_action_is_not_run_and_can_be_retried(broken: tuple[Hous
         ({"filter": {"task_state": [1]}}, "filter.task_state"),
         ({"filter": {"since": "yesterday"}}, "filter.since"),
         ({"filter": {"action": "1"}}, "filter.action"),
+        ({"filter": {"action": 1 << 63}}, "filter.action"),
         ({"speed": 1}, "speed"),
     ],
 )

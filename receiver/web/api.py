@@ -196,11 +196,14 @@ class Api:
 
     async def retry(self, request: Request) -> Response:
         action_id = read_id(request, "action")
+        found = await self._store.action(action_id)
+        if found is not None and found.name not in {each.name for each in self._service.definitions}:
+            raise Refused(409, "definition_gone", f"{found.name} is not configured any more: nothing would run it")
         selection = Selection(action=action_id, action_state=REPLAYABLE)
         taken = await self._store.retry(selection, {"action": action_id}, None, self._service.clock())
         shown = await self.action(request)
         if taken.matched == 0:
-            raise Refused(409, "on_its_way", f"action {action_id} is owed or running already")
+            raise Refused(409, "on_its_way", f"action {action_id} is owed or running already, or was retried just now")
         self._service.wake()
         return shown
 

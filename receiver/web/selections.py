@@ -11,6 +11,10 @@ FILTER_FIELDS = frozenset({"action", "action_state", "task_state", "name", "task
 ACTION_FIELDS = ("action", "action_state", "name")
 OF_ACTIONS = "reprocess reads deliveries, which are chosen by task, task_state, since and until"
 
+SLOWEST = 10_000
+"""Seconds from one action to the next: a hundred thousand of them end within our calendar."""
+FASTEST = 1_000_000
+
 
 class ReplayOrder(Struct, frozen=True, kw_only=True):
     """A replay as it was asked for; `note` is the filter as it was written, `rate` in actions per second."""
@@ -34,8 +38,10 @@ def read_replay(document: JsonObject) -> ReplayOrder:
     if mode not in list(ReplayMode):
         found.append(("mode", f"expected one of {', '.join(ReplayMode)}"))
     rate = document.get("rate")
-    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0):
-        found.append(("rate", "expected actions per second, more than 0"))
+    if rate is not None and (
+        isinstance(rate, bool) or not isinstance(rate, int | float) or not 1 / SLOWEST <= rate <= FASTEST
+    ):
+        found.append(("rate", f"expected actions per second, from one in {SLOWEST} seconds to {FASTEST}"))
     dry_run = document.get("dry_run", False)
     if not isinstance(dry_run, bool):
         found.append(("dry_run", "expected true or false"))
@@ -62,7 +68,7 @@ def read_replay(document: JsonObject) -> ReplayOrder:
 
 
 def _number(value: Json, path: str, found: list[tuple[str, str]]) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63):
         return value
     found.append((path, "expected a whole number"))
     return None

@@ -1,7 +1,7 @@
 """Actions: effects owed, claimed with a lease, settled with a fence, every try kept."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -54,16 +54,21 @@ class Actions(Access):
         """Ends a try. False when the lease went to somebody else meanwhile: then nothing changes."""
         return await self._write(lambda connection: _settle(connection, claimed, settlement, now))
 
-    async def free_expired_leases(self, now: float, max_attempts: dict[str, int]) -> int:
-        """Actions whose worker died are owed again, or dead when that was their last try. Returns how many."""
+    async def free_expired_leases(self, now: float, max_attempts: dict[str, int], in_hand: Collection[int] = ()) -> int:
+        """Actions whose worker died are owed again, or dead when that was their last try. Returns how many.
+
+        Those `in_hand` (ids) have a worker that lives: the clock stepped, or nothing could be written for a while.
+        """
+        held = list(in_hand)
 
         def work(connection: sqlite3.Connection) -> int:
             rows = connection.execute(
-                """
-                update actions set crashes = crashes + 1 where state = 'running' and lease_until <= ?
+                f"""
+                update actions set crashes = crashes + 1
+                where state = 'running' and lease_until <= ? and id not in ({marks(held)})
                 returning id, name, fence, attempts, crashes
                 """,
-                (now,),
+                (now, *held),
             ).fetchall()
             for row in rows:
                 connection.execute(
@@ -140,15 +145,23 @@ class Actions(Access):
 
         def work(connection: sqlite3.Connection) -> bool:
             allowed = rules.action_sources(ActionState.SKIPPED)
+            connection.execute(
+                f"""
+                update replays set dropped = dropped + 1 where id = (
+                  select replay from actions where id = ? and parked = 1 and state in ({marks(allowed)}))
+                """,
+                (action_id, *allowed),
+            )
             row = connection.execute(
                 f"""
                 update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?, parked = 0
-                where id = ? and state in ({marks(allowed)}) returning event
+                where id = ? and state in ({marks(allowed)}) returning event, name
                 """,
                 (now, reason, action_id, *allowed),
             ).fetchone()
             if row is not None:
                 release_waiting(connection, row["event"], now)
+                _none_is_dead(connection, row["name"], now)
             return row is not None
 
         return await self._write(work)
@@ -182,6 +195,8 @@ class Actions(Access):
         return await self._read(work)
 
 
+FEW = 100
+"""Due actions that are sorted in no time."""
 CLAIMABLE = """
 name = ? and state = 'owed' and due_at is not null and (crashes = 0 or not exists (
   select 1 from actions s where s.state = 'running' and s.crashes > 0))
@@ -207,11 +222,14 @@ def _claim(connection: sqlite3.Connection, name: str, now: float, lease: float) 
     ready = definitions.ready_at(connection, definition, now)
     if ready is None or ready > now:
         return None
-    order = "event, id" if definitions.is_expiring(definition) else "due_at, id"
+    due, order = "due_at <= ?", "due_at, id"
+    if definitions.is_expiring(definition):
+        # A few are sorted; of many the first is looked up, and the plus keeps the planner from sorting them.
+        due, order = "+due_at <= ?" if _are_many_due(connection, name, now) else due, "event, id"
     row = connection.execute(
         f"""
         update actions set state = 'running', lease_until = ?, fence = fence + 1, attempts = attempts + 1, parked = 0
-        where id = (select id from actions where {CLAIMABLE} and due_at <= ? order by {order} limit 1)
+        where id = (select id from actions where {CLAIMABLE} and {due} order by {order} limit 1)
         returning id, fence, task, event
         """,
         (now + lease, name, now),
@@ -229,6 +247,13 @@ def _claim(connection: sqlite3.Connection, name: str, now: float, lease: float) 
         event=with_files(connection, connection.execute(f"{SELECT_EVENT} where e.key = ?", (row["event"],)).fetchone()),
         task=task_of(connection.execute("select * from tasks where key = ?", (row["task"],)).fetchone()),
     )
+
+
+def _are_many_due(connection: sqlite3.Connection, name: str, now: float) -> bool:
+    row = connection.execute(
+        "select 1 from actions where name = ? and state = 'owed' and due_at <= ? limit 1 offset ?", (name, now, FEW)
+    ).fetchone()
+    return row is not None
 
 
 def _settle(connection: sqlite3.Connection, claimed: Claimed, settlement: Settlement, now: float) -> bool:
@@ -261,14 +286,14 @@ def _settle(connection: sqlite3.Connection, claimed: Claimed, settlement: Settle
     elif settlement.outcome == "dead":
         _bury(connection, claimed.action.id, claimed.action.name, settlement.reason or "", now)
     else:
-        # A try that was given back, unfinished, does not count against its action.
+        # A try that was given back, unfinished, does not count against its action. One that ended has killed nobody.
         back = 1 if settlement.outcome == "returned" else 0
         connection.execute(
             """
-            update actions set state = 'owed', due_at = ?, lease_until = null, reason = ?, attempts = attempts - ?
-            where id = ?
+            update actions set state = 'owed', due_at = ?, lease_until = null, reason = ?, attempts = attempts - ?,
+              crashes = crashes * ? where id = ?
             """,
-            (settlement.due_at, settlement.reason, back, claimed.action.id),
+            (settlement.due_at, settlement.reason, back, back, claimed.action.id),
         )
     return True
 
@@ -282,11 +307,14 @@ def _finish(connection: sqlite3.Connection, claimed: Claimed, event: int, now: f
         (now, claimed.action.id),
     )
     release_waiting(connection, event, now)
-    dead = connection.execute(
-        "select 1 from actions where name = ? and state = 'dead' limit 1", (claimed.action.name,)
-    ).fetchone()
+    _none_is_dead(connection, claimed.action.name, now)
+
+
+def _none_is_dead(connection: sqlite3.Connection, name: str, now: float) -> None:
+    """Closes the alert of a definition of whose actions none is dead any more."""
+    dead = connection.execute("select 1 from actions where name = ? and state = 'dead' limit 1", (name,)).fetchone()
     if dead is None:
-        close_alert(connection, "action_dead", claimed.action.name, now)
+        close_alert(connection, "action_dead", name, now)
 
 
 def _bury(connection: sqlite3.Connection, action: int, name: str, reason: str, now: float) -> None:

@@ -8,6 +8,7 @@ from receiver.records import ActionKind, Breaker, Definition, DefinitionState
 from receiver.rules import RATE_BURST
 from receiver.store.sqlite.access import Access, count_up, marks
 from receiver.store.sqlite.alerts import close_alert, open_alert
+from receiver.store.sqlite.events import release_waiting
 
 BREAKER_ALERT = "breaker_open"
 
@@ -21,13 +22,18 @@ class Definitions(Access):
             connection.execute("update definitions set configured = 0")
             for each in definitions:
                 _configure(connection, each, now)
-            return connection.execute(
+            for gone in connection.execute("select name from definitions where configured = 0").fetchall():
+                close_alert(connection, BREAKER_ALERT, gone["name"], now)
+            skipped = connection.execute(
                 f"""
                 update actions set state = 'skipped', settled_at = ?, due_at = null, reason = 'its definition is gone'
-                where state = 'owed' and name not in ({marks(names)})
+                where state = 'owed' and name not in ({marks(names)}) returning event
                 """,
                 (now, *names),
-            ).rowcount
+            ).fetchall()
+            for event in {row["event"] for row in skipped}:
+                release_waiting(connection, event, now)
+            return len(skipped)
 
         return await self._write(work)
 
@@ -80,14 +86,21 @@ def ready_at(connection: sqlite3.Connection, row: sqlite3.Row | None, now: float
         return None
     trial = connection.execute("select state from actions where id = ?", (row["trial"],)).fetchone()
     runs = trial is not None and trial["state"] == "running"
+    return max(breakers.ready_at(_breaker_of(row), now, trial_runs=runs), _next_at(row, now) - RATE_BURST)
+
+
+def _next_at(row: sqlite3.Row, now: float) -> float:
+    """When the rate allows the next try. One further off than the rate can make it is of a clock that was set back."""
+    if row["rate"] is None:
+        return now
     next_at: float = row["next_at"]
-    return max(breakers.ready_at(_breaker_of(row), now, trial_runs=runs), next_at - RATE_BURST)
+    return next_at if next_at <= now + 1 / row["rate"] + RATE_BURST else now
 
 
 def note_begun(connection: sqlite3.Connection, row: sqlite3.Row, action: int, now: float) -> None:
     """A try begins: its place in the rate is taken, and behind an open breaker it is the trial."""
     if row["rate"] is not None:
-        next_at = max(row["next_at"], now) + 1 / row["rate"]
+        next_at = max(_next_at(row, now), now) + 1 / row["rate"]
         connection.execute("update definitions set next_at = ? where name = ?", (next_at, row["name"]))
     before = _breaker_of(row)
     after = breakers.begun(before, action)
@@ -124,7 +137,7 @@ def _configure(connection: sqlite3.Connection, definition: Definition, now: floa
     connection.execute(
         """
         insert into definitions (name, kind, configured, rate, breaker_limit) values (?, ?, 1, ?, ?)
-        on conflict (name) do update set kind = excluded.kind, configured = 1, next_at = 0,
+        on conflict (name) do update set kind = excluded.kind, configured = 1,
           rate = excluded.rate, breaker_limit = excluded.breaker_limit
         """,
         (definition.name, definition.kind, definition.rate, definition.breaker),

@@ -12,6 +12,13 @@ from receiver.store.sqlite.access import Access, encode, event_of, marks, page_o
 from receiver.store.sqlite.alerts import open_alert
 from receiver.store.sqlite.tasks import task_conditions
 
+FORERUNNERS = """
+select 1 from actions f
+where f.event = actions.event and f.name in (select value from json_each(actions.after)) and f.generation = (
+  select max(g.generation) from actions g
+  where g.event = f.event and g.name = f.name and g.generation <= actions.generation)
+"""
+"""What an action of the table `actions` comes after; to be narrowed by the state."""
 SELECT = "select e.*, t.id as task_id from events e join tasks t on t.key = e.task"
 
 
@@ -89,15 +96,17 @@ def with_files(connection: sqlite3.Connection, row: sqlite3.Row) -> Event:
 
 
 def release_waiting(connection: sqlite3.Connection, event: int, now: float) -> None:
-    """Actions whose forerunners are done, and which nothing holds, become due."""
+    """Actions whose forerunners are done, and which nothing holds, become due.
+
+    A forerunner is the newest of its name that is no newer than the action itself: a new generation waits for what an
+    earlier one still owes.
+    """
+    # The plus keeps the planner from going through everything that is owed instead of through one event.
     connection.execute(
-        """
+        f"""
         update actions set due_at = ?
-        where event = ? and state = 'owed' and due_at is null and held = 0 and not exists (
-          select 1 from actions f
-          where f.event = actions.event and f.generation = actions.generation
-            and f.name in (select value from json_each(actions.after)) and f.state not in ('done', 'skipped')
-        )
+        where event = ? and +state = 'owed' and due_at is null and held = 0
+          and not exists ({FORERUNNERS} and f.state not in ('done', 'skipped'))
         """,
         (now, event),
     )
@@ -163,10 +172,16 @@ def _contradict(
         """,
         (new.state, new.no_results, *_content(new), known["key"]),
     )
+    # What waited for certainty is owed for the true end too, or was owed for the false one alone.
+    names = [action.name for action in owed if not action.held]
+    connection.execute(
+        f"update actions set held = 0 where event = ? and +state = 'owed' and name in ({marks(names)})",
+        (known["key"], *names),
+    )
     connection.execute(
         """
         update actions set state = 'skipped', settled_at = ?, due_at = null, reason = 'the provider denied the callback'
-        where event = ? and state = 'owed' and held = 1
+        where event = ? and +state = 'owed' and held = 1
         """,
         (now, known["key"]),
     )

@@ -250,6 +250,8 @@ DISPATCH = (
     "create index actions_parked on actions (replay) where parked = 1",
     "alter table replays add column dropped integer not null default 0",
     "create index files_by_content on files (sha256)",
+    # Whether any action of a definition is dead, however many of others are.
+    "create index actions_dead on actions (name) where state = 'dead'",
 )
 
 

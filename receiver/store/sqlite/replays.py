@@ -9,8 +9,11 @@ from receiver import rules
 from receiver.drafts import OwedAction
 from receiver.records import Filter, JsonObject, Page, Replay, ReplayMode
 from receiver.store.sqlite.access import Access, Conditions, decode, encode, marks, page_of, task_of
-from receiver.store.sqlite.events import owe
+from receiver.store.sqlite.events import FORERUNNERS, owe, release_waiting
 from receiver.store.terms import Candidate, Selection
+
+CONFIGURED = "a.name in (select name from definitions where configured = 1)"
+"""What nobody would run is not owed again."""
 
 
 class Replays(Access):
@@ -31,6 +34,15 @@ class Replays(Access):
 
         def work(connection: sqlite3.Connection) -> Replay:
             conditions = _action_conditions(wanted)
+            # What the same replay has done within a few seconds is the same button pressed twice.
+            conditions.add(
+                """
+                (a.state <> 'done' or a.replay is null or a.replay not in (
+                  select id from replays where mode = 'retry' and filter = ? and created_at > ?))
+                """,
+                encode(note),
+                now - rules.PRESSED_TWICE,
+            )
             replay = begin(connection, ReplayMode.RETRY, note, rate, now)
             connection.execute(
                 f"""
@@ -130,14 +142,16 @@ class Replays(Access):
         """What a replay has not begun is as it was before it; what runs, ends. None when there is no such replay."""
 
         def work(connection: sqlite3.Connection) -> Replay | None:
-            connection.execute(
+            parked = connection.execute(
                 """
                 update actions set state = coalesce(before_replay, 'skipped'), due_at = null, settled_at = ?,
                   reason = 'its replay was cancelled', parked = 1
-                where replay = ? and state = 'owed' and attempts = 0
+                where replay = ? and state = 'owed' and attempts = 0 returning event
                 """,
                 (now, replay_id),
-            )
+            ).fetchall()
+            for event in {row["event"] for row in parked}:
+                release_waiting(connection, event, now)
             connection.execute(
                 "update replays set cancelled_at = coalesce(cancelled_at, ?) where id = ?", (now, replay_id)
             )
@@ -155,6 +169,7 @@ class Replays(Access):
                 return None
             conditions = Conditions()
             conditions.add("a.replay = ? and a.parked = 1", replay_id)
+            conditions.add(CONFIGURED)
             conditions.among("a.state", rules.REPLAYABLE)
             _take_up(connection, conditions, replay_id, row["rate"], now)
             connection.execute("update replays set cancelled_at = null where id = ?", (replay_id,))
@@ -187,8 +202,11 @@ class Replays(Access):
 def _take_up(
     connection: sqlite3.Connection, conditions: Conditions, replay: int, rate: float | None, now: float
 ) -> int:
-    """The chosen actions are owed with a fresh budget of tries. How many they are."""
-    return connection.execute(
+    """The chosen actions are owed with a fresh budget of tries. How many they are.
+
+    Those whose forerunners are on their way wait for them, as they did the first time.
+    """
+    taken = connection.execute(
         f"""
         update actions set state = 'owed', attempts = 0, crashes = 0, settled_at = null, held = 0, parked = 0,
           reason = null, before_replay = actions.state, replay = ?, due_at = ? + p.place * ?
@@ -199,6 +217,15 @@ def _take_up(
         """,
         (replay, now, spacing(rate), *conditions.values),
     ).rowcount
+    connection.execute(
+        f"""
+        update actions set due_at = null
+        where replay = ? and +state = 'owed' and attempts = 0 and after <> '[]'
+          and exists ({FORERUNNERS} and f.state in ('owed', 'running'))
+        """,
+        (replay,),
+    )
+    return taken
 
 
 def spacing(rate: float | None) -> float:
@@ -226,6 +253,7 @@ def _action_conditions(wanted: Selection) -> Conditions:
         conditions.add("a.name = ?", wanted.name)
     states = [state for state in wanted.action_state or ("dead",) if state in rules.REPLAYABLE]
     conditions.among("a.state", states) if states else conditions.add("0")
+    conditions.add(CONFIGURED)
     narrow(conditions, wanted, "a.created_at")
     return conditions
 
@@ -250,7 +278,7 @@ def _replay_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Replay:
         (row["id"],),
     ).fetchone()
     cancelled = parked + row["dropped"]
-    state = "running" if open_count else "cancelled" if row["cancelled_at"] is not None else "done"
+    state = "running" if open_count else "cancelled" if cancelled else "done"
     return Replay(
         id=row["id"],
         mode=ReplayMode(row["mode"]),
