@@ -1,7 +1,7 @@
 """The circuit breaker of a definition: while its target is unwell, its owed actions wait. Pure.
 
-Closed, it counts failures in a row; one action that fails again and again counts once. Open, nothing is tried until a
-rest is over; then one action at a time is the trial, which closes the breaker or opens it for twice as long.
+Closed, it counts the actions that fail in a row; those that fail again and again count once. Open, nothing is tried
+until a rest is over; then one action at a time is the trial, which closes the breaker or opens it for twice as long.
 """
 
 from msgspec.structs import replace
@@ -48,14 +48,14 @@ def given_back(breaker: Breaker, action: int) -> Breaker:
 
 
 def failed(breaker: Breaker, action: int, now: float, *, limit: int, retry_after: float = 0.0) -> Breaker:
-    """The target was unwell. `limit` failures in a row open the breaker, for `retry_after` seconds at the least."""
+    """The target was unwell. `limit` actions in a row open the breaker, for `retry_after` seconds at the least."""
     if is_open(breaker):
         # What was begun before it opened says nothing new.
         return _opened(breaker, now, retry_after) if breaker.trial == action else breaker
-    if breaker.last_failed == action:
+    if action in breaker.failed:
         return breaker
-    counted = replace(breaker, failures=breaker.failures + 1, last_failed=action)
-    return _opened(counted, now, retry_after) if counted.failures >= limit else counted
+    counted = replace(breaker, failed=(*breaker.failed, action))
+    return _opened(counted, now, retry_after) if len(counted.failed) >= limit else counted
 
 
 def _opened(breaker: Breaker, now: float, retry_after: float) -> Breaker:

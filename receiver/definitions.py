@@ -42,7 +42,7 @@ COMMON_KEYS = frozenset(Definition.__struct_fields__) - frozenset().union(*OWN_K
 TYPES = get_type_hints(Definition)
 LONGEST = 30 * 86400.0
 """Seconds; what would take longer is a slip of the pen, and no calendar has the year in which it ends."""
-MOST = {"timeout": LONGEST, "lease": LONGEST, "max_attempts": 1_000_000, "breaker": 1_000_000, "concurrency": 1000}
+MOST = {"timeout": LONGEST, "lease": LONGEST, "max_attempts": 1_000_000, "breaker": 1000, "concurrency": 1000}
 """A worker costs memory and a look at the ledger; of more than a thousand none would find the machine free."""
 SLOWEST_RATE = 1 / LONGEST
 POSITIVE = ("timeout", "lease", "max_attempts", "concurrency", "rate", "max_size")
@@ -122,7 +122,7 @@ def _check(kind: ActionKind, values: dict[str, object], problems: list[str]) -> 
         problems.append(f"rate: expected at least one in 30 days ({SLOWEST_RATE:.1e} in a second), got {rate:g}")
     breaker = values.get("breaker", 0)
     if isinstance(breaker, int) and breaker < 0:
-        problems.append(f"breaker: expected 0 (never) or how many failures in a row, got {breaker}")
+        problems.append(f"breaker: expected 0 (never) or how many actions must fail in a row, got {breaker}")
     if values.get("on") == ():
         problems.append(f"on: expected at least one of {', '.join(End)}")
     if kind is ActionKind.HTTP:

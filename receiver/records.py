@@ -277,7 +277,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     """A configured action. Durations in seconds, `max_size` of one file in bytes.
 
     `lease` is how long a claim lasts unless it is renewed, `rate` how many tries may begin in a second (None: any),
-    `breaker` how many failures in a row make the rest wait until the target is well again (0: never).
+    `breaker` how many actions must fail in a row to make the rest wait until the target is well again (0: never).
     """
 
     name: str
@@ -447,16 +447,16 @@ class Alert(Struct, frozen=True, kw_only=True):
 
 
 class Breaker(Struct, frozen=True, kw_only=True):
-    """Whether a definition's target is well: `failures` and `openings` in a row, `open_until` None while it is.
+    """Whether a definition's target is well: `openings` in a row, `open_until` None while it is closed.
 
-    `trial` is the action that tries a target that was unwell, `last_failed` the action that failed last.
+    `failed` are the actions that failed since the last one that did not, `trial` is the one that tries a target that
+    was unwell.
     """
 
-    failures: int = 0
+    failed: tuple[int, ...] = ()
     openings: int = 0
     open_until: float | None = None
     trial: int | None = None
-    last_failed: int | None = None
 
 
 class DefinitionState(Struct, frozen=True, kw_only=True):

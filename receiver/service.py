@@ -100,6 +100,11 @@ class Service:
         now = self.clock()
         await self.store.sync_definitions(self.definitions, now)
         await self.store.doubt_interrupted(now, self.settings.patience)
+        # This file was another process's until a moment ago. Only a program may have outlived it.
+        gone = [each.name for each in self.definitions if each.kind is not ActionKind.COMMAND]
+        await self.store.free_expired_leases(
+            now, {each.name: each.max_attempts for each in self.definitions}, gone=gone
+        )
         if loops:
             self._start_loops()
 

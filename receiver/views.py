@@ -166,7 +166,9 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
 
 
 class DefinitionView(Struct, frozen=True, kw_only=True):
-    """A configured action. `breaker` is closed, open or half_open, `failures` how many there were in a row."""
+    """A configured action. `breaker` is closed, open or half_open, `failures` how many of its
+    actions failed in a row.
+    """
 
     name: str
     kind: str
@@ -318,7 +320,7 @@ def definition_view(state: DefinitionState, definition: Definition | None, now: 
         configured=state.configured,
         paused=state.paused,
         breaker=breakers.state(state.breaker, now),
-        failures=state.breaker.failures,
+        failures=len(state.breaker.failed),
         open_until=rfc3339(state.breaker.open_until),
         concurrency=definition.concurrency if definition else None,
         rate=definition.rate if definition else None,

@@ -58,7 +58,8 @@ def test_it_is_open_only_after_as_many_failures_in_a_row_as_its_limit(
     given_steps: list[tuple[str, int, float]], limit: int
 ) -> None:
     for _, breaker in play(given_steps, limit):
-        assert breakers.is_open(breaker) == (breaker.failures >= limit)
+        assert breakers.is_open(breaker) == (len(breaker.failed) >= limit)
+        assert len(set(breaker.failed)) == len(breaker.failed)
         assert breakers.is_open(breaker) == (breaker.openings > 0)
         assert breaker.trial is None or breakers.is_open(breaker)
 
@@ -69,12 +70,12 @@ def test_no_rest_is_longer_than_the_longest(given_steps: list[tuple[str, int, fl
         assert breaker.open_until is None or breaker.open_until <= now + breakers.LONGEST_REST
 
 
-@given(st.integers(1, 6), st.integers(1, 40))
-def test_one_action_that_fails_again_and_again_counts_once(limit: int, times: int) -> None:
+@given(st.integers(1, 6), st.lists(st.integers(1, 6), max_size=40))
+def test_actions_that_fail_again_and_again_count_once(limit: int, failing: list[int]) -> None:
     breaker = breakers.CLOSED
-    for _ in range(times):
-        breaker = breakers.failed(breaker, 7, 0.0, limit=limit)
-    assert breakers.is_open(breaker) == (limit == 1)
+    for action in failing:
+        breaker = breakers.failed(breaker, action, 0.0, limit=limit)
+    assert breakers.is_open(breaker) == (len(set(failing)) >= limit)
 
 
 def test_the_rest_doubles_with_every_trial_that_fails_and_ends_with_one_that_succeeds() -> None:
@@ -90,7 +91,7 @@ def test_the_rest_doubles_with_every_trial_that_fails_and_ends_with_one_that_suc
 
 
 def test_what_was_begun_before_it_opened_neither_prolongs_nor_repeats_the_opening() -> None:
-    breaker = Breaker(failures=3, openings=1, open_until=30.0, last_failed=3)
+    breaker = Breaker(failed=(1, 2, 3), openings=1, open_until=30.0)
     assert breakers.failed(breaker, 4, 1.0, limit=LIMIT) == breaker
 
 

@@ -256,8 +256,8 @@ def test_an_action_that_waits_for_no_time_is_held() -> None:
         ({}, "running"),
         ({"paused": True, "breaker": "open"}, "paused"),
         ({"configured": False, "paused": True}, "gone"),
-        ({"breaker": "open"}, "waiting: 3 failures in a row, next trial 2026-11-22 08:00:00 UTC"),
-        ({"breaker": "half_open"}, "waiting: 3 failures in a row, next trial 2026-11-22 08:00:00 UTC"),
+        ({"breaker": "open"}, "waiting: 3 failed in a row, next trial 2026-11-22 08:00:00 UTC"),
+        ({"breaker": "half_open"}, "waiting: 3 failed in a row, next trial 2026-11-22 08:00:00 UTC"),
     ],
 )
 def test_how_a_definition_stands_is_said_in_a_few_words(changes: dict[str, Any], said: str) -> None:

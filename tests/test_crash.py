@@ -102,11 +102,21 @@ async def test_a_crash_before_the_effect_and_after_the_claim(house: House) -> No
     assert await house.store.claim_action("on-success", house.clock(), LEASE) is not None
     await house.reopen()
     await house.settle()
-    assert house.effects == []
-    await house.advance(LEASE + 10)
     assert house.effects_of(task_id) == ["on-success"]
     tries = (await house.task(task_id)).actions[0].tries
     assert [each.outcome for each in tries] == ["interrupted", "done"]
+
+
+async def test_a_program_that_may_have_outlived_its_server_is_run_again_when_its_lease_is_over(tmp_path: Path) -> None:
+    toml = '[[actions]]\nname = "on-success"\nkind = "command"\ncommand = ["true"]\n'
+    async with open_house(tmp_path, toml) as house:
+        task_id = await ended(house)
+        assert await house.store.claim_action("on-success", house.clock(), LEASE) is not None
+        await house.reopen()
+        await house.settle()
+        assert house.effects == []
+        await house.advance(LEASE + 10)
+        assert house.effects_of(task_id) == ["on-success"]
 
 
 async def test_a_crash_after_the_effect_and_before_it_was_settled_repeats_it_with_the_same_key(house: House) -> None:

@@ -308,4 +308,4 @@ def standing(definition: "DefinitionView") -> str:
         return "paused"
     if definition.breaker == "closed":
         return "running"
-    return f"{WAITING}: {definition.failures} failures in a row, next trial {moment(definition.open_until)} UTC"
+    return f"{WAITING}: {definition.failures} failed in a row, next trial {moment(definition.open_until)} UTC"

@@ -23,9 +23,9 @@ ACTIONS = """\
 # All have: name; on = how the task ended (succeeded, failed, cancelled, rejected), default ["succeeded"];
 # when = which tasks (target is an endpoint or an id); after = names of actions that must be done first; timeout,
 # lease (60), max_attempts (12; 40 for downloads) and concurrency (4); rate = tries begun per second, default any;
-# breaker = failures in a row after which all wait for a trial that succeeds (10; 0 is never); unconfirmed = whether it
-# may run before RunningHub has confirmed the end, by default downloads alone; allow_private = whether it may reach
-# private addresses.
+# breaker = actions that fail in a row before all wait for a trial that succeeds (10; 0 is never); unconfirmed =
+# whether it may run before RunningHub has confirmed the end, by default downloads alone; allow_private = whether it
+# may reach private addresses.
 
 # Saves the result files. Tried for as long as RunningHub's links live. files is their place below the directory, of
 # {task}, {name}, {index}, {ext}, {date}, {kind}, {target}, {provider_task_id}, {node} and {label.X}; max_size is bytes

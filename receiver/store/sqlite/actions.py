@@ -1,7 +1,7 @@
 """Actions: effects owed, claimed with a lease, settled with a fence, every try kept."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -54,21 +54,28 @@ class Actions(Access):
         """Ends a try. False when the lease went to somebody else meanwhile: then nothing changes."""
         return await self._write(lambda connection: _settle(connection, claimed, settlement, now))
 
-    async def free_expired_leases(self, now: float, max_attempts: dict[str, int], in_hand: Collection[int] = ()) -> int:
+    async def free_expired_leases(
+        self,
+        now: float,
+        max_attempts: Mapping[str, int],
+        in_hand: Collection[int] = (),
+        gone: Collection[str] = (),
+    ) -> int:
         """Actions whose worker died are owed again, or dead when that was their last try. Returns how many.
 
         Those `in_hand` (ids) have a worker that lives: the clock stepped, or nothing could be written for a while.
+        Those of definitions whose workers are all `gone` need not wait for their leases.
         """
-        held = list(in_hand)
+        held, dead = list(in_hand), list(gone)
 
         def work(connection: sqlite3.Connection) -> int:
             rows = connection.execute(
                 f"""
                 update actions set crashes = crashes + 1
-                where state = 'running' and lease_until <= ? and id not in ({marks(held)})
+                where state = 'running' and (lease_until <= ? or name in ({marks(dead)})) and id not in ({marks(held)})
                 returning id, name, fence, attempts, crashes
                 """,
-                (now, *held),
+                (now, *dead, *held),
             ).fetchall()
             for row in rows:
                 connection.execute(

@@ -3,10 +3,12 @@
 import sqlite3
 from collections.abc import Sequence
 
+import msgspec
+
 from receiver import breaker as breakers
 from receiver.records import ActionKind, Breaker, Definition, DefinitionState
 from receiver.rules import RATE_BURST
-from receiver.store.sqlite.access import Access, count_up, marks
+from receiver.store.sqlite.access import Access, count_up, encode, marks
 from receiver.store.sqlite.alerts import close_alert, open_alert
 from receiver.store.sqlite.events import release_waiting
 
@@ -127,7 +129,7 @@ def note_ended(
     _keep(connection, name, after)
     if after.openings > before.openings:
         count_up(connection, "breakers_opened")
-        message = f"{name} failed {after.failures} times in a row; its actions wait until a trial succeeds"
+        message = f"{len(after.failed)} actions of {name} failed in a row; the others wait until a trial succeeds"
         open_alert(connection, BREAKER_ALERT, name, message, now)
     elif breakers.is_open(before) and not breakers.is_open(after):
         close_alert(connection, BREAKER_ALERT, name, now)
@@ -149,20 +151,19 @@ def _configure(connection: sqlite3.Connection, definition: Definition, now: floa
 
 def _breaker_of(row: sqlite3.Row) -> Breaker:
     return Breaker(
-        failures=row["failures"],
+        failed=msgspec.json.decode(row["failed"], type=tuple[int, ...]),
         openings=row["openings"],
         open_until=row["open_until"],
         trial=row["trial"],
-        last_failed=row["last_failed"],
     )
 
 
 def _keep(connection: sqlite3.Connection, name: str, breaker: Breaker) -> None:
     connection.execute(
         """
-        update definitions set failures = ?, openings = ?, open_until = ?, trial = ?, last_failed = ? where name = ?
+        update definitions set failed = ?, openings = ?, open_until = ?, trial = ? where name = ?
         """,
-        (breaker.failures, breaker.openings, breaker.open_until, breaker.trial, breaker.last_failed, name),
+        (encode(breaker.failed), breaker.openings, breaker.open_until, breaker.trial, name),
     )
 
 

@@ -238,11 +238,10 @@ DISPATCH = (
     "alter table definitions add column breaker_limit integer not null default 0",
     "alter table definitions add column rate real",
     "alter table definitions add column next_at real not null default 0",
-    "alter table definitions add column failures integer not null default 0",
+    "alter table definitions add column failed text not null default '[]'",
     "alter table definitions add column openings integer not null default 0",
     "alter table definitions add column open_until real",
     "alter table definitions add column trial integer",
-    "alter table definitions add column last_failed integer",
     "alter table actions add column crashes integer not null default 0",
     "alter table actions add column parked integer not null default 0",
     # Downloads are claimed in the order in which their links die.
