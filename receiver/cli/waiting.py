@@ -24,32 +24,36 @@ def spinner(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: progress.update(line, description=clean(text))
 
 
-@contextmanager
-def byte_bar(text: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar for bytes; what it yields is told how many there are so far, and of how many if that is known."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        line = progress.add_task(clean(text), total=None)
-        yield lambda done, total: progress.update(line, completed=done, total=total)
+Tell = Callable[[int, int | None], None]
+"""Is told how much is through, and of how much where that is known."""
 
 
 @contextmanager
-def count_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for things; what it yields is told how many are through, and of how many."""
+def byte_bar(text: str) -> Iterator[Tell]:
+    """A bar for bytes."""
+    with _bar(text, "DownloadColumn", "TransferSpeedColumn") as tell:
+        yield tell
+
+
+@contextmanager
+def count_bar(text: str) -> Iterator[Tell]:
+    """A bar for things."""
+    with _bar(text, "MofNCompleteColumn", "TimeRemainingColumn") as tell:
+        yield tell
+
+
+@contextmanager
+def _bar(text: str, *figures: str) -> Iterator[Tell]:
+    """A bar with columns of rich.progress, which is imported only where it can be seen."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    named = (getattr(parts, name)() for name in figures)
+    columns = (parts.TextColumn("{task.description}", markup=False), parts.BarColumn(), *named)
+    with parts.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         line = progress.add_task(clean(text), total=None)
         yield lambda done, total: progress.update(line, completed=done, total=total)
 
