@@ -20,6 +20,7 @@ TERM_GRACE = 2.0
 
 _PIPE_GRACE = 0.25
 _KILL_GRACE = 5.0
+_DEATH_GRACE = 0.2
 _LOOK_AGAIN = 0.02
 
 
@@ -118,10 +119,18 @@ class Child(asyncio.SubprocessProtocol):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._grace):
                 await self._exited.wait()
-                while _is_alive(group):  # noqa: ASYNC110 - nothing tells when a process group is empty
-                    await asyncio.sleep(_LOOK_AGAIN)
+                await _gone(group)
         _signal_group(group, signal.SIGKILL)
         await _within(_KILL_GRACE, self._exited)
+        # Not for long: where nobody buries orphans, the dead stay in their group.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DEATH_GRACE):
+                await _gone(group)
+
+
+async def _gone(group: int) -> None:
+    while _is_alive(group):  # noqa: ASYNC110 - nothing tells when a process group is empty
+        await asyncio.sleep(_LOOK_AGAIN)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:
