@@ -24,6 +24,9 @@ from receiver.records import (
 
 T = TypeVar("T")
 
+SECRET_INPUTS = frozenset({"accessPassword"})
+MASK = "***"
+
 
 class PageView(Struct, Generic[T], frozen=True, kw_only=True):
     """A page of a list, newest first; `next` is the cursor of the next one."""
@@ -252,6 +255,11 @@ class ErrorDocument(Struct, frozen=True, kw_only=True):
     error: ErrorView
 
 
+def shown_input(given: Mapping[str, object]) -> dict[str, object]:
+    """A task's input without what opens somebody's workflow."""
+    return {name: MASK if name in SECRET_INPUTS and value else value for name, value in given.items()}
+
+
 def task_view(task: Task) -> TaskView:
     return TaskView(**_task_fields(task))  # type: ignore[arg-type]
 
@@ -400,7 +408,7 @@ def _task_fields(task: Task) -> Mapping[str, object]:
         "kind": task.kind,
         "api": task.api,
         "target": task.target,
-        "input": task.input,
+        "input": shown_input(task.input),
         "labels": task.labels,
         "state": task.state,
         "provider_task_id": task.provider_task_id,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from house import MODEL, TLS
+from house import MODEL, TLS, House
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.logs import configure_logging, redact_logs
@@ -17,6 +17,7 @@ from receiver.records import ActionKind, Purpose
 from receiver.service import Service
 from receiver.settings import load_settings
 from receiver.simulator import Fault, Simulator, asgi_deliver
+from receiver.simulator.workflows import ANIMATED
 from receiver.web.app import create_app
 
 pytestmark = pytest.mark.story
@@ -138,3 +139,15 @@ def dump(database: Path) -> str:
     ]
     connection.close()
     return "\n".join(rows)
+
+
+async def test_the_password_of_a_workflow_opens_it_and_is_not_shown(house: House) -> None:
+    order = {"kind": "workflow", "target": ANIMATED.id, "input": {"accessPassword": ANIMATED.password}}
+    answer = await house.api.post("/tasks", json=order)
+    assert answer.status_code == 202, answer.text
+    await house.advance(30)
+    shown = await house.api.get(f"/tasks/{answer.json()['id']}")
+    listed = await house.api.get("/tasks")
+    assert shown.json()["state"] == "succeeded"
+    assert shown.json()["input"]["accessPassword"] == "***"
+    assert str(ANIMATED.password) not in answer.text + shown.text + listed.text

@@ -18,7 +18,7 @@ from receiver.cli.refusals import AWAY, Interrupted, is_fatal, reasons
 from receiver.cli.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
 from receiver.cli.uploading import Uploads, agrees, wanting
 from receiver.client import ApiError, Client, Listed, Unreachable
-from receiver.views import ActionView, EventView, OrderedView
+from receiver.views import ActionView, EventView, OrderedView, shown_input
 
 T = TypeVar("T")
 
@@ -189,7 +189,7 @@ class Batch:
             return False
         task = self._patience.ask(lambda: self._client.task(str(details.get("task"))))
         name = task.labels.get(BATCH_LABEL)
-        if name is None or not agrees(line.order.input, task.input, task.uploads):
+        if name is None or not agrees(shown_input(line.order.input), task.input, task.uploads):
             return False
         self._names = self._names | {name}
         self._tally.ordered(line, task)
