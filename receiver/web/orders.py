@@ -146,7 +146,7 @@ def _model(value: Json, body: JsonObject, found: Problems, *, checked: bool) -> 
         known = catalogue.find(value)
     except catalogue.UnknownModel as unknown:
         if checked:
-            found.append(("target", f"{unknown.message}; with validate false any endpoint passes"))
+            found.append(("target", f"{unknown.message}; with validate false (--force) any endpoint passes"))
             return "", None, None
         return _endpoint(value, found), None, None
     if checked:
