@@ -771,6 +771,59 @@ def test_two_writers_of_one_file_cannot_mix(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["x"]
 
 
+@pytest.mark.parametrize("end", ["finish", "put_down", "discard"])
+def test_a_writer_whose_part_was_removed_leaves_the_next_ones_alone(tmp_path: Path, end: str) -> None:
+    first = begun(tmp_path / "x", b"first")
+    beside(tmp_path / "x", ".part").unlink()
+    second = begun(tmp_path / "x", b"sec")
+    if end == "finish":
+        with pytest.raises(OSError, match="removed before it was whole"):
+            first.finish()
+        assert not (tmp_path / "x").exists()
+        assert first.put_down() == 0
+    else:
+        assert not getattr(first, end)()
+    second.write(b"ond")
+    assert second.finish().sha256 == hashlib.sha256(b"second").hexdigest()
+    assert (tmp_path / "x").read_bytes() == b"second"
+    assert names_in(tmp_path) == ["x"]
+
+
+def test_a_part_that_was_removed_leaves_no_note(tmp_path: Path) -> None:
+    part = begun(tmp_path / "x", b"12345678")
+    beside(tmp_path / "x", ".part").unlink()
+    assert part.put_down() == 0
+    assert names_in(tmp_path) == []
+
+
+class FollowedAtOnce(Part):
+    """Another try begins between the renaming of its part and the removal of what stands beside it."""
+
+    def _clear(self) -> None:
+        self.next = begun(self._path, b"other")
+        super()._clear()
+
+
+def test_a_writer_that_has_finished_leaves_the_next_ones_part_alone(tmp_path: Path) -> None:
+    first = FollowedAtOnce(tmp_path / "x")
+    first.open("link")
+    first.restart(Origin(link="link", validator=ETAG, total=None))
+    first.write(b"first")
+    first.finish()
+    assert names_in(tmp_path) == [".x.part", ".x.part.json", "x"]
+    assert first.next.put_down() == 5
+    assert size_after_opening(tmp_path / "x") == 5
+
+
+def test_a_file_that_another_try_finished_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    part = begun(tmp_path / "x", b"next version")
+    (tmp_path / "x").write_bytes(b"first")
+    there = part.finish()
+    assert (there.size, there.sha256) == (5, hashlib.sha256(b"first").hexdigest())
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert names_in(tmp_path) == ["x"]
+
+
 def test_a_writer_that_was_given_up_does_nothing_more(tmp_path: Path) -> None:
     part = begun(tmp_path / "x", b"12")
     assert part.put_down(b"3") == 3
