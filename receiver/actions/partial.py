@@ -51,17 +51,25 @@ def free_space(folder: Path) -> int:
 class Part:
     """A file that is being written. Its methods may be called from any thread; once it is closed they do nothing.
 
-    `now` is the time of the note, in seconds since 1970; `spare` bytes are left of those that `free` says there are.
+    `now` is the time of the note, in seconds since 1970; `spare` bytes are left of those that `free` says there are;
+    `sync` makes the bytes of a descriptor durable.
     """
 
     def __init__(
-        self, path: Path, *, now: float = 0.0, spare: int = SPARE, free: Callable[[Path], int] = free_space
+        self,
+        path: Path,
+        *,
+        now: float = 0.0,
+        spare: int = SPARE,
+        free: Callable[[Path], int] = free_space,
+        sync: Callable[[int], None] = os.fsync,
     ) -> None:
         self._path = path
         self._part = beside(path, PART)
         self._now = now
         self._spare = spare
         self._free = free
+        self._sync = sync
         self._lock = Lock()
         self._file: BinaryIO | None = None
         self._over = False
@@ -136,7 +144,7 @@ class Part:
             link = beside(self._path, LINK)
             twin = linked(twins, link, whole)
             if twin is None:
-                os.fsync(self._file.fileno())
+                self._make_durable(self._file)
                 self._part.replace(self._path)
             else:
                 link.replace(self._path)
@@ -189,6 +197,14 @@ class Part:
         finally:
             if file is not None:
                 file.close()
+
+    def _make_durable(self, file: BinaryIO) -> None:
+        try:
+            self._sync(file.fileno())
+        except OSError:
+            # The kernel forgets what it could not write, yet shows it to readers: a next try would believe it is there.
+            self._clear()
+            raise
 
     def _is_ours(self, file: BinaryIO) -> bool:
         """Whether the part's name still leads to what is being written."""
@@ -287,7 +303,7 @@ def _noted_files(folder: Path, depth: int) -> Iterator[Path]:
         for entry in entries:
             if depth and entry.is_dir(follow_symlinks=False):
                 yield from _noted_files(folder / entry.name, depth - 1)
-            elif entry.name.startswith(".") and entry.name.endswith(NOTE):
+            elif entry.name.startswith(".") and entry.name[1 : -len(NOTE)].strip(".") and entry.name.endswith(NOTE):
                 yield folder / entry.name[1 : -len(NOTE)]
 
 
