@@ -771,6 +771,73 @@ def test_two_writers_of_one_file_cannot_mix(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["x"]
 
 
+def test_bytes_that_the_disk_did_not_take_are_not_believed_by_the_next_try(tmp_path: Path) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    begun(tmp_path / "x", b"12345678").put_down()
+    part = Part(tmp_path / "x", sync=refuse)
+    part.open("link")
+    assert part.size == 8
+    with pytest.raises(OSError, match="Input/output error"):
+        part.finish()
+    assert part.put_down() == 0
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("end", ["finish", "put_down", "discard"])
+def test_a_writer_whose_part_was_removed_leaves_the_next_ones_alone(tmp_path: Path, end: str) -> None:
+    first = begun(tmp_path / "x", b"first")
+    beside(tmp_path / "x", ".part").unlink()
+    second = begun(tmp_path / "x", b"sec")
+    if end == "finish":
+        with pytest.raises(OSError, match="removed before it was whole"):
+            first.finish()
+        assert not (tmp_path / "x").exists()
+        assert first.put_down() == 0
+    else:
+        assert not getattr(first, end)()
+    second.write(b"ond")
+    assert second.finish().sha256 == hashlib.sha256(b"second").hexdigest()
+    assert (tmp_path / "x").read_bytes() == b"second"
+    assert names_in(tmp_path) == ["x"]
+
+
+def test_a_part_that_was_removed_leaves_no_note(tmp_path: Path) -> None:
+    part = begun(tmp_path / "x", b"12345678")
+    beside(tmp_path / "x", ".part").unlink()
+    assert part.put_down() == 0
+    assert names_in(tmp_path) == []
+
+
+class FollowedAtOnce(Part):
+    """Another try begins between the renaming of its part and the removal of what stands beside it."""
+
+    def _clear(self) -> None:
+        self.next = begun(self._path, b"other")
+        super()._clear()
+
+
+def test_a_writer_that_has_finished_leaves_the_next_ones_part_alone(tmp_path: Path) -> None:
+    first = FollowedAtOnce(tmp_path / "x")
+    first.open("link")
+    first.restart(Origin(link="link", validator=ETAG, total=None))
+    first.write(b"first")
+    first.finish()
+    assert names_in(tmp_path) == [".x.part", ".x.part.json", "x"]
+    assert first.next.put_down() == 5
+    assert size_after_opening(tmp_path / "x") == 5
+
+
+def test_a_file_that_another_try_finished_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    part = begun(tmp_path / "x", b"next version")
+    (tmp_path / "x").write_bytes(b"first")
+    there = part.finish()
+    assert (there.size, there.sha256) == (5, hashlib.sha256(b"first").hexdigest())
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert names_in(tmp_path) == ["x"]
+
+
 def test_a_writer_that_was_given_up_does_nothing_more(tmp_path: Path) -> None:
     part = begun(tmp_path / "x", b"12")
     assert part.put_down(b"3") == 3
@@ -843,6 +910,39 @@ def test_a_stale_part_is_sought_only_as_deep_as_files_lie_and_not_behind_links(t
     assert tidy_stale(root, 1, NOW) == []
     assert tidy_stale(root, 1, NOW + 1) == [root / "b" / "x"]
     assert tidy_stale(tmp_path / "nowhere", 1, NOW) == []
+
+
+def test_a_note_of_a_file_without_a_name_is_none_of_ours(tmp_path: Path) -> None:
+    """Such a name would lead to the folder itself, or beside it."""
+    (tmp_path / "folder").mkdir()
+    begun(tmp_path / "folder", b"1").put_down()
+    for name in (".part.json", "..part.json", "...part.json", "....part.json"):
+        (tmp_path / "folder" / name).write_text("{}")
+    assert tidy_stale(tmp_path / "folder", 0, NOW + 1) == []
+    assert size_after_opening(tmp_path / "folder") == 1
+
+
+async def test_what_cannot_be_removed_does_not_hide_why_a_try_failed(
+    egress: Egress, server: Storage, tmp_path: Path
+) -> None:
+    (tmp_path / TASK / ".x.png.part.link").mkdir(parents=True)
+    url = server.give("/x.png", status="400 Bad Request")
+    told = await failure(egress, download(tmp_path, Result(url=url)))
+    assert told.permanent
+    assert told.reason == f"result 0: {server.url('')} answered 400"
+
+
+async def test_what_cannot_be_removed_does_not_hide_a_cancellation(
+    egress: Egress, server: Storage, tmp_path: Path
+) -> None:
+    (tmp_path / TASK / ".x.mp4.part.link").mkdir(parents=True)
+    server.keep("/x.mp4", VIDEO, TAGGED).hangs_at = 0
+    task = asyncio.create_task(done(egress, download(tmp_path, Result(url=server.url("/x.mp4")), Result(text="x"))))
+    await server.hanging.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not (tmp_path / TASK / "1.txt").exists()
 
 
 # ---- length, kind and size

@@ -158,7 +158,8 @@ class _Save:
                 raise Useless(wrong)
             done = await asyncio.to_thread(part.finish, await twins(part))
         except BaseException as error:
-            await self._give_up(part, error)
+            with suppress(OSError):  # it must not hide the error, least of all a cancellation
+                await self._give_up(part, error)
             raise
         if done.twin is not None:
             self.told["same_as"] = str(done.twin)
@@ -182,7 +183,8 @@ class _Save:
             link = link_identity(url)
             await asyncio.to_thread(part.open, link)
             return await self._draw(part, url, link)
-        data = data_bytes(url) if url else (self._result.text or "").encode(errors="replace")
+        text = self._result.text or ""
+        data = await asyncio.to_thread(data_bytes, url) if url else text.encode(errors="replace")
         await asyncio.to_thread(part.open)
         await self._begin(part, Origin(link="", validator=None, total=len(data)))
         await asyncio.to_thread(part.write, data)

@@ -24,7 +24,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from receiver.actions.folder import CHUNK, Kept, linked, sync_folder
+from receiver.actions.folder import CHUNK, Kept, kept, linked, sync_folder
 from receiver.actions.ranges import Origin
 
 SPARE = 64 * 1024 * 1024
@@ -51,17 +51,25 @@ def free_space(folder: Path) -> int:
 class Part:
     """A file that is being written. Its methods may be called from any thread; once it is closed they do nothing.
 
-    `now` is the time of the note, in seconds since 1970; `spare` bytes are left of those that `free` says there are.
+    `now` is the time of the note, in seconds since 1970; `spare` bytes are left of those that `free` says there are;
+    `sync` makes the bytes of a descriptor durable.
     """
 
     def __init__(
-        self, path: Path, *, now: float = 0.0, spare: int = SPARE, free: Callable[[Path], int] = free_space
+        self,
+        path: Path,
+        *,
+        now: float = 0.0,
+        spare: int = SPARE,
+        free: Callable[[Path], int] = free_space,
+        sync: Callable[[int], None] = os.fsync,
     ) -> None:
         self._path = path
         self._part = beside(path, PART)
         self._now = now
         self._spare = spare
         self._free = free
+        self._sync = sync
         self._lock = Lock()
         self._file: BinaryIO | None = None
         self._over = False
@@ -127,17 +135,22 @@ class Part:
         with self._lock:
             if self._over or self._file is None:
                 raise OSError(errno.ECANCELED, "given up")
-            kept = Kept(size=self.size, sha256=self.sha256)
+            if not self._is_ours(self._file):
+                raise OSError(errno.ESTALE, "what came was removed before it was whole")
+            if (there := kept(self._path)) is not None:  # another try was quicker, and has told what it saved
+                self._clear()
+                return there
+            whole = Kept(size=self.size, sha256=self.sha256)
             link = beside(self._path, LINK)
-            twin = linked(twins, link, kept)
+            twin = linked(twins, link, whole)
             if twin is None:
-                os.fsync(self._file.fileno())
+                self._make_durable(self._file)
                 self._part.replace(self._path)
             else:
                 link.replace(self._path)
             self._clear()
             sync_folder(self._path.parent)
-            return Kept(size=kept.size, sha256=kept.sha256, twin=twin)
+            return Kept(size=whole.size, sha256=whole.sha256, twin=twin)
 
     def put_down(self, tail: bytes = b"") -> int:
         """Close it and leave what can be continued, `tail` written after it. Returns how many bytes that are.
@@ -153,7 +166,8 @@ class Part:
                     self._append(self._file, tail)
                 if self.origin is not None and self.size > self._noted:
                     self._note(self.origin)
-            if self.origin is None or self.origin.validator is None or not self._noted:
+            lost = not self._is_ours(self._file)
+            if lost or self.origin is None or self.origin.validator is None or not self._noted:
                 self._clear()
                 return 0
             self._file.close()
@@ -174,11 +188,30 @@ class Part:
     def _clear(self) -> None:
         """The bytes go before the note, so that what a crash leaves is still known for what it is."""
         self._over = True
-        for end in (PART, LINK, NEW_NOTE, NOTE):
-            beside(self._path, end).unlink(missing_ok=True)
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        try:
+            # Once its part was renamed or removed, what has the part's name is another try's.
+            if file is None or self._is_ours(file) or not os.path.lexists(self._part):
+                for end in (PART, LINK, NEW_NOTE, NOTE):
+                    beside(self._path, end).unlink(missing_ok=True)
+        finally:
+            if file is not None:
+                file.close()
+
+    def _make_durable(self, file: BinaryIO) -> None:
+        try:
+            self._sync(file.fileno())
+        except OSError:
+            # The kernel forgets what it could not write, yet shows it to readers: a next try would believe it is there.
+            self._clear()
+            raise
+
+    def _is_ours(self, file: BinaryIO) -> bool:
+        """Whether the part's name still leads to what is being written."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(self._part, follow_symlinks=False))
+        except OSError:
+            return False
 
     def _empty(self, file: BinaryIO) -> None:
         file.seek(0)
@@ -270,7 +303,7 @@ def _noted_files(folder: Path, depth: int) -> Iterator[Path]:
         for entry in entries:
             if depth and entry.is_dir(follow_symlinks=False):
                 yield from _noted_files(folder / entry.name, depth - 1)
-            elif entry.name.startswith(".") and entry.name.endswith(NOTE):
+            elif entry.name.startswith(".") and entry.name[1 : -len(NOTE)].strip(".") and entry.name.endswith(NOTE):
                 yield folder / entry.name[1 : -len(NOTE)]
 
 
