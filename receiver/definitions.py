@@ -173,6 +173,18 @@ def _together(definitions: Sequence[Definition]) -> list[str]:
         ]
         if _waits_for_itself(definition.name, before):
             problems.append(f"{definition.name}: after: it waits for itself")
+    return problems + _in_one_place(definitions)
+
+
+def _in_one_place(definitions: Sequence[Definition]) -> list[str]:
+    """Downloads into one directory that name files differently: one might take the other's file for its own."""
+    first: dict[str, Definition] = {}
+    problems = []
+    for each in definitions:
+        if each.kind is ActionKind.DOWNLOAD:
+            other = first.setdefault(each.directory.removeprefix("./").rstrip("/"), each)
+            if other.files != each.files:
+                problems.append(f"{each.name}: files: {other.name} names files in {each.directory} otherwise")
     return problems
 
 

@@ -530,6 +530,27 @@ def test_actions_must_be_able_to_come_after_one_another(tmp_path: Path, toml: st
     assert problems(tmp_path, toml) == [f"receiver.toml: actions: {problem}" for problem in expected]
 
 
+DOWNLOADS = """
+[[actions]]
+name = "a"
+kind = "download"
+[[actions]]
+name = "b"
+kind = "download"
+directory = "{directory}"
+files = "{files}"
+"""
+
+
+def test_downloads_into_one_directory_name_their_files_alike(tmp_path: Path) -> None:
+    clash = DOWNLOADS.replace("{directory}", "./results/").replace("{files}", "{task}/{index}.{ext}")
+    expected = "receiver.toml: actions: b: files: a names files in ./results/ otherwise"
+    assert problems(tmp_path, clash) == [expected]
+    for directory, files in (("results", "{task}/{name}"), ("elsewhere", "{task}/{index}.{ext}")):
+        sound = DOWNLOADS.replace("{directory}", directory).replace("{files}", files)
+        assert [each.directory for each in load(tmp_path, sound).definitions] == ["results", directory]
+
+
 def test_actions_may_wait_for_several_and_for_later_ones(tmp_path: Path) -> None:
     definitions = load(tmp_path, after(a="bcd", b="d", c="d", d="")).definitions
     assert [definition.after for definition in definitions] == [("b", "c", "d"), ("d",), ("d",), ()]
