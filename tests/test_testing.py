@@ -141,6 +141,14 @@ def test_a_made_up_event_holds_what_it_was_given() -> None:
     assert make_event(time=at.timestamp()).time == at
 
 
+@pytest.mark.parametrize(
+    ("url", "type"),
+    [("data:image/png;base64,AA==", "png"), ("data:text/plain,a/b;c", "plain"), ("data:,a/b", None)],
+)
+def test_the_type_of_a_made_up_result_is_what_its_data_say(url: str, type: str | None) -> None:
+    assert make_event(results=[url]).results == [Result(url=url, type=type)]
+
+
 def test_two_made_up_events_are_of_two_tasks() -> None:
     one, two = make_event(), make_event()
     assert one.task.id != two.task.id
