@@ -7,7 +7,7 @@ for new links.
 import time as clock
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from ssl import SSLContext
@@ -91,6 +91,8 @@ def make_event(
     """
     if state not in list(End):
         raise ValueError(f"a task ends as {', '.join(End)}, got {state!r}")
+    if isinstance(results, str):
+        raise ValueError("`results` is a list; for one result write [...] around it")
     end = End(state)
     at = _seconds(time)
     if results is None:
@@ -277,7 +279,12 @@ def _tls() -> SSLContext:
 
 def _seconds(moment: datetime | float | None) -> float:
     if not isinstance(moment, datetime):
-        return clock.time() if moment is None else moment
+        at = clock.time() if moment is None else moment
+        try:
+            datetime.fromtimestamp(at, UTC)
+        except (OverflowError, OSError, ValueError):
+            raise ValueError(f"`time` is no moment of the years 1 to 9999: {at}") from None
+        return at
     if moment.tzinfo is None:
         raise ValueError("`time` is a datetime without a time zone; use one such as datetime.now(UTC)")
     return moment.timestamp()
