@@ -51,7 +51,7 @@ async def dispatch(
     line: Line = {"action": claimed.action.id, "name": definition.name, "task": claimed.task.id}
     try:
         settlement = await _try(store, performers[definition.kind], definition, claimed, clock, jitter)
-        detail = _masked(redact, settlement.detail)
+        detail = masked(redact, settlement.detail)
         reason = redact.text(settlement.reason) if settlement.reason else None
         mine = await _settle(store, claimed, replace(settlement, reason=reason, detail=detail), clock)
     except LeaseLost:
@@ -64,7 +64,7 @@ async def dispatch(
     return {**line, "outcome": settlement.outcome if mine else "lease lost", "reason": reason}
 
 
-def _masked(redact: Redactor, detail: JsonObject) -> JsonObject:
+def masked(redact: Redactor, detail: JsonObject) -> JsonObject:
     """What was done is settled, whatever came with it."""
     try:
         return redact.data(detail)

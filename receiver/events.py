@@ -158,7 +158,7 @@ class Retry(Exception):
         """Seconds from `now` (since 1970) until the next try may begin; None when the usual backoff decides."""
         if isinstance(self.after, datetime):
             return _bounded(max(0.0, self.after.timestamp() - now))
-        return None if self.after is None else _seconds(self.after)
+        return None if self.after is None else _bounded(_seconds(self.after))
 
 
 class Stop(Exception):
@@ -176,7 +176,10 @@ def _seconds(after: object) -> float:
         return after.total_seconds()
     if isinstance(after, bool) or not isinstance(after, int | float):
         raise ValueError(f"Retry: `after` must be seconds, a timedelta or a datetime, got {type(after).__name__}")
-    return after
+    try:
+        return float(after)
+    except OverflowError:
+        return math.inf if after > 0 else -math.inf
 
 
 def _bounded(seconds: float) -> float:

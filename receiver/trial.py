@@ -7,7 +7,7 @@ for new links.
 import time as clock
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from ssl import SSLContext
@@ -24,7 +24,7 @@ from receiver.actions import ActionFailed, Work
 from receiver.actions.egress import Egress
 from receiver.actions.performers import performers
 from receiver.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
-from receiver.dispatch import bounded, judge
+from receiver.dispatch import bounded, judge, masked
 from receiver.documents import event_body
 from receiver.errors import ReceiverError, SettingsError
 from receiver.events import Event
@@ -91,6 +91,8 @@ def make_event(
     """
     if state not in list(End):
         raise ValueError(f"a task ends as {', '.join(End)}, got {state!r}")
+    if isinstance(results, str):
+        raise ValueError("`results` is a list; for one result write [...] around it")
     end = End(state)
     at = _seconds(time)
     if results is None:
@@ -148,8 +150,13 @@ def fitting_event(definition: Definition, end: str | None = None, **given: Any) 
     return make_event(chosen, **given)
 
 
-def mismatch(definition: Definition, event: Event) -> str | None:
-    """Why a server would not run the definition for this event by itself; None when it would."""
+def mismatch(definition: Definition, event: Event, settings: Settings | None = None) -> str | None:
+    """Why a server would not run the definition for this event by itself, redacted; None when it would."""
+    doubt = _mismatch(definition, event)
+    return doubt and _redactor(definition, settings).text(doubt)
+
+
+def _mismatch(definition: Definition, event: Event) -> str | None:
     end = event.type.removeprefix("task.")
     task = _task(target=event.task.target, labels=event.task.labels)
     if end not in list(End) or not rules.matches(definition, End(end), task):
@@ -204,11 +211,14 @@ async def run_once(
     """Runs the definition once, now, for an event, with its real effect; what a failed try comes to is told, not done.
 
     `attempt` counts from 1, `key` is the idempotency key (by default a fresh one that begins with `test:`). `settings`
-    are whose secrets are masked and whose provider may be reached. Raises ValueError for what is no event document.
+    are whose secrets are masked and whose provider may be reached. Raises ValueError, before there is any effect, for
+    what is no event document, or is nested too deeply.
     """
     key = key or new_key(definition.name)
     action = {**TRIED, "name": definition.name, "attempt": attempt}
     received = Event({**event, "action": action, "idempotency_key": key})
+    redact = _redactor(definition, settings)
+    shown = _shown(received, redact)
     work = Work(
         definition=definition,
         body=dict(received),
@@ -224,16 +234,22 @@ async def run_once(
         seconds = clock.perf_counter() - started
     finally:
         await egress.aclose()
-    redact = _redactor(definition, settings)
     return Outcome(
         state=settled.outcome,
         reason=redact.text(settled.reason) if settled.reason else None,
         retry_after=wait,
-        detail=redact.data(settled.detail),
+        detail=masked(redact, settled.detail),
         files=settled.files,
         seconds=round(seconds, 3),
-        event=Event(redact.data(work.body)),
+        event=shown,
     )
+
+
+def _shown(event: Event, redact: Redactor) -> Event:
+    try:
+        return Event(redact.data(event))
+    except RecursionError:
+        raise ValueError("the event is nested too deeply") from None
 
 
 async def _settled(work: Work, egress: Egress, event_at: float) -> tuple[Settlement, float | None]:
@@ -263,7 +279,12 @@ def _tls() -> SSLContext:
 
 def _seconds(moment: datetime | float | None) -> float:
     if not isinstance(moment, datetime):
-        return clock.time() if moment is None else moment
+        at = clock.time() if moment is None else moment
+        try:
+            datetime.fromtimestamp(at, UTC)
+        except (OverflowError, OSError, ValueError):
+            raise ValueError(f"`time` is no moment of the years 1 to 9999: {at}") from None
+        return at
     if moment.tzinfo is None:
         raise ValueError("`time` is a datetime without a time zone; use one such as datetime.now(UTC)")
     return moment.timestamp()
@@ -280,9 +301,14 @@ def _result(given: Result | Mapping[str, Any] | str) -> Result:
     if not isinstance(given, str):
         return msgspec.convert(dict(given), Result)
     if given.startswith("data:"):
-        return Result(url=given, type=given[5:].partition(";")[0].rpartition("/")[2] or None)
+        return Result(url=given, type=_subtype(given[5:]))
     _, dot, ending = urlsplit(given).path.rpartition("/")[2].rpartition(".")
     return Result(url=given, type=ending if dot else None)
+
+
+def _subtype(data: str) -> str | None:
+    """`png` of `image/png;base64,…`."""
+    return data.partition(",")[0].partition(";")[0].rpartition("/")[2] or None
 
 
 def _spelled_out(pattern: str) -> str:

@@ -280,6 +280,7 @@ def test_a_replay_is_waited_for_listed_and_taken_up_again(operator: Operator) ->
     task_id = operator.ended()
     waited = operator("replay", "--task", task_id, "--wait", code=1)
     assert "1 of 1 are dead again" in waited.stderr
+    assert waited.stderr.splitlines()[0] == " ".join(waited.stdout.split()[:2])
     operator("actions", "pause", "breaks")
     number = operator("replay", "--task", task_id).stdout.split()[1]
     operator("replay", "cancel", number)
@@ -596,6 +597,21 @@ def test_a_port_that_is_taken_is_a_wrong_use() -> None:
             result = run(*words, "--port", port)
             assert result.exit_code == 2
             assert f"cannot listen on 127.0.0.1:{port}: Address already in use;" in result.stderr
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf"])
+def test_a_rate_that_is_none_is_a_wrong_use(rate: str) -> None:
+    assert (
+        run("replay", "--rate", rate, env={"RECEIVER_URL": "http://127.0.0.1:9", "RECEIVER_ADMIN_TOKEN": "x"}).exit_code
+        == 2
+    )
+
+
+@pytest.mark.parametrize("words", [("task",), ("actions", "pause"), ("tasks", "--target"), ("replay", "--name")])
+def test_what_is_no_text_is_a_wrong_use(words: tuple[str, ...]) -> None:
+    result = run(*words, "\udcff", env={"RECEIVER_URL": "http://127.0.0.1:9", "RECEIVER_ADMIN_TOKEN": "x"})
+    assert result.exit_code == 2
+    assert "not UTF-8" in result.stderr
 
 
 @pytest.mark.parametrize("seconds", ["x", "1,x", "-1", "inf", "nan"])

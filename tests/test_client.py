@@ -299,6 +299,12 @@ def test_every_answer_that_is_none_is_an_api_error(status: int, body: bytes, cod
             assert (refused.value.status, refused.value.code) == (status, code)
 
 
+@pytest.mark.parametrize("rate", [float("nan"), float("inf")])
+def test_a_rate_that_json_would_lose_is_refused(rate: float) -> None:
+    with answered(lambda _: httpx.Response(500)) as client, pytest.raises(ValueError, match="rate: expected a finite"):
+        client.replay(rate=rate)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -307,6 +313,7 @@ def test_every_answer_that_is_none_is_an_api_error(status: int, body: bytes, cod
         httpx.ReadTimeout("slow"),
         httpx.RemoteProtocolError("garbage"),
         httpx.UnsupportedProtocol("no scheme"),
+        httpx.DecodingError("no gzip"),
         httpx.InvalidURL("no host"),
     ],
 )

@@ -179,6 +179,7 @@ def test_a_wait_until_a_moment_is_measured_when_it_is_asked() -> None:
         (-1, "`after` must be from 0 to 86400 seconds, got -1"),
         (86401, "`after` must be from 0 to 86400 seconds, got 86401"),
         (float("nan"), "`after` must be from 0 to 86400 seconds, got nan"),
+        (10**400, "`after` must be from 0 to 86400 seconds, got inf"),
         (timedelta(days=2), "`after` must be from 0 to 86400 seconds, got 172800"),
         (True, "`after` must be seconds, a timedelta or a datetime, got bool"),
         ("30", "`after` must be seconds, a timedelta or a datetime, got str"),
@@ -189,6 +190,20 @@ def test_a_wait_that_is_none_is_refused_where_it_is_written(after: Any, problem:
     with pytest.raises(ValueError, match=r"^Retry: ") as caught:
         Retry("later", after=after)
     assert problem in str(caught.value)
+
+
+class Busy(Retry):
+    """A kind of Retry that says its wait by itself."""
+
+    def __init__(self, after: float) -> None:
+        self.after = after
+
+
+@pytest.mark.parametrize("after", [-1.0, float("nan"), float("inf"), 1e9])
+def test_a_wait_that_was_not_seen_where_it_was_written_is_refused_when_it_is_asked(after: float) -> None:
+    assert Busy(30).wait(1000.0) == 30
+    with pytest.raises(ValueError, match=r"^Retry: `after` must be from 0 to 86400 seconds"):
+        Busy(after).wait(1000.0)
 
 
 def test_a_wait_in_the_place_of_the_reason_is_refused_with_the_remedy() -> None:

@@ -421,6 +421,19 @@ async def test_the_secrets_in_a_body_are_not_kept_when_the_target_echoes_them(eg
     assert (await done(egress, work(url=url, body=body))).detail["answer"] == "*** *** shown-text"
 
 
+@pytest.mark.parametrize(
+    ("body", "secret"),
+    [
+        ({"auth": {"secret": {"value": "deep-down"}}}, "deep-down"),
+        ({"passwords": [["first-one"]]}, "first-one"),
+        ({"bot.token.new": "with-dots"}, "with-dots"),
+        ({"token": "br{{ace}}s"}, "br{ace}s"),
+    ],
+)
+def test_a_secret_in_a_body_is_known_as_it_is_sent_and_by_the_tables_around_it(body: Json, secret: str) -> None:
+    assert secrets_in(body) == [secret]
+
+
 async def test_the_secrets_in_a_body_are_masked_wherever_they_would_be_read(tmp_path: Path) -> None:
     toml = '[[actions]]\nname = "a"\nkind = "http"\nurl = "https://h.example.com/"\nbody = { token = "hush-hush" }\n'
     async with open_house(tmp_path, toml) as house:

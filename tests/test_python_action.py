@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -47,6 +47,26 @@ async def keeps_it_in_the_loop(event: Event) -> str:
     assert threading.current_thread() is threading.main_thread()
     event["task"]["labels"]["project"] = "spoiled"
     return "not a dict"
+
+
+class Base(BaseException):
+    pass
+
+
+async def raises_what_is_no_exception(event: Event) -> None:
+    raise Base("skipped")
+
+
+async def groups_what_is_no_exception(event: Event) -> None:
+    raise BaseExceptionGroup("several", [Base()])
+
+
+def yields(event: Event) -> Iterator[str]:
+    yield event.id
+
+
+async def yields_in_the_loop(event: Event) -> AsyncIterator[str]:
+    yield event.id
 
 
 def is_async_only_inside(event: Event) -> object:
@@ -135,11 +155,20 @@ async def test_a_function_gets_an_event_of_its_own(function: str, detail: JsonOb
         ("leaves", "SystemExit: 3"),
         ("leaves_in_the_loop", "SystemExit: 3"),
         ("cancels_itself", "CancelledError: "),
+        ("raises_what_is_no_exception", "Base: skipped"),
+        ("groups_what_is_no_exception", "BaseExceptionGroup: several (1 sub-exception)"),
     ],
 )
 async def test_an_exception_is_a_failed_try(function: str, reason: str) -> None:
     told = await failure(python(f"{__name__}:{function}"))
     assert (told.reason, told.permanent) == (reason, False)
+
+
+@pytest.mark.parametrize("function", ["yields", "yields_in_the_loop"])
+async def test_a_generator_of_which_nothing_ran_is_not_done(function: str) -> None:
+    told = await failure(python(f"{__name__}:{function}"))
+    assert told.permanent
+    assert "nothing has run" in told.reason
 
 
 async def test_a_function_may_say_that_it_is_useless_to_try_again() -> None:

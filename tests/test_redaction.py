@@ -201,3 +201,24 @@ def test_an_awkward_secret_is_masked_in_data_and_breaks_nothing(secret: str, dat
 def test_data_without_secrets_stays_as_it_is(value: object) -> None:
     data: JsonObject = {"value": msgspec.json.decode(msgspec.json.encode(value))}
     assert Redactor([KEY, ADMIN]).data(data) == data
+
+
+@pytest.mark.parametrize("part", [KEY[:-1], KEY[: len(KEY) // 2], KEY[:8]])
+def test_a_secret_that_a_text_was_cut_through_is_masked_at_its_end(part: str) -> None:
+    redact = Redactor([KEY])
+    assert redact.text(f"printed {part}") == "printed [secret]"
+    assert redact.text(part) == "[secret]"
+    assert redact.text(f"printed {part} before") == f"printed {part} before"
+
+
+@pytest.mark.parametrize("part", [KEY[1:], KEY[len(KEY) // 2 :], KEY[-8:]])
+def test_a_secret_that_a_text_was_cut_through_is_masked_at_its_beginning(part: str) -> None:
+    redact = Redactor([KEY])
+    assert redact.text(f"{part} was printed") == "[secret] was printed"
+    assert redact.text(f"then {part} was printed") == f"then {part} was printed"
+
+
+def test_what_says_nothing_of_a_secret_stays_as_it_is() -> None:
+    redact = Redactor(["whsec_0123456789", "Bearer 0123456789"])
+    for text in ("write whsec_", "Bearer", "89 of them", ""):
+        assert redact.text(text) == text

@@ -141,6 +141,14 @@ def test_a_made_up_event_holds_what_it_was_given() -> None:
     assert make_event(time=at.timestamp()).time == at
 
 
+@pytest.mark.parametrize(
+    ("url", "type"),
+    [("data:image/png;base64,AA==", "png"), ("data:text/plain,a/b;c", "plain"), ("data:,a/b", None)],
+)
+def test_the_type_of_a_made_up_result_is_what_its_data_say(url: str, type: str | None) -> None:
+    assert make_event(results=[url]).results == [Result(url=url, type=type)]
+
+
 def test_two_made_up_events_are_of_two_tasks() -> None:
     one, two = make_event(), make_event()
     assert one.task.id != two.task.id
@@ -154,6 +162,10 @@ def test_two_made_up_events_are_of_two_tasks() -> None:
         ({"state": "done"}, "a task ends as succeeded, failed, cancelled, rejected, got 'done'"),
         ({"kind": "film"}, "'film' is not a valid Kind"),
         ({"time": datetime(2026, 11, 22)}, "`time` is a datetime without a time zone"),
+        ({"time": float("inf")}, "`time` is no moment of the years 1 to 9999: inf"),
+        ({"time": 1e20}, "`time` is no moment"),
+        ({"time": float("nan")}, "`time` is no moment"),
+        ({"results": "https://h/1.png"}, "`results` is a list; for one result write [...] around it"),
         ({"results": [{"url": 7}]}, "Expected `str | null`, got `int`"),
         ({"error": {"code": "7"}}, "missing required field `name`"),
         ({"labels": {"a": 1}}, "Expected `str`, got `int`"),

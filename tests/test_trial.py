@@ -106,6 +106,8 @@ def test_secrets_are_masked_wherever_they_turn_up(shell: Shell) -> None:
         output = shell(*words).output
         assert "[secret]" in output
         assert SECRET not in output
+    for more in ((), ("--json",)):
+        assert SECRET not in shell("on-failure", "--on", "succeeded", "--label", f"x={SECRET}", *more).output
     assert API_KEY not in shell("index", "--on", "failed", code=1).output
 
 
@@ -186,6 +188,28 @@ def test_each_try_has_a_key_of_its_own(shell: Shell) -> None:
 def test_what_is_no_event_is_used_wrongly(shell: Shell, tmp_path: Path, document: str, problem: str) -> None:
     (tmp_path / "event.json").write_bytes(document.encode(errors="surrogateescape"))
     assert problem in shell("index", "--event", str(tmp_path / "event.json"), code=2).stderr
+
+
+def test_an_event_that_is_nested_too_deeply_is_used_wrongly_and_has_no_effect(shell: Shell, tmp_path: Path) -> None:
+    deep = json.dumps(make_event())[:-1] + ', "more": ' + "[" * 600 + "]" * 600 + "}"
+    (tmp_path / "event.json").write_text(deep)
+    told = shell("keep-files", "--event", str(tmp_path / "event.json"), code=2)
+    assert "event.json: the event is nested too deeply" in told.stderr
+    assert not (shell.directory / "results").exists()
+
+
+def test_a_file_that_cannot_be_read_is_used_wrongly(shell: Shell) -> None:
+    # The memory of a process begins with a page that nobody may read.
+    assert "cannot be read: " in shell("index", "--event", "/proc/self/mem", code=2).stderr
+
+
+def test_a_result_that_is_no_address_is_used_wrongly(shell: Shell) -> None:
+    assert "Invalid IPv6 URL" in shell("index", "--result", "http://[", code=2).stderr
+
+
+def test_what_is_no_text_is_told_as_an_escape(shell: Shell) -> None:
+    words = ("on-failure", "--target", "x\udcff", "--on", "succeeded", "--json")
+    assert "x\\udcff" in str(json.loads(shell(*words, code=1).stdout)["note"])
 
 
 def test_a_file_that_is_not_there_is_used_wrongly(shell: Shell) -> None:

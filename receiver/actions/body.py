@@ -39,11 +39,11 @@ def body_problems(template: object) -> list[str]:
 
 
 def secrets_in(template: Json) -> list[str]:
-    """The texts of a body that, by the names of their keys, are secrets of its target."""
+    """The texts of a body, as they are sent, that by a key of theirs or of a table around them are its secrets."""
     return [
-        value
+        fill(value, str)
         for path, value in _leaves("body", template)
-        if isinstance(value, str) and _SECRET.search(path.rpartition(".")[2]) and not places(value)
+        if isinstance(value, str) and _SECRET.search(path) and not places(value)
     ]
 
 

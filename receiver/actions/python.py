@@ -26,6 +26,7 @@ from receiver.records import FailureClass, Json, JsonObject
 REASON_KEPT = 300
 PLACES_KEPT = 5
 RETURNED_KEPT = 16 * 1024
+NOTHING_RAN = "the function gives back a generator, of which nothing has run; do the work without `yield`"
 
 Function: TypeAlias = Callable[[Event], object]
 T = TypeVar("T")
@@ -57,8 +58,12 @@ class Caller:
             raise _failed(error, self._clock()) from error
         except ActionFailed:
             raise
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a worker must outlive whatever an async function raises
             raise _failed(error, self._clock()) from error
+        if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+            raise ActionFailed(NOTHING_RAN, permanent=True)
         return Done(detail=_returned(returned))
 
     async def _function(self, name: str) -> Function:
@@ -137,7 +142,7 @@ def _failed(error: BaseException, now: float) -> ActionFailed:
         case Retry():
             try:
                 wait = error.wait(now)
-            except ValueError as nonsense:
+            except (ValueError, OverflowError) as nonsense:
                 return ActionFailed(_told(nonsense))
             reason = _said(error.reason) or "the function asked to be tried again"
             return ActionFailed(reason, retry_after=wait, category=FailureClass.POSTPONED)

@@ -181,9 +181,12 @@ def test(name: str, source: IO[bytes] | None, as_json: bool, **made_up: object) 
         definition = find_definition(settings.definitions, name)
     except UnknownAction as unknown:
         raise Ended(str(unknown), NOT_FOUND) from unknown
-    event = _made_up(definition, made_up) if source is None else _read_event(source, made_up)
-    outcome = asyncio.run(run_once(definition, event, settings=settings))
-    _tried(definition, outcome, mismatch(definition, event), as_json)
+    try:
+        event = _made_up(definition, made_up) if source is None else _read_event(source, made_up)
+        outcome = asyncio.run(run_once(definition, event, settings=settings))
+    except ValueError as error:
+        raise click.UsageError(str(error) if source is None else f"{source.name}: {error}") from error
+    _tried(definition, outcome, mismatch(definition, event, settings), as_json)
     if outcome.state != "done":
         click.get_current_context().exit(FAILED)
 
@@ -209,9 +212,9 @@ def _read_event(source: IO[bytes], given: Mapping[str, object]) -> "Event":
     try:
         return read_event(msgspec.json.decode(source.read(), type=dict[str, object]))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise click.UsageError(f"{source.name}: is no JSON object: {error}") from error
-    except ValueError as error:
-        raise click.UsageError(f"{source.name}: {error}") from error
+        raise ValueError(f"is no JSON object: {error}") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
 def _tried(definition: "Definition", outcome: "Outcome", doubt: str | None, as_json: bool) -> None:

@@ -98,6 +98,9 @@ def told(error: Exception) -> Ended | None:
             return _refused(error)
         case ReceiverError():
             return Ended(str(error))
+        case UnicodeEncodeError():
+            # Bytes of an argument that are no UTF-8 are lone surrogates by now.
+            return Ended(f"not UTF-8: {str(error.object)[:60]!a}", USED_WRONGLY)
         case sqlite3.Error():
             return Ended(f"the database cannot be used: {error}")
     return None

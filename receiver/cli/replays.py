@@ -1,5 +1,6 @@
 """`receiver replay`: owing many actions again, seeing how far that is, and stopping it."""
 
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -59,9 +60,12 @@ def replay(
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in narrow.items() if value}
     if mode == "again" and not wanted and not dry_run:
         raise click.UsageError("again repeats every effect of every task; narrow it, such as --since 1d")
+    if rate is not None and not math.isfinite(rate):
+        raise click.UsageError("--rate: expected a finite number")
     with connect() as client:
         made = client.replay(wanted, mode=mode, dry_run=dry_run, rate=rate)
         if wait and made.id is not None:
+            note(f"replay {made.id}")  # known even when the server goes away meanwhile
             made = _follow(client, made.id)
     if as_json:
         document(made)

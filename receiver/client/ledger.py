@@ -1,5 +1,6 @@
 """What came, what was done about it, and doing it again."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Unpack
@@ -56,7 +57,12 @@ class Ledger(Transport):
         dry_run: bool = False,
         rate: float | None = None,
     ) -> ReplayView:
-        """Owes actions again. `rate` in actions per second; a dry run only counts."""
+        """Owes actions again. `rate` in actions per second; a dry run only counts.
+
+        Raises ValueError for a rate that is no finite number, for JSON would make it no rate at all.
+        """
+        if rate is not None and not math.isfinite(rate):
+            raise ValueError(f"rate: expected a finite number, got {rate}")
         body = {"filter": filter or {}, "mode": mode, "dry_run": dry_run, "rate": rate}
         return self._call("POST", "/api/replays", ReplayView, body=body)
 

@@ -192,7 +192,7 @@ def translated(url: str) -> Iterator[None]:
     except httpx.TimeoutException as error:
         waited = "it takes no connection" if isinstance(error, httpx.ConnectTimeout) else "it took too long"
         raise Unreachable(url, waited) from error
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except (httpx.RequestError, httpx.InvalidURL) as error:
         raise Unreachable(url, ERRNO.sub("", str(error)) or type(error).__name__) from error
 
 
