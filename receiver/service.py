@@ -212,7 +212,13 @@ def host_and_port(url: str) -> tuple[str, int | None]:
 
 
 def secrets_of(definitions: tuple[Definition, ...]) -> list[str | None]:
-    """What the definitions hold that must not be read; a Content-Type is no secret."""
-    headers = [text for each in definitions for name, text in each.headers.items() if SECRET_HEADER.search(name)]
+    """What the definitions hold that must not be read; a Content-Type is no secret, what follows `Bearer` is one."""
+    headers = [
+        secret
+        for each in definitions
+        for name, text in each.headers.items()
+        if SECRET_HEADER.search(name)
+        for secret in (text, text.rpartition(" ")[2])
+    ]
     bodies = [text for each in definitions for text in secrets_in(each.body)]
     return [*(each.secret for each in definitions), *headers, *bodies]

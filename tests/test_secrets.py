@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from house import MODEL, TLS, House
+from house import MODEL, ON_END, TLS, House, open_house
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.logs import configure_logging, redact_logs
@@ -151,3 +151,17 @@ async def test_the_password_of_a_workflow_opens_it_and_is_not_shown(house: House
     assert shown.json()["state"] == "succeeded"
     assert shown.json()["input"]["accessPassword"] == "***"
     assert str(ANIMATED.password) not in answer.text + shown.text + listed.text
+
+
+async def test_what_follows_bearer_is_masked_wherever_a_program_says_it(tmp_path: Path) -> None:
+    toml = ON_END + '[[actions]]\nname = "hook"\nkind = "http"\nurl = "http://h.test/"\non = ["failed"]\n'
+    toml += 'headers = { Authorization = "Bearer 7f3a9c51d2" }\n'
+
+    async def tell(_: Work) -> Done:
+        raise ActionFailed("it printed 7f3a9c51d2 alone", permanent=True)
+
+    async with open_house(tmp_path, toml) as house:
+        house.effect = tell
+        task_id = await house.submit()
+        await house.advance(30)
+        assert (await house.task(task_id)).actions[0].reason == "it printed [secret] alone"
