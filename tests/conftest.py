@@ -2,12 +2,16 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 
 import pytest
 import pytest_asyncio
 from house import House, open_house
+from targets import Target
 from test_cli import Operator
 from test_client import RunningServer
+
+from receiver.actions.egress import Egress
 
 
 @pytest.fixture
@@ -22,6 +26,21 @@ async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """One house for all the strangers of a file, where none may leave a trace that another would see."""
     async with open_house(tmp_path_factory.mktemp("house")) as house:
         yield house
+
+
+@pytest.fixture
+async def egress() -> AsyncIterator[Egress]:
+    """The one way out, guarded; it trusts no certificate, for none is met here."""
+    egress = Egress(tls=SSLContext(PROTOCOL_TLS_CLIENT))
+    yield egress
+    await egress.aclose()
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[Target]:
+    """A server on this machine that plays what it is told to."""
+    async with Target().running() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -58,13 +58,6 @@ async def server() -> AsyncIterator[Storage]:
         yield running
 
 
-@pytest.fixture
-async def egress() -> AsyncIterator[Egress]:
-    egress = Egress(tls=TLS)
-    yield egress
-    await egress.aclose()
-
-
 def download(
     directory: Path,
     *results: Result,

@@ -184,18 +184,6 @@ NOT_HTTP = [
 ]
 
 
-@pytest.fixture
-async def target() -> AsyncIterator[Target]:
-    async with Target().running() as running:
-        yield running
-
-
-@pytest.fixture
-async def egress() -> AsyncIterator[Egress]:
-    async with opened(Egress(tls=TLS)) as egress:
-        yield egress
-
-
 @asynccontextmanager
 async def opened(egress: Egress) -> AsyncIterator[Egress]:
     try:

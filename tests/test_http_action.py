@@ -2,7 +2,6 @@
 
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ import msgspec
 import pytest
 from house import House, open_house
 from standardwebhooks import Webhook, WebhookVerificationError
-from targets import TLS, Target, silence
+from targets import Target, silence
 
 from receiver import __version__
 from receiver.actions import ActionFailed, Done, Work
@@ -47,19 +46,6 @@ EVENT: JsonObject = {
     "usage": {"coins": 3, "money": 0.25},
     "idempotency_key": KEY,
 }
-
-
-@pytest.fixture
-async def target() -> AsyncIterator[Target]:
-    async with Target().running() as running:
-        yield running
-
-
-@pytest.fixture
-async def egress() -> AsyncIterator[Egress]:
-    egress = Egress(tls=TLS)
-    yield egress
-    await egress.aclose()
 
 
 def work(**settings: Any) -> Work:  # noqa: ANN401

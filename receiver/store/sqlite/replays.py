@@ -109,13 +109,7 @@ class Replays(Access):
         """
 
         def work(connection: sqlite3.Connection) -> Replay:
-            pressed = connection.execute(
-                """
-                select * from replays where mode = ? and mode = 'again' and filter = ? and rate is ? and created_at > ?
-                  and cancelled_at is null order by id desc limit 1
-                """,
-                (mode, encode(note), rate, now - rules.PRESSED_TWICE),
-            ).fetchone()
+            pressed = _pressed(connection, note, rate, now) if mode is ReplayMode.AGAIN else None
             if pressed is not None:
                 return _replay_of(connection, pressed)
             replay = begin(connection, mode, note, rate, now)
@@ -133,7 +127,7 @@ class Replays(Access):
         """A replay and how far it is."""
 
         def work(connection: sqlite3.Connection) -> Replay | None:
-            row = connection.execute("select * from replays where id = ?", (replay_id,)).fetchone()
+            row = _row(connection, replay_id)
             return _replay_of(connection, row) if row else None
 
         return await self._read(work)
@@ -155,7 +149,7 @@ class Replays(Access):
             connection.execute(
                 "update replays set cancelled_at = coalesce(cancelled_at, ?) where id = ?", (now, replay_id)
             )
-            row = connection.execute("select * from replays where id = ?", (replay_id,)).fetchone()
+            row = _row(connection, replay_id)
             return _replay_of(connection, row) if row else None
 
         return await self._write(work)
@@ -164,7 +158,7 @@ class Replays(Access):
         """What the replay's cancellation stopped is owed again, at its rate. None when there is no such replay."""
 
         def work(connection: sqlite3.Connection) -> Replay | None:
-            row = connection.execute("select * from replays where id = ?", (replay_id,)).fetchone()
+            row = _row(connection, replay_id)
             if row is None:
                 return None
             conditions = Conditions()
@@ -173,9 +167,7 @@ class Replays(Access):
             conditions.among("a.state", rules.REPLAYABLE)
             _take_up(connection, conditions, replay_id, row["rate"], now)
             connection.execute("update replays set cancelled_at = null where id = ?", (replay_id,))
-            return _replay_of(
-                connection, connection.execute("select * from replays where id = ?", (replay_id,)).fetchone()
-            )
+            return _replay_of(connection, row)
 
         return await self._write(work)
 
@@ -241,8 +233,25 @@ def begin(connection: sqlite3.Connection, mode: ReplayMode, note: JsonObject, ra
 
 
 def matched(connection: sqlite3.Connection, replay: int, count: int) -> Replay:
-    connection.execute("update replays set matched = ? where id = ?", (count, replay))
-    return _replay_of(connection, connection.execute("select * from replays where id = ?", (replay,)).fetchone())
+    row = connection.execute("update replays set matched = ? where id = ? returning *", (count, replay)).fetchone()
+    return _replay_of(connection, row)
+
+
+def _row(connection: sqlite3.Connection, replay: int) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = connection.execute("select * from replays where id = ?", (replay,)).fetchone()
+    return row
+
+
+def _pressed(connection: sqlite3.Connection, note: JsonObject, rate: float | None, now: float) -> sqlite3.Row | None:
+    """The `again` of a moment ago that is the same and was not cancelled."""
+    row: sqlite3.Row | None = connection.execute(
+        """
+        select * from replays where mode = 'again' and filter = ? and rate is ? and created_at > ?
+          and cancelled_at is null order by id desc limit 1
+        """,
+        (encode(note), rate, now - rules.PRESSED_TWICE),
+    ).fetchone()
+    return row
 
 
 def _action_conditions(wanted: Selection) -> Conditions:
