@@ -20,11 +20,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from receiver.client import Client
-from receiver.errors import ReceiverError
-from receiver.links import Links
-from receiver.records import Purpose
+from receiver.model.errors import ReceiverError
+from receiver.model.links import Links
+from receiver.model.records import Purpose
+from receiver.model.views import ActionView, TaskDetail
 from receiver.store.sqlite.offline import summary
-from receiver.views import ActionView, TaskDetail
 from receiver.web.server import listen
 
 MODEL = "google/veo3.1-pro/reference-to-video-official-stable"

@@ -9,14 +9,14 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from receiver import rules
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
-from receiver.documents import event_body, idempotency_key
-from receiver.errors import StoreUnavailable
-from receiver.records import ActionKind, Claimed, Definition, FailureClass, JsonObject, Line
-from receiver.redaction import Redactor
+from receiver.events import event_body, idempotency_key
+from receiver.model import rules
+from receiver.model.entries import Settlement
+from receiver.model.errors import StoreUnavailable
+from receiver.model.records import ActionKind, Claimed, Definition, FailureClass, JsonObject, Line
+from receiver.model.redaction import Redactor
 from receiver.store import Store
-from receiver.store.terms import Settlement
 
 RENEWALS = 3
 """How often a lease is renewed within its length."""

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from receiver.records import Result, TaskError
+from receiver.model import records
+from receiver.model.records import Json, JsonObject, Result, Task, TaskError, rfc3339
 
 __all__ = ["Event", "EventAction", "EventTask", "Result", "Retry", "Stop", "TaskError"]
 
@@ -193,3 +194,43 @@ def _placed(error: msgspec.ValidationError) -> str:
     problem, _, path = str(error).replace("`", "").partition(" - at $")
     place = path.lstrip(".")
     return f"{place}: {problem[:1].lower()}{problem[1:]}" if place else problem[:1].lower() + problem[1:]
+
+
+def idempotency_key(task_id: str, name: str, generation: int) -> str:
+    """The key that every try of one effect carries, so that a receiver can drop repetitions."""
+    return f"{task_id}:{name}:{generation}"
+
+
+EVENT_FIELDS = (
+    *("type", "id", "time", "source", "confirmed", "task", "results"),
+    *("error", "usage", "action", "idempotency_key"),
+)
+"""The names of the event document's fields, in their order."""
+
+
+def event_body(
+    event: records.Event, task: Task, *, results: list[Result], action: Mapping[str, Json], key: str
+) -> JsonObject:
+    """The JSON document an action receives, as POST body, on stdin or as function argument. Fields are only added."""
+    return {
+        "type": f"task.{event.state}",
+        "id": event.id,
+        "time": rfc3339(event.at),
+        "source": event.source.value,
+        "confirmed": event.confirmed,
+        "task": {
+            "id": task.id,
+            "kind": task.kind.value,
+            "target": task.target,
+            "labels": dict(task.labels),
+            "provider_task_id": task.provider_task_id,
+            "state": task.state.value,
+            "submitted_at": rfc3339(task.submitted_at),
+            "ended_at": rfc3339(task.ended_at),
+        },
+        "results": [msgspec.to_builtins(result) for result in results],
+        "error": msgspec.to_builtins(event.error),
+        "usage": event.usage,
+        "action": dict(action),
+        "idempotency_key": key,
+    }

@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from receiver.drafts import NewCheck
-from receiver.records import CheckKind, Task
-from receiver.redaction import Redactor
+from receiver.model.entries import NewCheck
+from receiver.model.records import CheckKind, Task
+from receiver.model.redaction import Redactor
 from receiver.runninghub.errors import ProviderError
 from receiver.store import Store
 

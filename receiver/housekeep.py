@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from receiver import rules
-from receiver.records import ActionKind, Definition
+from receiver.model import rules
+from receiver.model.records import ActionKind, Definition
 from receiver.store import Store
 
 

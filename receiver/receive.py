@@ -7,10 +7,10 @@ import hashlib
 
 from msgspec import Struct
 
-from receiver.drafts import NewDelivery
-from receiver.errors import Refused
-from receiver.links import Links
-from receiver.rules import UNREADABLE_KEPT
+from receiver.model.entries import NewDelivery
+from receiver.model.errors import Refused
+from receiver.model.links import Links
+from receiver.model.rules import UNREADABLE_KEPT
 from receiver.runninghub import wire
 from receiver.store import Store
 

@@ -18,12 +18,12 @@ A delivery is a hint: the event is recorded from the provider's own answer. Only
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from receiver import rules
-from receiver.drafts import NewEvent, Telling
-from receiver.errors import Refused
 from receiver.exchange import exchange
-from receiver.links import Links
-from receiver.records import (
+from receiver.model import rules
+from receiver.model.entries import Claim, NewEvent, Telling
+from receiver.model.errors import Refused
+from receiver.model.links import Links
+from receiver.model.records import (
     CheckKind,
     Definition,
     End,
@@ -36,12 +36,11 @@ from receiver.records import (
     Task,
     TaskState,
 )
-from receiver.redaction import Redactor
+from receiver.model.redaction import Redactor
 from receiver.runninghub import wire
 from receiver.runninghub.client import DetailReading, Reading, RunningHub
 from receiver.runninghub.errors import ProviderError
 from receiver.store import Store
-from receiver.store.terms import Claim
 
 ADOPTION_CANDIDATES = 5
 SUBMITTING_RECHECK = 2.0

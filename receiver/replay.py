@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from receiver import rules
-from receiver.drafts import NewEvent, OwedAction
-from receiver.records import Definition, End, JsonObject, Replay, ReplayMode, Source
+from receiver.model import rules
+from receiver.model.entries import Candidate, NewEvent, OwedAction, Reading, Selection
+from receiver.model.records import Definition, End, JsonObject, Replay, ReplayMode, Source
 from receiver.runninghub import wire
 from receiver.store import Store
-from receiver.store.terms import Candidate, Reading, Selection
 
 PAGE = 200
 """Deliveries read anew in one transaction."""

@@ -4,20 +4,27 @@ The row is written before the provider is called and nothing is ever sent twice 
 idempotency key, so a second send may be a second bill.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
-from receiver import rules
-from receiver.attachments import refreshed
-from receiver.drafts import NewEvent, NewTask
-from receiver.errors import Refused
 from receiver.exchange import exchange
-from receiver.links import Links
-from receiver.records import Api, CheckKind, Definition, End, JsonObject, Kind, Line, Purpose, Source, Task, TaskError
-from receiver.redaction import Redactor
+from receiver.model import rules
+from receiver.model.entries import NewEvent, NewTask
+from receiver.model.errors import Refused
+from receiver.model.links import Links
+from receiver.model.records import (
+    CheckKind,
+    Definition,
+    End,
+    Line,
+    Purpose,
+    Source,
+    Task,
+    TaskError,
+)
+from receiver.model.redaction import Redactor
+from receiver.orders.attachments import refreshed
 from receiver.runninghub.client import RunningHub, Submission
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.requests import submit_request
@@ -25,11 +32,6 @@ from receiver.store import Store
 
 UPLOAD_TOO_OLD = "upload_too_old"
 """The code of a task that was not sent because a file in it would not have been found any more."""
-
-
-def order_digest(kind: Kind, api: Api, target: str, body: JsonObject, labels: dict[str, str]) -> bytes:
-    """What makes two orders the same: equal digests for equal orders, whatever the order of their keys."""
-    return hashlib.sha256(msgspec.json.encode([kind, api, target, body, labels], order="deterministic")).digest()
 
 
 async def accept(store: Store, order: NewTask, now: float) -> tuple[Task, bool]:

@@ -19,11 +19,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from receiver.errors import SettingsError
 from receiver.events import Event
-from receiver.records import ActionKind, Definition, Result, SavedFile, TaskError
-from receiver.settings import CONFIG_FILE, CONFIG_VARIABLE, Settings, load_settings
-from receiver.trial import (
+from receiver.model.errors import SettingsError
+from receiver.model.records import ActionKind, Definition, Result, SavedFile, TaskError
+from receiver.rehearse import (
     Outcome,
     UnknownAction,
     changed,
@@ -33,6 +32,7 @@ from receiver.trial import (
     read_definition,
     run_once,
 )
+from receiver.server.settings import CONFIG_FILE, CONFIG_VARIABLE, Settings, load_settings
 
 __all__ = [
     "ActionRunner",

@@ -11,7 +11,7 @@ from targets import Target
 from test_cli import Operator
 from test_client import RunningServer
 
-from receiver.actions.egress import Egress
+from receiver.egress.client import Egress
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 
 from receiver.actions import Work
-from receiver.actions.download import Downloader
-from receiver.actions.egress import Egress
-from receiver.records import ActionKind, Definition, Result
+from receiver.actions.download.save import Downloader
+from receiver.egress.client import Egress
+from receiver.model.records import ActionKind, Definition, Result
 
 TASK = "019a0000-0000-7000-8000-000000000001"
 

@@ -17,9 +17,9 @@ from typing import TypeVar
 from receiver.actions import Done, Work
 from receiver.dispatch import dispatch
 from receiver.housekeep import housekeep
-from receiver.records import ActionKind, Definition
-from receiver.redaction import Redactor
-from receiver.rules import Policy
+from receiver.model.records import ActionKind, Definition
+from receiver.model.redaction import Redactor
+from receiver.model.rules import Policy
 from receiver.store.sqlite.store import SqliteStore
 
 T = TypeVar("T")

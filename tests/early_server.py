@@ -6,13 +6,12 @@ from pathlib import Path
 
 import uvloop
 
-from receiver.drafts import NewDelivery
-from receiver.logs import configure_logging
-from receiver.service import Service
-from receiver.settings import Settings, load_settings
+from receiver.model.entries import NewDelivery, Recorded
+from receiver.server.logs import configure_logging
+from receiver.server.service import Service
+from receiver.server.settings import Settings, load_settings
 from receiver.store import database_path
 from receiver.store.sqlite.store import SqliteStore
-from receiver.store.terms import Recorded
 from receiver.web.server import listen, serve
 
 

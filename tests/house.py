@@ -9,12 +9,12 @@ import httpx
 import msgspec
 
 from receiver.actions import Done, Work
-from receiver.records import ActionKind, JsonObject, Purpose
-from receiver.service import Service
-from receiver.settings import load_settings
+from receiver.model.records import ActionKind, JsonObject, Purpose
+from receiver.model.views import DeliveryPage, TaskDetail
+from receiver.server.service import Service
+from receiver.server.settings import load_settings
 from receiver.simulator import DeliveryAnswer, Fault, Simulator, asgi_deliver
 from receiver.store import open_store
-from receiver.views import DeliveryPage, TaskDetail
 from receiver.web.app import create_app
 
 START = 1_790_000_000.0

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import uuid_utils
 
-from receiver import rules
-from receiver.drafts import NewEvent, NewTask
-from receiver.records import Definition, End, Kind, Result, Source, Task
+from receiver.model import rules
+from receiver.model.entries import NewEvent, NewTask
+from receiver.model.records import Definition, End, Kind, Result, Source, Task
 from receiver.store import Store
 
 MODEL = "rhart-video-v3.1-pro-official/reference-to-video"

@@ -5,7 +5,7 @@ import hashlib
 import httpx
 import msgspec
 
-from receiver.records import JsonObject
+from receiver.model.records import JsonObject
 
 APP = "1904136902449209346"
 WORKFLOW = "1904136902449209347"

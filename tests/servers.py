@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import uuid_utils
 
-from receiver.drafts import NewTask
-from receiver.links import Links
-from receiver.records import Kind, Purpose
+from receiver.model.entries import NewTask
+from receiver.model.links import Links
+from receiver.model.records import Kind, Purpose
 from receiver.store import Store, open_store
 
 ADMIN_TOKEN = "admin-token-of-the-slow-proofs"

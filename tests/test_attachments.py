@@ -9,9 +9,9 @@ from house import INPUT, MODEL, House, open_house
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.attachments import with_graph_texts
-from receiver.records import JsonObject
-from receiver.rules import UPLOAD_KEPT, UPLOAD_REMEMBERED
+from receiver.model.records import JsonObject
+from receiver.model.rules import UPLOAD_KEPT, UPLOAD_REMEMBERED
+from receiver.orders.attachments import with_graph_texts
 
 PICTURE = b"\x89PNG" + bytes(range(256)) * 20
 ID = f"upload:{hashlib.sha256(PICTURE).hexdigest()[:32]}"

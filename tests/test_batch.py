@@ -17,11 +17,11 @@ from servers import ADMIN_TOKEN, Server, environment, launched, rows, running, u
 from test_cli import Operator, run
 from test_client import MODEL, RunningServer
 
-from receiver.cli.lines import BadLine, Line, filled, read_drafts, with_keys
-from receiver.cli.ordering import Batch, Patience
-from receiver.cli.rows import Common, Wrong, is_csv
-from receiver.cli.standing import line_now_and_then
-from receiver.cli.tally import LineReport, Tally, Why, grouped, spent, summed
+from receiver.cli.batch.lines import BadLine, Line, filled, read_drafts, with_keys
+from receiver.cli.batch.progress import line_now_and_then
+from receiver.cli.batch.rows import Common, Wrong, is_csv
+from receiver.cli.batch.run import Batch, Patience
+from receiver.cli.batch.tally import LineReport, Tally, Why, grouped, spent, summed
 from receiver.client import ApiError, Client, Unreachable
 from receiver.simulator import Fault
 

@@ -19,20 +19,20 @@ from test_batch import Moments, patient, refusal
 from test_cli import Operator, run
 from test_client import RunningServer
 
-from receiver.cli.attached import AttachedFile, contents, for_check
+from receiver.cli.batch.contents import AttachedFile, contents, for_check
+from receiver.cli.batch.lines import BadLine, Line, read_drafts, with_keys
+from receiver.cli.batch.progress import sentence
+from receiver.cli.batch.refusals import Interrupted
+from receiver.cli.batch.rows import Common
+from receiver.cli.batch.run import Batch
+from receiver.cli.batch.tally import LineReport, Tally, Why, grouped
+from receiver.cli.batch.uploads import Uploads, agrees, wanting
 from receiver.cli.files import find_files, upload_files
-from receiver.cli.lines import BadLine, Line, read_drafts, with_keys
-from receiver.cli.ordering import Batch
 from receiver.cli.outcome import Ended
-from receiver.cli.refusals import Interrupted
-from receiver.cli.rows import Common
-from receiver.cli.standing import sentence
-from receiver.cli.tally import LineReport, Tally, Why, grouped
-from receiver.cli.uploading import Uploads, agrees, wanting
 from receiver.client import ApiError, Client, Unreachable
-from receiver.offers import UploadView
-from receiver.rules import UPLOAD_LIMIT
-from receiver.views import CallbackView, OrderedView
+from receiver.model.offers import UploadView
+from receiver.model.rules import UPLOAD_LIMIT
+from receiver.model.views import CallbackView, OrderedView
 
 pytestmark = pytest.mark.story
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import end_tasks
 
-from receiver import breaker as breakers
 from receiver.actions import ActionFailed, Done, Work
-from receiver.records import Breaker
-from receiver.store.terms import Settlement
+from receiver.model import breaker as breakers
+from receiver.model.entries import Settlement
+from receiver.model.records import Breaker
 
 LIMIT = 3
 TOML = """

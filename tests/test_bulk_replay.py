@@ -8,8 +8,8 @@ from house import START, House, open_house
 from ledgers import end_tasks
 
 from receiver.actions import Done, Work
-from receiver.records import rfc3339
-from receiver.store.terms import Settlement
+from receiver.model.entries import Settlement
+from receiver.model.records import rfc3339
 
 pytestmark = pytest.mark.slow
 

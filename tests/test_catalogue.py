@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.records import Json, JsonObject
+from receiver.model.records import Json, JsonObject
 from receiver.runninghub import catalogue
 from receiver.runninghub.catalogue import Model, Param, Type, UnknownModel, coerce, example, find, models, search
 from receiver.runninghub.validation import accepts, validate

@@ -21,20 +21,21 @@ import pytest
 from click.testing import CliRunner, Result
 from test_client import MODEL, RunningServer
 
-from receiver.address import address_file
-from receiver.cli import main, options, pairs
+from receiver.cli import inputs as pairs
+from receiver.cli import main, options
 from receiver.cli.actions import standing
 from receiver.cli.connect import find_server
 from receiver.cli.example import example_toml
 from receiver.cli.outcome import told
 from receiver.cli.show import aligned, clean, document, draw, due
 from receiver.client import ApiError, Unreachable
-from receiver.errors import Failed, ReceiverError, SettingsError
-from receiver.records import ActionKind, ActionState, End, Kind, ReplayMode, TaskState
-from receiver.settings import FIELDS, load_settings
+from receiver.model.errors import Failed, ReceiverError, SettingsError
+from receiver.model.records import ActionKind, ActionState, End, Kind, ReplayMode, TaskState
+from receiver.model.views import DefinitionView, PageView, TaskView
+from receiver.server.address import address_file
+from receiver.server.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
-from receiver.views import DefinitionView, PageView, TaskView
 
 pytestmark = pytest.mark.story
 

@@ -13,7 +13,7 @@ from test_cli import Operator
 from test_client import RunningServer
 
 from receiver.client import Client
-from receiver.rules import UPLOAD_LIMIT
+from receiver.model.rules import UPLOAD_LIMIT
 
 pytestmark = pytest.mark.story
 

@@ -9,9 +9,9 @@ import pytest
 from test_cli import Operator
 from test_client import RunningServer
 
-from receiver.cli.pairs import read_nodes
+from receiver.cli.inputs import read_nodes
 from receiver.client import ApiError, Client
-from receiver.rules import LORA_LIMIT
+from receiver.model.rules import LORA_LIMIT
 from receiver.simulator import Fault
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
 

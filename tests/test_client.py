@@ -19,13 +19,13 @@ from starlette.applications import Starlette
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.client import ApiError, Client, Unreachable, has_ended
-from receiver.errors import ReceiverError
-from receiver.records import ActionKind
-from receiver.service import Service
-from receiver.settings import load_settings
+from receiver.model.errors import ReceiverError
+from receiver.model.records import ActionKind
+from receiver.model.views import TaskDetail
+from receiver.server.service import Service
+from receiver.server.settings import load_settings
 from receiver.simulator import Fault, Options, Simulator
 from receiver.simulator import create_app as create_simulator
-from receiver.views import TaskDetail
 from receiver.web.app import create_app
 from receiver.web.server import Server, listen, url_of
 

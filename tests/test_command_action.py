@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from receiver.actions import ActionFailed, Done, Work, left_behind
 from receiver.actions.child import Child
 from receiver.actions.command import SECRET_VARIABLES, Runner
-from receiver.records import ActionKind, Definition
+from receiver.model.records import ActionKind, Definition
 from receiver.testing import ActionRunner, make_event
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from house import House, open_house
 
-from receiver import rules
 from receiver.actions import Done, Work
-from receiver.records import Purpose
+from receiver.model import rules
+from receiver.model.entries import Settlement
+from receiver.model.records import Purpose
 from receiver.runninghub.requests import submit_request
 from receiver.simulator import Fault
-from receiver.store.terms import Settlement
 
 pytestmark = pytest.mark.story
 

@@ -9,13 +9,13 @@ from house import START, House, open_house
 from ledgers import end_tasks
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.definitions import KEEP_FILES
 from receiver.dispatch import dispatch, judge
-from receiver.errors import StoreUnavailable
-from receiver.records import ActionKind, Claimed, Definition, Filter, JsonObject
-from receiver.redaction import Redactor
+from receiver.model.entries import Settlement
+from receiver.model.errors import StoreUnavailable
+from receiver.model.records import ActionKind, Claimed, Definition, Filter, JsonObject
+from receiver.model.redaction import Redactor
+from receiver.server.definitions import KEEP_FILES
 from receiver.store.sqlite.store import SqliteStore
-from receiver.store.terms import Settlement
 
 QUICK_LEASE = """
 [[actions]]

@@ -21,13 +21,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from storage import Storage
 
-from receiver import rules
 from receiver.actions import ActionFailed, Done, Work, left_behind
-from receiver.actions.content import data_bytes, what_is_wrong
-from receiver.actions.download import Downloader
-from receiver.actions.egress import Egress
-from receiver.actions.folder import CHUNK, kept
-from receiver.actions.names import (
+from receiver.actions.download.content import data_bytes, what_is_wrong
+from receiver.actions.download.folder import CHUNK, kept
+from receiver.actions.download.names import (
     MAX_BYTES,
     MAX_CHARACTERS,
     PLACES,
@@ -36,10 +33,13 @@ from receiver.actions.names import (
     safe_name,
     template_problem,
 )
-from receiver.actions.partial import NOTE_EVERY, Note, Part, beside, tidy, tidy_stale
-from receiver.actions.ranges import CHANGED, UNFIT, WHOLE, Origin, link_identity
-from receiver.definitions import read_definitions
-from receiver.records import ActionKind, Definition, JsonObject, Result, SavedFile
+from receiver.actions.download.partial import NOTE_EVERY, Note, Part, beside, tidy, tidy_stale
+from receiver.actions.download.ranges import CHANGED, UNFIT, WHOLE, Origin, link_identity
+from receiver.actions.download.save import Downloader
+from receiver.egress.client import Egress
+from receiver.model import rules
+from receiver.model.records import ActionKind, Definition, JsonObject, Result, SavedFile
+from receiver.server.definitions import read_definitions
 
 TASK = "019a0000-0000-7000-8000-000000000001"
 OTHER_TASK = "019a0000-0000-7000-8000-000000000002"
@@ -647,7 +647,7 @@ def size_after_opening(path: Path, link: str = "link") -> int:
 
 async def killed_while_writing(path: Path, size: int) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from receiver.actions.partial import Origin, Part;"
+        "import os, sys; from pathlib import Path; from receiver.actions.download.partial import Origin, Part;"
         "part = Part(Path(sys.argv[1])); part.open('link');"
         "part.restart(Origin(link='link', validator='\"v1\"', total=None)); part.write(bytes(int(sys.argv[2])));"
         "os.kill(os.getpid(), 9)"

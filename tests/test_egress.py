@@ -12,10 +12,10 @@ from typing import TypeAlias
 import pytest
 from targets import PUBLIC, TLS, Names, Network, Target, silence
 
-from receiver.actions.addresses import is_public
-from receiver.actions.egress import REDIRECTS, Egress, EgressFailed, EgressLate, EgressRefused, Patience
-from receiver.actions.unpack import PIECE, Unpackable, unpacked
-from receiver.records import FailureClass
+from receiver.egress.addresses import is_public
+from receiver.egress.client import REDIRECTS, Egress, EgressFailed, EgressLate, EgressRefused, Patience
+from receiver.egress.unpack import PIECE, Unpackable, unpacked
+from receiver.model.records import FailureClass
 
 METADATA = "169.254.169.254"
 OTHER = "93.184.216.35"

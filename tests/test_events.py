@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from receiver import rules
 from receiver.events import LONGEST_WAIT, Event, Result, Retry, Stop, TaskError
+from receiver.model import rules
 from receiver.testing import make_event
 
 ROOT = Path(__file__).parent.parent
@@ -280,6 +280,6 @@ def test_strict_types_are_seen_by_those_who_import_it(tmp_path: Path) -> None:
         "datetime.datetime",
         "dict[str, str]",
         "list[str | None]",
-        "receiver.records.TaskError | None",
+        "receiver.model.records.TaskError | None",
         "float | None",
     ]

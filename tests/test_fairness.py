@@ -10,10 +10,10 @@ from house import API_KEY, START, TLS
 from ledgers import end_tasks
 
 from receiver.actions import Done, Performer, Work
-from receiver.loop import IDLE, Loop
-from receiver.records import ActionKind, Line
-from receiver.service import Service
-from receiver.settings import load_settings
+from receiver.model.records import ActionKind, Line
+from receiver.server.loop import IDLE, Loop
+from receiver.server.service import Service
+from receiver.server.settings import load_settings
 
 pytestmark = pytest.mark.story
 

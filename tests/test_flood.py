@@ -13,13 +13,13 @@ from ledgers import end_tasks
 from servers import rows
 
 from receiver.actions import Done, Work
-from receiver.actions.egress import Egress
 from receiver.actions.http import Poster
 from receiver.dispatch import dispatch
-from receiver.loop import Loop
-from receiver.records import ActionKind, Definition, Line
-from receiver.redaction import Redactor
-from receiver.rules import RATE_BURST
+from receiver.egress.client import Egress
+from receiver.model.records import ActionKind, Definition, Line
+from receiver.model.redaction import Redactor
+from receiver.model.rules import RATE_BURST
+from receiver.server.loop import Loop
 from receiver.store import Store, open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]

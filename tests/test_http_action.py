@@ -16,14 +16,14 @@ from targets import Target, silence
 
 from receiver import __version__
 from receiver.actions import ActionFailed, Done, Work
-from receiver.actions.answers import wait_asked
 from receiver.actions.body import body_problems, filled, secrets_in
-from receiver.actions.egress import Egress
 from receiver.actions.http import LONGEST_WAIT, Poster
-from receiver.documents import EVENT_FIELDS
-from receiver.errors import SettingsError
-from receiver.records import ActionKind, Definition, FailureClass, Json, JsonObject
-from receiver.settings import load_settings
+from receiver.egress.answers import wait_asked
+from receiver.egress.client import Egress
+from receiver.events import EVENT_FIELDS
+from receiver.model.errors import SettingsError
+from receiver.model.records import ActionKind, Definition, FailureClass, Json, JsonObject
+from receiver.server.settings import load_settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 TASK = "019a0000-0000-7000-8000-000000000001"

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from house import API_KEY, TLS, House, open_house
 
-from receiver.errors import Refused
-from receiver.records import Api, JsonObject, Kind
+from receiver.model.errors import Refused
+from receiver.model.records import Api, JsonObject, Kind
+from receiver.orders.reading import FORMS, read_order
 from receiver.runninghub.catalogue import example, models
 from receiver.runninghub.client import RunningHub, open_http
 from receiver.runninghub.errors import ProviderError
@@ -16,7 +17,6 @@ from receiver.runninghub.requests import submit_request
 from receiver.simulator import Fault
 from receiver.simulator.models import models_of
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
-from receiver.web.orders import FORMS, read_order
 
 pytestmark = pytest.mark.story
 

@@ -21,19 +21,14 @@ VAGUE = {"utils", "helpers", "manager", "base", "core"}
 DIAGRAM: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("demo", "doctor", "testing"),
-    ("web", "trial"),
-    ("service", "client"),
-    ("settings", "loop", "logs"),
-    ("definitions",),
-    ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload"),
-    ("exchange", "attachments"),
+    ("demo", "testing"),
+    ("web", "rehearse"),
+    ("server", "client"),
+    ("submit", "receive", "reconcile", "dispatch", "replay", "housekeep"),
+    ("exchange", "orders"),
     ("store", "runninghub", "actions"),
-    ("rules", "links", "redaction", "views", "offers", "address", "events"),
-    ("breaker", "templates"),
-    ("errors",),
-    ("drafts", "documents"),
-    ("records",),
+    ("egress", "events"),
+    ("model",),
     ("version",),
 )
 VERSION = "receiver"
@@ -44,69 +39,58 @@ HOSTS = ("cli", "demo")
 """The simulator imports nothing of ours, or a misunderstanding would agree with itself; only these show it in."""
 
 PURE = (
-    *(
-        "records",
-        "drafts",
-        "errors",
-        "rules",
-        "links",
-        "redaction",
-        "views",
-        "offers",
-        "definitions",
-        "templates",
-        "breaker",
-        "events",
-    ),
-    *(
-        "actions.content",
-        "actions.names",
-        "actions.ranges",
-        "store.terms",
-        "runninghub.wire",
-        "runninghub.errors",
-        "runninghub.requests",
-        "runninghub.validation",
-        "runninghub.bodies",
-        "runninghub.nodes",
-        "actions.answers",
-        "actions.body",
-        "actions.unpack",
-    ),
+    "model",
+    "events",
+    "server.definitions",
+    "actions.body",
+    "actions.download.content",
+    "actions.download.names",
+    "actions.download.ranges",
+    "egress.answers",
+    "egress.unpack",
+    "runninghub.bodies",
+    "runninghub.errors",
+    "runninghub.nodes",
+    "runninghub.requests",
+    "runninghub.validation",
+    "runninghub.wire",
 )
-VERBS = ("submit", "receive", "dispatch", "reconcile", "replay", "housekeep", "upload", "exchange", "attachments")
+VERBS = (
+    *("submit", "receive", "reconcile", "dispatch", "replay", "housekeep", "exchange"),
+    *("orders.attachments", "orders.upload"),
+)
 WORLD = {"os", "pathlib", "io", "tempfile", "shutil", "sys", "socket", "ssl", "sqlite3", "threading", "logging"}
 CLOCKS_AND_DICE = {"time", "random", "secrets"}
 NETWORK = {"httpx", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.request", "http.client"}
 
 # Who may import what: rooms, folders or single modules. A library without an entry may not be imported at all.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "anyio": ("actions.egress",),
+    "anyio": ("egress.client",),
     "asyncio.subprocess": ("actions.child",),
     "click": ("cli",),
-    "httpcore": ("actions.egress", "actions.guard"),
+    "httpcore": ("egress.client", "egress.guard"),
     "httpx": (
         "runninghub.client",
-        "actions.egress",
-        "actions.guard",
+        "egress.client",
+        "egress.guard",
         "client",
-        "service",
-        "trial",
+        "server.service",
+        "rehearse",
         "simulator.delivery",
     ),
     "importlib": ("actions.python", "cli"),
     "importlib.metadata": ("version",),
-    "itsdangerous": ("links",),
+    "itsdangerous": ("model.links",),
     "msgspec": ("",),
     "pytest": ("testing",),
     "rich": ("cli", "demo"),
-    "socket": ("actions.addresses", "actions.guard", "web.server"),
+    "socket": ("egress.addresses", "egress.guard", "web.server"),
     "sqlite3": ("store", "cli.outcome"),
     "sqlite_utils": ("store.sqlite",),
     "stamina": ("runninghub.client",),
     "standardwebhooks": ("actions.http",),
     "starlette": ("web", "simulator"),
-    "structlog": ("loop", "logs", "web", "cli", "demo"),
+    "structlog": ("server", "web", "cli", "demo"),
     "subprocess": ("actions.child", "demo"),
     "uuid_utils": ("web",),
     "uvicorn": ("web.server", "cli", "demo"),
@@ -314,7 +298,7 @@ def impurities(sources: Sources) -> list[str]:
     """Pure modules that reach for the world, a clock or dice; verbs that own a clock."""
     found = []
     for module in sources:
-        pure = place(module) in PURE
+        pure = lies_in(module, PURE)
         forbidden = WORLD | CLOCKS_AND_DICE | ({"asyncio"} if pure else set())
         if not pure and place(module) not in VERBS:
             continue
@@ -417,37 +401,37 @@ def test_test_files_have_names_that_say_something() -> None:
 
 def test_the_law_looks_at_the_whole_house() -> None:
     """A checker that is given nothing finds nothing."""
-    assert {"receiver", "receiver.receive", "receiver.store.sqlite.writer", "receiver.web.callbacks"} <= house().keys()
+    assert {"receiver", "receiver.receive", "receiver.store.writer", "receiver.web.callbacks"} <= house().keys()
     assert len(house()) > 60
-    assert "receiver.store.sqlite.writer" in edges("receiver.store.sqlite.store", house())
-    assert {"receiver.links", "receiver.runninghub.wire"} <= edges("receiver.receive", house())
+    assert "receiver.store.writer" in edges("receiver.store.sqlite.store", house())
+    assert {"receiver.model.links", "receiver.runninghub.wire"} <= edges("receiver.receive", house())
     assert "test_law" in suite()
 
 
 def test_the_receiving_verb_is_followed_down_to_the_disk() -> None:
-    sources = {**house(), "receiver.store.sqlite.writer": "import httpx"}
+    sources = {**house(), "receiver.store.writer": "import httpx"}
     (way,) = ways_out_of_receiving(sources)
     assert way.startswith("receiver.receive imports receiver.store")
-    assert way.endswith("receiver.store.sqlite.writer imports httpx")
+    assert way.endswith("receiver.store.writer imports httpx")
 
 
 def test_no_entry_of_the_tables_is_for_nobody() -> None:
-    """An owner that does not exist would be a door left open for a room of that name; a few stand empty until built."""
-    to_be_built = {"doctor"}
+    """An owner that does not exist would be a door left open for a room of that name."""
     places = {place(module) for module in house()} | {""}
     rooms = {name for row in DIAGRAM for name in row} | {GUEST, *HOSTS}
     named = rooms | {owner for owners in OWNERS.values() for owner in owners} | {*PURE, *VERBS, *SPAWNERS}
-    assert named - places - to_be_built == set()
+    assert named - places == set()
 
 
 # ---------------------------------------------------------------- made-up houses
 
 SOUND = {
     "receiver": "from importlib.metadata import version",
-    "receiver.records": "from msgspec import Struct",
-    "receiver.rules": "from receiver.records import Task",
+    "receiver.model": "",
+    "receiver.model.records": "from msgspec import Struct",
+    "receiver.model.rules": "from receiver.model.records import Task",
     "receiver.runninghub": "",
-    "receiver.runninghub.wire": "from receiver.records import Json",
+    "receiver.runninghub.wire": "from receiver.model.records import Json",
     "receiver.runninghub.client": "import httpx\nfrom receiver.runninghub import wire",
     "receiver.store": "from receiver.store.sqlite import Store",
     "receiver.store.sqlite": "import sqlite3",
@@ -463,11 +447,19 @@ BREACHES: list[tuple[Checker, dict[str, str], str]] = [
     (unknown_rooms, {"receiver.attic": ""}, "receiver.attic: the room attic is not in the diagram"),
     (
         imports_that_point_up,
-        {"receiver.rules": "from receiver.receive import receive"},
-        "receiver.rules imports receiver.receive",
+        {"receiver.model.rules": "from receiver.receive import receive"},
+        "receiver.model.rules imports receiver.receive",
     ),
-    (imports_that_point_up, {"receiver.records": "import receiver.rules"}, "receiver.records imports receiver.rules"),
-    (imports_that_point_up, {"receiver.links": "from receiver import rules"}, "receiver.links imports receiver.rules"),
+    (
+        knots,
+        {"receiver.model.records": "import receiver.model.rules"},
+        "receiver.model.records imports receiver.model.rules imports receiver.model.records",
+    ),
+    (
+        imports_that_point_up,
+        {"receiver.model.links": "from receiver import store"},
+        "receiver.model.links imports receiver.store",
+    ),
     (
         imports_that_point_up,
         {"receiver.store.sqlite": "def late() -> None:\n    from receiver.web.app import x"},
@@ -475,8 +467,8 @@ BREACHES: list[tuple[Checker, dict[str, str], str]] = [
     ),
     (
         imports_that_point_up,
-        {"receiver.rules": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from receiver.store import Store"},
-        "receiver.rules imports receiver.store",
+        {"receiver.model.rules": "from typing import TYPE_CHECKING as T\nif T:\n    from receiver.store import Store"},
+        "receiver.model.rules imports receiver.store",
     ),
     (
         imports_that_point_up,
@@ -495,15 +487,19 @@ BREACHES: list[tuple[Checker, dict[str, str], str]] = [
     ),
     (
         imports_that_point_up,
-        {"receiver.rules": "from importlib import import_module\nimport_module('receiver.web.app')"},
-        "receiver.rules imports receiver.web.app",
+        {"receiver.model.rules": "from importlib import import_module\nimport_module('receiver.web.app')"},
+        "receiver.model.rules imports receiver.web.app",
     ),
     (
         imports_that_point_up,
-        {"receiver.rules": "import importlib\nimportlib.import_module('receiver.web')"},
-        "receiver.rules imports receiver.web",
+        {"receiver.model.rules": "import importlib\nimportlib.import_module('receiver.web')"},
+        "receiver.model.rules imports receiver.web",
     ),
-    (imports_that_point_up, {"receiver": "from receiver.records import Task"}, "receiver imports receiver.records"),
+    (
+        imports_that_point_up,
+        {"receiver": "from receiver.model.records import Task"},
+        "receiver imports receiver.model.records",
+    ),
     (
         friends_of_the_guest,
         {"receiver.simulator.app": "from receiver.runninghub import wire"},
@@ -554,12 +550,32 @@ BREACHES: list[tuple[Checker, dict[str, str], str]] = [
         {"receiver.web.app": "from httpx._client import AsyncClient"},
         "receiver.web.app imports httpx._client.AsyncClient",
     ),
-    (trespassers, {"receiver.rules": "def f() -> None:\n    import sqlite3"}, "receiver.rules imports sqlite3"),
+    (
+        trespassers,
+        {"receiver.model.rules": "def f() -> None:\n    import sqlite3"},
+        "receiver.model.rules imports sqlite3",
+    ),
     (trespassers, {"receiver.clients": "import httpx"}, "receiver.clients imports httpx"),
-    (trespassers, {"receiver.rules": "import requests"}, "receiver.rules imports requests, which has no owner"),
-    (trespassers, {"receiver.rules": "from asyncio import subprocess"}, "receiver.rules imports asyncio.subprocess"),
-    (trespassers, {"receiver.rules": "from unittest.mock import Mock"}, "receiver.rules imports unittest.mock.Mock"),
-    (trespassers, {"receiver.links": "from importlib import reload"}, "receiver.links imports importlib.reload"),
+    (
+        trespassers,
+        {"receiver.model.rules": "import requests"},
+        "receiver.model.rules imports requests, which has no owner",
+    ),
+    (
+        trespassers,
+        {"receiver.model.rules": "from asyncio import subprocess"},
+        "receiver.model.rules imports asyncio.subprocess",
+    ),
+    (
+        trespassers,
+        {"receiver.model.rules": "from unittest.mock import Mock"},
+        "receiver.model.rules imports unittest.mock.Mock",
+    ),
+    (
+        trespassers,
+        {"receiver.model.links": "from importlib import reload"},
+        "receiver.model.links imports importlib.reload",
+    ),
     (
         trespassers,
         {"receiver.receive": "from receiver.store.sqlite import Store"},
@@ -571,19 +587,19 @@ BREACHES: list[tuple[Checker, dict[str, str], str]] = [
         {"receiver.actions.http": "import asyncio\nasyncio.subprocess.PIPE"},
         "receiver.actions.http uses subprocess",
     ),
-    (impurities, {"receiver.rules": "from time import time"}, "receiver.rules imports time.time"),
+    (impurities, {"receiver.model.rules": "from time import time"}, "receiver.model.rules imports time.time"),
     (impurities, {"receiver.runninghub.wire": "import asyncio"}, "receiver.runninghub.wire imports asyncio"),
-    (impurities, {"receiver.links": "import os.path"}, "receiver.links imports os.path"),
+    (impurities, {"receiver.model.links": "import os.path"}, "receiver.model.links imports os.path"),
     (impurities, {"receiver.receive": "import random"}, "receiver.receive imports random"),
     (
         impurities,
-        {"receiver.records": "from datetime import datetime\ndatetime.now()"},
-        "receiver.records reads a clock: now",
+        {"receiver.model.records": "from datetime import datetime\ndatetime.now()"},
+        "receiver.model.records reads a clock: now",
     ),
-    (impurities, {"receiver.rules": "open('x')"}, "receiver.rules calls open"),
+    (impurities, {"receiver.model.rules": "open('x')"}, "receiver.model.rules calls open"),
     (vague_names, {"receiver.web.utils": ""}, "receiver.web.utils"),
     (vague_names, {"receiver.core.rules": ""}, "receiver.core.rules"),
-    (long_modules, {"receiver.rules": "#\n" * 501}, "receiver.rules has 501 lines"),
+    (long_modules, {"receiver.model.rules": "#\n" * 501}, "receiver.model.rules has 501 lines"),
     (patches_and_naps, {"test_x": "from unittest import mock"}, "test_x imports unittest.mock"),
     (patches_and_naps, {"test_x": "def test_x(monkeypatch: object) -> None: ..."}, "test_x asks for monkeypatch"),
     (patches_and_naps, {"test_x": "import time\ntime.sleep(1)"}, "test_x sleeps"),
@@ -608,4 +624,4 @@ def test_what_the_law_allows_is_not_found() -> None:
     """The tests themselves may yield, and a module of 500 lines is not too long."""
     yields = {"test_x": "import asyncio\nasync def f() -> None:\n    await asyncio.sleep(0)"}
     assert patches_and_naps(yields) == []
-    assert long_modules({"receiver.rules": "#\n" * LONGEST}) == []
+    assert long_modules({"receiver.model.rules": "#\n" * LONGEST}) == []

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 from uuid_utils import uuid7
 
-from receiver import rules
-from receiver.definitions import KEEP_FILES
-from receiver.drafts import NewDelivery, NewEvent, NewTask
 from receiver.housekeep import housekeep
-from receiver.records import (
+from receiver.model import rules
+from receiver.model.entries import NewDelivery, NewEvent, NewTask, Selection, Settlement
+from receiver.model.records import (
     Action,
     ActionKind,
     ActionState,
@@ -36,8 +35,8 @@ from receiver.records import (
     TaskState,
 )
 from receiver.replay import replay
+from receiver.server.definitions import KEEP_FILES
 from receiver.store import Store, open_store
-from receiver.store.terms import Selection, Settlement
 
 pytestmark = pytest.mark.slow
 

@@ -8,11 +8,11 @@ from typing import TypeVar
 import pytest
 from ledgers import end_tasks
 
-from receiver.definitions import KEEP_FILES
-from receiver.records import ActionKind, Definition, End
+from receiver.model.entries import Settlement
+from receiver.model.records import ActionKind, Definition, End
+from receiver.server.definitions import KEEP_FILES
 from receiver.store.sqlite.database import connect
 from receiver.store.sqlite.store import SqliteStore
-from receiver.store.terms import Settlement
 
 pytestmark = pytest.mark.slow
 

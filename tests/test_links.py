@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
-from receiver.links import CACHE_SIZE, CALLBACK_SALT, TOKEN_LIMIT, Link, Links
-from receiver.records import Purpose
+from receiver.model.links import CACHE_SIZE, CALLBACK_SALT, TOKEN_LIMIT, Link, Links
+from receiver.model.records import Purpose
 
 OLD = "old-secret-old-secret"
 NEW = "new-secret-new-secret"

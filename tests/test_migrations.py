@@ -7,7 +7,7 @@ import pytest
 from house import open_house
 from sqlite_utils import Database
 
-from receiver.rules import is_fresh
+from receiver.model.rules import is_fresh
 from receiver.store import open_store
 from receiver.store.sqlite.database import connect, create_private
 from receiver.store.sqlite.migrations import migrations

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from house import ADMIN_TOKEN, INPUT, MODEL, House
 
 from receiver.cli import main
+from receiver.cli.inputs import read_input
 from receiver.cli.models import order_of
-from receiver.cli.pairs import read_input
-from receiver.records import JsonObject
+from receiver.model.records import JsonObject
+from receiver.model.views import ModelView
 from receiver.runninghub.catalogue import coerce, example, find, models
-from receiver.views import ModelView
 
 pytestmark = pytest.mark.story
 

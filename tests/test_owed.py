@@ -7,11 +7,10 @@ import pytest
 from house import House, open_house
 from ledgers import end_tasks
 
-from receiver import rules
 from receiver.actions import ActionFailed, Done, Work
-from receiver.drafts import NewEvent
-from receiver.records import End, Source
-from receiver.store.terms import Settlement
+from receiver.model import rules
+from receiver.model.entries import NewEvent, Settlement
+from receiver.model.records import End, Source
 
 pytestmark = pytest.mark.story
 

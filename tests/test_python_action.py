@@ -12,7 +12,7 @@ import pytest
 from receiver.actions import ActionFailed, Done, Work, left_behind
 from receiver.actions.python import Caller, load
 from receiver.events import Event, Retry, Stop
-from receiver.records import ActionKind, Definition, JsonObject
+from receiver.model.records import ActionKind, Definition, JsonObject
 from receiver.testing import make_event
 
 TASK = "019a0000-0000-7000-8000-000000000001"

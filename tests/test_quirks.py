@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from house import API_KEY, INPUT, MODEL, TLS, House, open_house
 
-from receiver import rules
-from receiver.records import Api, End, Json, JsonObject, Kind, Result, TaskError
-from receiver.rules import InDoubt, Later, Rejected
+from receiver.model import rules
+from receiver.model.records import Api, End, Json, JsonObject, Kind, Result, TaskError
+from receiver.model.rules import InDoubt, Later, Rejected
 from receiver.runninghub import wire
 from receiver.runninghub.client import RunningHub, Submission, open_http
 from receiver.runninghub.errors import CODES, ProviderError, told

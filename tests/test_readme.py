@@ -14,13 +14,13 @@ from house import House
 from test_cli import Operator
 from test_client import RunningServer
 
-from receiver import breaker, rules
-from receiver.actions.names import PLACES
+from receiver.actions.download.names import PLACES
 from receiver.cli import main
-from receiver.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
-from receiver.records import ActionKind, Definition, FailureClass, ReplayMode, When
-from receiver.settings import FIELDS, Field, load_settings
-from receiver.store.sqlite.definitions import BREAKER_ALERT
+from receiver.model import breaker, rules
+from receiver.model.records import ActionKind, Definition, FailureClass, ReplayMode, When
+from receiver.server.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
+from receiver.server.settings import FIELDS, Field, load_settings
+from receiver.store.ledger.definitions import BREAKER_ALERT
 from receiver.web.api import Api
 from receiver.web.resources import ResourceDoors
 
@@ -88,15 +88,13 @@ def test_the_python_action_it_shows_does_what_its_tests_say(tmp_path: Path) -> N
 LAYOUT = README[README.index("## How the code is laid out") :]
 
 
-def test_every_file_of_the_program_stands_in_the_layout_and_no_other() -> None:
-    folders = {f"{path.parent.relative_to(ROOT)}/" for path in (ROOT / "receiver").rglob("*.py")}
-    named = set(re.findall(r"`(receiver/[\w/]+/)`", LAYOUT))
-    assert named == folders - {"receiver/"}
-    found = set(re.findall(r"`(receiver/\w+\.py)`", LAYOUT))
-    for row in re.findall(r"^\| `(receiver/[\w/]+/)` \| (.*) \|$", LAYOUT, re.MULTILINE):
-        found |= {row[0] + name for name in re.findall(r"`(\w+\.py)`", row[1])}
-    files = {str(path.relative_to(ROOT)) for path in (ROOT / "receiver").rglob("[!_]*.py")}
-    assert found == {name for name in files if not name.startswith("receiver/simulator/")}
+def test_every_room_of_the_program_stands_in_the_layout_and_no_other() -> None:
+    inside = (ROOT / "receiver").iterdir()
+    rooms = {f"{path.name}/" if path.is_dir() else path.name for path in inside if path.name[0] not in "_."}
+    rows = re.findall(r"^\| (`.*?`) \|", LAYOUT, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w.]+/?)`", row)]
+    assert sorted(named) == sorted(rooms - {"py.typed"})
+    assert len(rooms) + 2 <= 26, "one look must explain the program"
 
 
 def test_every_script_it_names_is_there_and_every_script_is_named() -> None:

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
-from receiver.links import Links
-from receiver.records import Purpose
+from receiver.model.links import Links
+from receiver.model.records import Purpose
 
 pytestmark = pytest.mark.story
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.links import Links
-from receiver.records import Json, JsonObject, Purpose
-from receiver.redaction import MASK, Redactor
+from receiver.model.links import Links
+from receiver.model.records import Json, JsonObject, Purpose
+from receiver.model.redaction import MASK, Redactor
 
 KEY = "0123456789abcdef0123456789abcdef"
 ADMIN = "admin-token-of-nobody"

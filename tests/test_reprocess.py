@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from house import ON_END, House, open_house
 
-from receiver.drafts import NewDelivery, NewEvent
-from receiver.records import End, Purpose, Source
+from receiver.model.entries import NewDelivery, NewEvent
+from receiver.model.records import End, Purpose, Source
 
 pytestmark = pytest.mark.story
 

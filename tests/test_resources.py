@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from house import API_KEY, TLS
 
-from receiver.records import JsonObject, Node, Price
+from receiver.model.records import JsonObject, Node, Price
 from receiver.runninghub.client import FileToSend, RunningHub, open_http
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.nodes import Queue, Stored

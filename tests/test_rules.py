@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver import rules
-from receiver.definitions import KEEP_FILES
-from receiver.drafts import NewEvent, OwedAction
-from receiver.records import (
+from receiver.model import rules
+from receiver.model.entries import NewEvent, OwedAction
+from receiver.model.records import (
     ActionKind,
     ActionState,
     Api,
@@ -23,8 +22,9 @@ from receiver.records import (
     TaskState,
     When,
 )
-from receiver.rules import ACTION_MOVES, ENDED, TASK_MOVES, InDoubt, Later, Rejected
+from receiver.model.rules import ACTION_MOVES, ENDED, TASK_MOVES, InDoubt, Later, Rejected
 from receiver.runninghub.errors import CODES
+from receiver.server.definitions import KEEP_FILES
 
 MODEST = settings(deadline=None, max_examples=50, derandomize=True)
 START = 1_790_000_000.0

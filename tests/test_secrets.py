@@ -12,10 +12,10 @@ import pytest
 from house import MODEL, ON_END, TLS, House, open_house
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.logs import configure_logging, redact_logs
-from receiver.records import ActionKind, Purpose
-from receiver.service import Service
-from receiver.settings import load_settings
+from receiver.model.records import ActionKind, Purpose
+from receiver.server.logs import configure_logging, redact_logs
+from receiver.server.service import Service
+from receiver.server.settings import load_settings
 from receiver.simulator import Fault, Simulator, asgi_deliver
 from receiver.simulator.workflows import ANIMATED
 from receiver.web.app import create_app

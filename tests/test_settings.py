@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receiver.definitions import KEEP_FILES
-from receiver.errors import SettingsError
-from receiver.records import ActionKind, Definition, End, When
-from receiver.rules import Policy
-from receiver.settings import FIELDS, Settings, load_settings
+from receiver.model.errors import SettingsError
+from receiver.model.records import ActionKind, Definition, End, When
+from receiver.model.rules import Policy
+from receiver.server.definitions import KEEP_FILES
+from receiver.server.settings import FIELDS, Settings, load_settings
 
 KEY = "0123456789abcdef0123456789abcdef"
 SECRET = "a-signing-secret-of-nobody"

@@ -24,7 +24,7 @@ from servers import (
     until,
 )
 
-from receiver.address import address_file
+from receiver.server.address import address_file
 from receiver.store import open_store
 from receiver.store.sqlite.database import DatabaseInUse
 

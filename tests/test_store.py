@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from receiver.errors import StoreUnavailable
-from receiver.records import Filter
+from receiver.model.errors import StoreUnavailable
+from receiver.model.records import Filter
 from receiver.store import Store, open_store
 from receiver.store.sqlite.database import DatabaseInUse, connect, connect_read_only
 from receiver.store.sqlite.offline import read_secret, summary
-from receiver.store.sqlite.writer import PROBE_SPACING, QUEUE_CAP, Writer
+from receiver.store.writer import PROBE_SPACING, QUEUE_CAP, Writer
 
 
 class Ticks:

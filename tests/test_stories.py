@@ -8,7 +8,7 @@ from house import INPUT, MODEL, House, open_house
 from test_receive import BODIES
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.records import Purpose
+from receiver.model.records import Purpose
 from receiver.simulator import Fault
 
 pytestmark = pytest.mark.story

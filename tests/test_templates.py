@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.templates import LoneBrace, fill, places
+from receiver.model.templates import LoneBrace, fill, places
 
 
 def test_places_are_filled_and_doubled_braces_are_braces() -> None:

@@ -16,9 +16,9 @@ from house import MODEL, House, open_house
 from receiver.actions import ActionFailed
 from receiver.actions.python import Caller
 from receiver.events import Event, Result, Retry, Stop, TaskError
-from receiver.records import ActionKind, Definition, End, When
+from receiver.model.records import ActionKind, Definition, End, When
+from receiver.rehearse import KEY_MARK, TASK_MARK, changed, fitting_event, mismatch, read_definition
 from receiver.testing import ActionRunner, SettingsError, UnknownAction, make_event
-from receiver.trial import KEY_MARK, TASK_MARK, changed, fitting_event, mismatch, read_definition
 
 pytest_plugins = ["receiver.testing"]
 

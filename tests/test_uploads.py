@@ -11,13 +11,13 @@ import pytest
 from house import ADMIN_TOKEN, API_KEY, INPUT, MODEL, TLS, Clock
 from offering import APP, WORKFLOW, Offering
 
-from receiver.offers import AppView, PreviewView, UploadView
-from receiver.records import JsonObject, rfc3339
-from receiver.rules import UPLOAD_KEPT, UPLOAD_LIMIT
+from receiver.model.offers import AppView, PreviewView, UploadView
+from receiver.model.records import JsonObject, rfc3339
+from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMIT
 from receiver.runninghub.catalogue import Param, Type, find
 from receiver.runninghub.validation import file_problem
-from receiver.service import Service
-from receiver.settings import load_settings
+from receiver.server.service import Service
+from receiver.server.settings import load_settings
 from receiver.store import database_path
 from receiver.web.app import create_app
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from receiver.records import End, Json, JsonObject, Result, TaskError
+from receiver.model.records import End, Json, JsonObject, Result, TaskError
 from receiver.runninghub import wire
 from receiver.runninghub.wire import DEPTH, ID_LIMIT, TEXT_LIMIT, Envelope, Outcome, Unreadable, WebhookDetail
 

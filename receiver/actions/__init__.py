@@ -5,8 +5,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from receiver.errors import Failed
-from receiver.records import Definition, FailureClass, JsonObject, Result, SavedFile
+from receiver.model.errors import Failed
+from receiver.model.records import Definition, FailureClass, JsonObject, Result, SavedFile
 
 
 class Work(Struct, frozen=True, kw_only=True):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from receiver.documents import EVENT_FIELDS
-from receiver.records import Json, JsonObject
-from receiver.templates import LoneBrace, fill, places
+from receiver.events import EVENT_FIELDS
+from receiver.model.records import Json, JsonObject
+from receiver.model.templates import LoneBrace, fill, places
 
 _SECRET = re.compile("token|secret|passw|credential|api_?key", re.IGNORECASE)
 """Keys of a body whose texts must not be read by anybody but its target."""

@@ -10,7 +10,7 @@ import msgspec
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.actions.child import TERM_GRACE, Child, Outcome
-from receiver.records import JsonObject
+from receiver.model.records import JsonObject
 
 SECRET_VARIABLES = frozenset(
     {"RUNNINGHUB_API_KEY", "RECEIVER_SECRETS", "RECEIVER_ADMIN_TOKEN", "RECEIVER_DATABASE", "DATABASE_URL"}

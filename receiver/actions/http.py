@@ -11,10 +11,10 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.actions.answers import failure_class, is_worth_retrying, wait_asked
 from receiver.actions.body import filled, secrets_in
-from receiver.actions.egress import Answer, Egress, EgressFailed, EgressRefused
-from receiver.records import Definition, JsonObject
+from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
+from receiver.egress.client import Answer, Egress, EgressFailed, EgressRefused
+from receiver.model.records import Definition, JsonObject
 
 ANSWER_KEPT = 1024
 LONGEST_WAIT = 86400.0

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 
 from receiver.actions import Performer
 from receiver.actions.command import Runner
-from receiver.actions.download import Downloader, SavedBefore, nothing_saved
-from receiver.actions.egress import Egress
+from receiver.actions.download.save import Downloader, SavedBefore, nothing_saved
 from receiver.actions.http import Poster
 from receiver.actions.python import Caller
-from receiver.records import ActionKind
+from receiver.egress.client import Egress
+from receiver.model.records import ActionKind
 
 
 def performers(

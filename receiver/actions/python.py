@@ -21,7 +21,7 @@ import msgspec
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.events import Event, Retry, Stop
-from receiver.records import FailureClass, Json, JsonObject
+from receiver.model.records import FailureClass, Json, JsonObject
 
 REASON_KEPT = 300
 PLACES_KEPT = 5

@@ -3,13 +3,13 @@
 import click
 
 from receiver.cli.actions import actions
+from receiver.cli.apps import app, styles, workflow
 from receiver.cli.backup import backup
-from receiver.cli.batch import batch
+from receiver.cli.batch.command import batch
 from receiver.cli.deliveries import alerts, deliveries
 from receiver.cli.files import upload
 from receiver.cli.local import check, config, token
 from receiver.cli.models import account, models
-from receiver.cli.nodes import app, styles, workflow
 from receiver.cli.outcome import Verbs
 from receiver.cli.replays import replay
 from receiver.cli.serving import demo, serve

@@ -14,9 +14,9 @@ from receiver.cli.show import document, due, fields, moment, note, table
 
 if TYPE_CHECKING:
     from receiver.events import Event
-    from receiver.records import Definition
-    from receiver.trial import Outcome
-    from receiver.views import ActionView, DefinitionView
+    from receiver.model.records import Definition
+    from receiver.model.views import ActionView, DefinitionView
+    from receiver.rehearse import Outcome
 
 
 WAITING = "waiting"
@@ -173,8 +173,8 @@ def test(name: str, source: IO[bytes] | None, as_json: bool, **made_up: object) 
     """
     import asyncio
 
-    from receiver.settings import load_settings
-    from receiver.trial import UnknownAction, find_definition, mismatch, run_once
+    from receiver.rehearse import UnknownAction, find_definition, mismatch, run_once
+    from receiver.server.settings import load_settings
 
     settings = load_settings(os.environ, Path.cwd())
     try:
@@ -192,7 +192,7 @@ def test(name: str, source: IO[bytes] | None, as_json: bool, **made_up: object) 
 
 
 def _made_up(definition: "Definition", given: Mapping[str, object]) -> "Event":
-    from receiver.trial import fitting_event
+    from receiver.rehearse import fitting_event
 
     labels = dict(cast("Sequence[tuple[str, str]]", given["label"]))
     results = list(cast("Sequence[str]", given["result"])) or None
@@ -203,7 +203,7 @@ def _made_up(definition: "Definition", given: Mapping[str, object]) -> "Event":
 def _read_event(source: IO[bytes], given: Mapping[str, object]) -> "Event":
     import msgspec
 
-    from receiver.trial import read_event
+    from receiver.rehearse import read_event
 
     for name, value in given.items():
         if value:

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from receiver.actions import ActionFailed
-from receiver.actions.addresses import is_near
 from receiver.actions.python import load
 from receiver.cli.connect import database_file
-from receiver.records import ActionKind, Definition
+from receiver.egress.addresses import is_near
+from receiver.model.records import ActionKind, Definition
 from receiver.runninghub import catalogue
-from receiver.settings import MIB, Settings
+from receiver.server.settings import MIB, Settings
 
 
 class Finding(Struct, frozen=True, kw_only=True):

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from receiver.address import address_file
+from receiver.server.address import address_file
 
 if TYPE_CHECKING:
     from receiver.client import Client
-    from receiver.settings import Settings
+    from receiver.server.settings import Settings
 
 URL_VARIABLE = "RECEIVER_URL"
 TOKEN_VARIABLE = "RECEIVER_ADMIN_TOKEN"
@@ -28,7 +28,7 @@ def connect() -> "Client":
 
 def find_server(environment: Mapping[str, str], directory: Path) -> tuple[str, str | None]:
     """The server's URL and the admin token; None when there is none to be found. Raises SettingsError."""
-    from receiver.settings import load_settings
+    from receiver.server.settings import load_settings
 
     named = environment.get(URL_VARIABLE)
     if named:
@@ -84,7 +84,7 @@ def _is_ours(url: str, settings: "Settings") -> bool:
 
 def _sound(url: str, token: str | None) -> tuple[str, str | None]:
     if token is not None and not token.isprintable():
-        from receiver.errors import SettingsError
+        from receiver.model.errors import SettingsError
 
         raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got (hidden)"])
     return url, token
@@ -92,7 +92,7 @@ def _sound(url: str, token: str | None) -> tuple[str, str | None]:
 
 def _refuse_unusable(variable: str, url: str) -> None:
     if not _is_url(url):
-        from receiver.errors import SettingsError
+        from receiver.model.errors import SettingsError
 
         raise SettingsError([f"{variable}: expected an http:// or https:// address, got {url!r}"])
 

@@ -4,7 +4,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from receiver.settings import FIELDS, Field
+from receiver.server.settings import FIELDS, Field
 
 WIDTH = 100
 HEAD = """\

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from receiver.cli.connect import connect
+from receiver.cli.local_files import FileSpot, Places
 from receiver.cli.options import json_option
 from receiver.cli.outcome import USED_WRONGLY, Ended
-from receiver.cli.places import FileSpot, Places
 from receiver.cli.show import clean, document, note
 from receiver.cli.waiting import byte_bar
 
 if TYPE_CHECKING:
     from receiver.client import Client, Progress
-    from receiver.errors import Refused
-    from receiver.offers import FileNameView, UploadView
+    from receiver.model.errors import Refused
+    from receiver.model.offers import FileNameView, UploadView
 
 T = TypeVar("T")
 
@@ -96,9 +96,9 @@ def find_files(
 
 def _refusals(places: Places, order: "dict[str, object]", rest: "Mapping[str, object]") -> list[str]:
     """What the server would refuse an order for: a file of such an order need not be sent."""
-    from receiver.cli.attached import PENDING, for_check
-    from receiver.errors import Refused
-    from receiver.web.orders import read_order
+    from receiver.cli.batch.contents import PENDING, for_check
+    from receiver.model.errors import Refused
+    from receiver.orders.reading import read_order
 
     for spot, _ in places.files:
         spot.put(PENDING)
@@ -146,7 +146,7 @@ def file_problem(file: FileSpot, checked: bool) -> str | None:
 
 def _unsendable(path: Path, purpose: str = "file") -> str | None:
     """Why a file cannot be uploaded at all."""
-    from receiver.rules import UPLOAD_LIMITS
+    from receiver.model.rules import UPLOAD_LIMITS
 
     try:
         if not path.is_file():

@@ -20,7 +20,7 @@ def token(as_json: bool) -> None:
     Example:
       curl -H "Authorization: Bearer $(receiver token)" http://127.0.0.1:8000/api/tasks
     """
-    from receiver.settings import load_settings
+    from receiver.server.settings import load_settings
 
     settings = load_settings(os.environ, Path.cwd())
     found = settings.admin_token or made_token(settings, Path.cwd())
@@ -45,7 +45,7 @@ def check(as_json: bool) -> None:
       receiver check
     """
     from receiver.cli.check import examine
-    from receiver.settings import load_settings
+    from receiver.server.settings import load_settings
 
     findings = examine(load_settings(os.environ, Path.cwd()), Path.cwd())
     problems = [each for each in findings if not each.ok]

@@ -38,8 +38,8 @@ def models(pattern: str, as_json: bool) -> None:
         if not found:
             raise Ended(unknown.message, NOT_FOUND) from unknown
     if as_json:
-        from receiver.views import PageView
-        from receiver.web.models import model_row
+        from receiver.model.views import PageView
+        from receiver.runninghub.shown import model_row
 
         document(PageView(items=[model_row(model) for model in found], next=None))
         return
@@ -50,7 +50,7 @@ def models(pattern: str, as_json: bool) -> None:
 
 def _one(found: "Found", as_json: bool) -> None:
     from receiver.runninghub.catalogue import example
-    from receiver.web.models import model_view
+    from receiver.runninghub.shown import model_view
 
     model = model_view(found)
     if as_json:

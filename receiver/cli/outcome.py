@@ -86,7 +86,7 @@ def told(error: Exception) -> Ended | None:
     import sqlite3
 
     from receiver.client import ApiError, Unreachable
-    from receiver.errors import ReceiverError, SettingsError
+    from receiver.model.errors import ReceiverError, SettingsError
 
     match error:
         case SettingsError():

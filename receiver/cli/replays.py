@@ -22,7 +22,7 @@ from receiver.cli.waiting import count_bar
 
 if TYPE_CHECKING:
     from receiver.client import Client
-    from receiver.views import ReplayView
+    from receiver.model.views import ReplayView
 
 
 @click.group(invoke_without_command=True)

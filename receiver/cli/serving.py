@@ -12,7 +12,7 @@ from receiver.cli.outcome import USED_WRONGLY, Ended, cannot_listen
 from receiver.cli.show import clean
 
 if TYPE_CHECKING:
-    from receiver.settings import Settings
+    from receiver.server.settings import Settings
 
 PORT = click.IntRange(0, 65535)
 
@@ -39,8 +39,8 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
     """
     from msgspec.structs import replace
 
-    from receiver.logs import configure_logging
-    from receiver.settings import load_settings
+    from receiver.server.logs import configure_logging
+    from receiver.server.settings import load_settings
 
     settings = load_settings(os.environ, Path.cwd())
     settings = replace(
@@ -53,7 +53,7 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
 
 
 def _serve(settings: "Settings") -> None:
-    from receiver.service import Service
+    from receiver.server.service import Service
     from receiver.store.sqlite.database import DatabaseInUse
     from receiver.web.server import listen
     from receiver.web.server import serve as run

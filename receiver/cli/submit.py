@@ -12,11 +12,11 @@ from receiver.cli.show import clean, document, fields, note
 from receiver.cli.waiting import spinner
 
 if TYPE_CHECKING:
-    from receiver.cli.pairs import Reader
+    from receiver.cli.inputs import Reader
     from receiver.client import Client
-    from receiver.offers import PreviewView
-    from receiver.records import Price
-    from receiver.views import TaskDetail
+    from receiver.model.offers import PreviewView
+    from receiver.model.records import Price
+    from receiver.model.views import TaskDetail
 
 SAVING_PATIENCE = 120.0
 """Seconds for which a task that has ended is watched on, so that its results are shown as files."""
@@ -86,9 +86,9 @@ def submit(
       receiver submit --app 1877265245566922802 --node 39.image=@one.jpg --dry-run
       receiver submit --quick 1877265245566922801 quickCreateCode=002 --node 6.text="a lighthouse"
     """
+    from receiver.cli.apps import complete
     from receiver.cli.files import find_files, upload_files
-    from receiver.cli.nodes import complete
-    from receiver.cli.pairs import read_input, read_nodes
+    from receiver.cli.inputs import read_input, read_nodes
 
     kind, target, pairs = _target(words, {"workflow": workflow, "app": app, "quick": quick})
     if kind == "model" and (nodes or api):

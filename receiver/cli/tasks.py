@@ -11,8 +11,8 @@ from receiver.cli.show import clean, document, due, fields, labels, moment, note
 
 if TYPE_CHECKING:
     from receiver.client import Client
-    from receiver.offers import OutputsView, WebhookView
-    from receiver.views import TaskDetail, TaskView
+    from receiver.model.offers import OutputsView, WebhookView
+    from receiver.model.views import TaskDetail, TaskView
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Unpack
 
 from receiver.client.transport import ListFilter, Transport, part, pauses
-from receiver.views import ActionView, AlertView, DefinitionView, DeliveryPage, EventView, PageView, ReplayView
+from receiver.model.views import ActionView, AlertView, DefinitionView, DeliveryPage, EventView, PageView, ReplayView
 
 
 class Ledger(Transport):

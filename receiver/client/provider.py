@@ -9,8 +9,8 @@ from urllib.parse import quote
 import httpx
 
 from receiver.client.transport import CONNECT_TIMEOUT, Progress, Transport, part
-from receiver.offers import AccountView, AppView, FileNameView, UploadView
-from receiver.views import ModelRow, ModelView, PageView
+from receiver.model.offers import AccountView, AppView, FileNameView, UploadView
+from receiver.model.views import ModelRow, ModelView, PageView
 
 T = TypeVar("T")
 

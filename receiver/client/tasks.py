@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, Unpack
 
 from receiver.client.transport import Listed, ListFilter, Transport, part, pauses
-from receiver.offers import OutputsView, PreviewView, StatusView, WebhookView
-from receiver.views import OrderedView, PageView, TaskDetail, TaskView
+from receiver.model.offers import OutputsView, PreviewView, StatusView, WebhookView
+from receiver.model.views import OrderedView, PageView, TaskDetail, TaskView
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
-from receiver.errors import ReceiverError
-from receiver.views import ErrorDocument
+from receiver.model.errors import ReceiverError
+from receiver.model.views import ErrorDocument
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -6,7 +6,7 @@ console and published clients send as well (retainSeconds, accessPassword) count
 
 from collections.abc import Iterator, Mapping
 
-from receiver.records import Json, Kind
+from receiver.model.records import Json, Kind
 from receiver.runninghub.catalogue import Model, Param, Type
 from receiver.runninghub.validation import validate
 from receiver.runninghub.wire import Unreadable, read_json

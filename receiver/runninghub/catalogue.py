@@ -17,8 +17,8 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from receiver.errors import Refused
-from receiver.records import Json, JsonObject
+from receiver.model.errors import Refused
+from receiver.model.records import Json, JsonObject
 
 PACKAGE, DATA = "receiver.runninghub", "catalogue.json"
 PREFIX = "openapi/v2/"

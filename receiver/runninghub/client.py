@@ -15,8 +15,8 @@ import httpx
 import msgspec
 import stamina
 
-from receiver.records import Account, Json, JsonObject
-from receiver.rules import KEPT_HTTP_REFUSALS
+from receiver.model.records import Account, Json, JsonObject
+from receiver.model.rules import KEPT_HTTP_REFUSALS
 from receiver.runninghub import wire
 from receiver.runninghub.errors import BY_WORDS, NO_SUCH_TASK, ProviderError, describe
 from receiver.runninghub.requests import SubmitRequest

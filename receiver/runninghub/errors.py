@@ -9,7 +9,7 @@ import re
 
 from msgspec import Struct
 
-from receiver.errors import Failed
+from receiver.model.errors import Failed
 
 
 class Code(Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from msgspec import Struct
 
-from receiver.records import Json, JsonObject, Node, Price
+from receiver.model.records import Json, JsonObject, Node, Price
 from receiver.runninghub.wire import Unreadable, read_id, read_json
 
 NODES_LIMIT = 5000

@@ -5,7 +5,7 @@ V1 takes the key in the body, V2 in the header alone. Quick create exists only i
 
 from msgspec import Struct
 
-from receiver.records import Api, JsonObject, Kind
+from receiver.model.records import Api, JsonObject, Kind
 
 
 class SubmitRequest(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ Every method is one documented endpoint, and every failure a ProviderError. Uplo
 connection was made; all else changes nothing and is asked again a few times.
 """
 
-from receiver.records import Json, JsonObject, Node, Price
+from receiver.model.records import Json, JsonObject, Node, Price
 from receiver.runninghub import nodes
 from receiver.runninghub.client import Answered, Channel, FileToSend, accepted, refusal, understood
 from receiver.runninghub.nodes import App, LoraTicket, Queue, Stored

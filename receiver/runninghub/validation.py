@@ -13,7 +13,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from receiver.records import Json
+from receiver.model.records import Json
 from receiver.runninghub.catalogue import Model, Param, Type, closest, parameter, read
 
 CALLBACK = "webhookUrl"

@@ -11,9 +11,9 @@ from typing import TypeGuard
 import msgspec
 from msgspec import Struct
 
-from receiver.errors import ReceiverError
-from receiver.records import Account, End, Json, JsonObject, Result, TaskError
-from receiver.rules import is_gateways
+from receiver.model.errors import ReceiverError
+from receiver.model.records import Account, End, Json, JsonObject, Result, TaskError
+from receiver.model.rules import is_gateways
 from receiver.runninghub.errors import CODES, NO_SUCH_TASK, RUN_FAILED, describe, told
 
 DEPTH = 32

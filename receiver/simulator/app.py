@@ -8,24 +8,24 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from receiver.simulator.account import Account, Tariff
-from receiver.simulator.account_doors import AccountDoors
 from receiver.simulator.agenda import Agenda, Entry
 from receiver.simulator.callbacks import Callbacks, Deliver, WebhookRow
 from receiver.simulator.delivery import InProcessTransport
+from receiver.simulator.doors.account import AccountDoors
+from receiver.simulator.doors.files import FileDoors
+from receiver.simulator.doors.models import ModelDoors
+from receiver.simulator.doors.runs import RunDoors
+from receiver.simulator.doors.tasks import TaskDoors
+from receiver.simulator.doors.uploads import UploadDoors
 from receiver.simulator.faults import Chances, Fault, Plan, PlanOptions
-from receiver.simulator.file_doors import FileDoors
 from receiver.simulator.files import Files
 from receiver.simulator.gate import Gate
 from receiver.simulator.ids import Snowflakes, chance_source
 from receiver.simulator.intake import Intake, Limits
 from receiver.simulator.ledger import Ledger, Request, SentCallback
-from receiver.simulator.model_doors import ModelDoors
 from receiver.simulator.models import ModelFacts
 from receiver.simulator.outages import EVERY_ROUTE, Outage, Outages, Pause
-from receiver.simulator.run_doors import RunDoors
-from receiver.simulator.task_doors import TaskDoors
 from receiver.simulator.tasks import Status, Task, Tasks
-from receiver.simulator.upload_doors import UploadDoors
 from receiver.simulator.uploads import Uploads
 from receiver.simulator.workflows import APPS, WORKFLOWS, App, Library, Workflow
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TypeAlias
 
-from receiver.errors import SettingsError
+from receiver.model.errors import SettingsError
 from receiver.store.sqlite.store import SqliteStore
 
 Store: TypeAlias = SqliteStore

@@ -8,13 +8,13 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.errors import Refused, StoreUnavailable, not_found
-from receiver.records import Filter, Json, JsonObject, Kind
+from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found, problems
+from receiver.model.records import Filter, Json, JsonObject, Kind
+from receiver.model.views import ErrorDocument, ErrorView
 from receiver.runninghub import catalogue
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
-from receiver.views import ErrorDocument, ErrorView
 
 BODY_LIMIT = 8 * 1024 * 1024
 LIMIT_MOST = 500
@@ -142,17 +142,6 @@ def read_time(text: object, path: str) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise invalid(path, "expected a time such as 2026-11-22T08:00:00Z") from None
-
-
-def invalid(path: str, message: str) -> Refused:
-    return problems([(path, message)])
-
-
-def problems(found: list[tuple[str, str]]) -> Refused:
-    """The refusal of bad input: every problem with its path."""
-    listed: list[JsonObject] = [{"path": path, "message": message} for path, message in found]
-    summary = "; ".join(f"{path}: {message}" for path, message in found)
-    return Refused(422, "invalid", summary, list(listed))
 
 
 def read_id(request: Request, what: str) -> int:

@@ -12,17 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from receiver.attachments import refreshed
-from receiver.drafts import NewTask
-from receiver.errors import Refused, not_found
-from receiver.records import ActionState, End, Filter, JsonObject, Task, TaskState
-from receiver.replay import replay
-from receiver.rules import DELIVERY_BODIES, REPLAYABLE
-from receiver.runninghub import catalogue
-from receiver.service import Service
-from receiver.store.terms import Selection
-from receiver.submit import accept
-from receiver.views import (
+from receiver.model.entries import NewTask, Selection
+from receiver.model.errors import Refused, not_found, problems
+from receiver.model.records import ActionState, End, Filter, JsonObject, Task, TaskState
+from receiver.model.rules import DELIVERY_BODIES, REPLAYABLE
+from receiver.model.views import (
     DeliveryPage,
     PageView,
     action_view,
@@ -36,10 +30,15 @@ from receiver.views import (
     task_detail,
     task_view,
 )
-from receiver.web.answers import answer, problems, read_filter, read_id, read_object, refuse_without_key
-from receiver.web.models import model_row, model_view
-from receiver.web.orders import read_order
-from receiver.web.references import named_uploads
+from receiver.orders.attachments import refreshed
+from receiver.orders.reading import read_order
+from receiver.orders.references import named_uploads
+from receiver.replay import replay
+from receiver.runninghub import catalogue
+from receiver.runninghub.shown import model_row, model_view
+from receiver.server.service import Service
+from receiver.submit import accept
+from receiver.web.answers import answer, read_filter, read_id, read_object, refuse_without_key
 from receiver.web.selections import read_replay
 
 CHUNK = 1024 * 1024

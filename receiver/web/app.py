@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from receiver.errors import Refused, StoreUnavailable
+from receiver.model.errors import Refused, StoreUnavailable
 from receiver.runninghub.errors import ProviderError
-from receiver.service import Service
+from receiver.server.service import Service
 from receiver.web.answers import broken, error_answer, provider_failed, refused, unavailable
 from receiver.web.api import Api
 from receiver.web.callbacks import CallbackDoor

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from receiver.errors import Refused, StoreUnavailable
+from receiver.model.errors import Refused, StoreUnavailable
 from receiver.receive import Inbound, receive
-from receiver.service import Service
+from receiver.server.service import Service
 
 READ_PATIENCE = 30.0
 """Seconds in which a body must have come."""

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.errors import Refused, StoreUnavailable, not_found
-from receiver.offers import (
+from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found, problems
+from receiver.model.offers import (
     AccountView,
     FileNameView,
     OutputsView,
@@ -27,16 +27,16 @@ from receiver.offers import (
     app_view,
     upload_view,
 )
-from receiver.records import JsonObject, Kind, Price
-from receiver.rules import UPLOAD_KEPT, UPLOAD_LIMITS
+from receiver.model.records import JsonObject, Kind, Price
+from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMITS
+from receiver.model.views import PageView
+from receiver.orders.reading import NUMBER, read_order
+from receiver.orders.references import named_uploads
+from receiver.orders.upload import upload
 from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
-from receiver.service import Service
-from receiver.upload import upload
-from receiver.views import PageView
-from receiver.web.answers import answer, invalid, problems, read_object, refuse_without_key
-from receiver.web.orders import NUMBER, read_order
-from receiver.web.references import named_uploads
+from receiver.server.service import Service
+from receiver.web.answers import answer, read_object, refuse_without_key
 
 CHUNK = 256 * 1024
 NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")

@@ -2,9 +2,10 @@
 
 from msgspec import Struct
 
-from receiver.records import ActionState, Json, JsonObject, ReplayMode, TaskState
-from receiver.store.terms import Selection
-from receiver.web.answers import problems, read_time
+from receiver.model.entries import Selection
+from receiver.model.errors import problems
+from receiver.model.records import ActionState, Json, JsonObject, ReplayMode, TaskState
+from receiver.web.answers import read_time
 
 FIELDS = frozenset({"filter", "mode", "dry_run", "rate"})
 FILTER_FIELDS = frozenset({"action", "action_state", "task_state", "name", "task", "since", "until"})

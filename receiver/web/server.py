@@ -12,9 +12,9 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from receiver.address import address_file
-from receiver.logs import redact_logs
-from receiver.service import Service
+from receiver.server.address import address_file
+from receiver.server.logs import redact_logs
+from receiver.server.service import Service
 from receiver.web.answers import error_answer
 from receiver.web.app import create_app
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from sqlite_utils import Database
 
-from receiver.errors import Failed
+from receiver.model.errors import Failed
 from receiver.store.sqlite.migrations import migrations
 
 T = TypeVar("T")

@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from receiver.errors import StoreUnavailable
-from receiver.store.sqlite.actions import Actions
-from receiver.store.sqlite.alerts import Alerts
-from receiver.store.sqlite.checks import Checks
+from receiver.model.errors import StoreUnavailable
+from receiver.store.ledger.actions import Actions
+from receiver.store.ledger.alerts import Alerts
+from receiver.store.ledger.checks import Checks
+from receiver.store.ledger.definitions import Definitions
+from receiver.store.ledger.deliveries import Deliveries
+from receiver.store.ledger.events import Events
+from receiver.store.ledger.files import Files
+from receiver.store.ledger.replays import Replays
+from receiver.store.ledger.rereading import Rereading
+from receiver.store.ledger.tasks import Tasks
+from receiver.store.ledger.uploads import Uploads
 from receiver.store.sqlite.database import Lock, Readers, back_up, connect, create_private
-from receiver.store.sqlite.definitions import Definitions
-from receiver.store.sqlite.deliveries import Deliveries
-from receiver.store.sqlite.events import Events
-from receiver.store.sqlite.files import Files
-from receiver.store.sqlite.replays import Replays
-from receiver.store.sqlite.rereading import Rereading
-from receiver.store.sqlite.tasks import Tasks
-from receiver.store.sqlite.uploads import Uploads
-from receiver.store.sqlite.writer import Writer
+from receiver.store.writer import Writer
 
 ROOM_CHECK_SPACING = 1.0
 LOCK_PATIENCE = 30.0

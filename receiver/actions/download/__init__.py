@@ -1,0 +1,1 @@
+"""Result files: fetched, checked, resumed and named."""

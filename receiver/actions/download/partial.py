@@ -1,0 +1,325 @@
+"""A file that is being fetched, and may be fetched in several goes.
+
+Beside the place where `NAME` will be stand `.NAME.part`, its bytes so far, and `.NAME.part.json`, the note that says
+whose they are: the link, the validator, the total, and how many bytes with which SHA-256 came from there. The note is
+replaced as a whole, after the bytes it vouches for were written; when the file is opened again, exactly these bytes
+are read and must have that digest. So whatever a crash leaves on the disk, bytes of two files are never joined: at
+worst the note vouches for less than there is, or for nothing, and the file is begun anew.
+
+Everything here blocks and is meant for a thread. The part is locked while somebody writes it, so that two tries of one
+action cannot mix their bytes.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from receiver.actions.download.folder import CHUNK, Kept, kept, linked, sync_folder
+from receiver.actions.download.ranges import Origin
+
+SPARE = 64 * 1024 * 1024
+NOTE_EVERY = 1024 * 1024
+"""Bytes after which the note is written again: what a killed process may have fetched in vain."""
+PART, NOTE, NEW_NOTE, LINK = ".part", ".part.json", ".part.json.new", ".part.link"
+LONGEST_NOTE = 65536
+
+
+class Note(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first `size` bytes, whose digest is `sha256`, are the beginning of `origin`. `at`: when, in seconds."""
+
+    origin: Origin
+    size: int
+    sha256: str
+    at: float
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that may yet be written there."""
+    return shutil.disk_usage(folder).free
+
+
+class Part:
+    """A file that is being written. Its methods may be called from any thread; once it is closed they do nothing.
+
+    `now` is the time of the note, in seconds since 1970; `spare` bytes are left of those that `free` says there are;
+    `sync` makes the bytes of a descriptor durable.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now: float = 0.0,
+        spare: int = SPARE,
+        free: Callable[[Path], int] = free_space,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        self._path = path
+        self._part = beside(path, PART)
+        self._now = now
+        self._spare = spare
+        self._free = free
+        self._sync = sync
+        self._lock = Lock()
+        self._file: BinaryIO | None = None
+        self._over = False
+        self._digest = hashlib.sha256()
+        self._noted = 0
+        self.origin: Origin | None = None
+        self.size = 0
+
+    def open(self, link: str = "") -> None:
+        """Take the part, with the bytes of `link` (ranges.link_identity) that are there and can be continued, if any.
+
+        Afterwards `size` says how many, and `origin` of what. OSError EBUSY: another try is writing it.
+        """
+        with self._lock:
+            if self._over:
+                return
+            if self._part.is_symlink():
+                self._part.unlink()
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.fdopen(os.open(self._part, flags, 0o666), "r+b", buffering=0)
+            self._require_sole_writer(self._file)
+            note = _read_note(self._path)
+            vouched = note is not None and note.origin.link == link and self._vouched_for(self._file, note)
+            if self._over:  # given up while it was read: nothing is known, so nothing is changed
+                self._file.close()
+                self._file = None
+            elif not vouched:
+                self._empty(self._file)
+                self._note(Origin(link=link, validator=None, total=None))  # marks the part as ours from the first
+
+    def restart(self, origin: Origin) -> None:
+        """Throw away what is there: the bytes of `origin` follow, from its first."""
+        with self._lock:
+            if not self._over and self._file is not None:
+                self._empty(self._file)
+                self.origin = origin
+                self._note(origin)
+
+    def reserve(self, total: int | None) -> None:
+        """Refuse with ENOSPC unless the disk holds what is missing to `total` bytes, and a reserve."""
+        self._require_space((total or 0) - self.size)
+
+    def write(self, data: bytes | bytearray) -> None:
+        with self._lock:
+            if self._over or self._file is None:
+                return
+            self._require_space(len(data))
+            self._append(self._file, data)
+            if self.origin is not None and self.size - self._noted >= NOTE_EVERY:
+                self._note(self.origin)
+
+    def head(self, length: int) -> bytes:
+        """The first bytes."""
+        with self._lock:
+            return b"" if self._over or self._file is None else os.pread(self._file.fileno(), length, 0)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def finish(self, twins: Sequence[Path] = ()) -> Kept:
+        """Make the bytes durable and give them their name, or give it to one of the `twins` that holds the same."""
+        with self._lock:
+            if self._over or self._file is None:
+                raise OSError(errno.ECANCELED, "given up")
+            if not self._is_ours(self._file):
+                raise OSError(errno.ESTALE, "what came was removed before it was whole")
+            if (there := kept(self._path)) is not None:  # another try was quicker, and has told what it saved
+                self._clear()
+                return there
+            whole = Kept(size=self.size, sha256=self.sha256)
+            link = beside(self._path, LINK)
+            twin = linked(twins, link, whole)
+            if twin is None:
+                self._make_durable(self._file)
+                self._part.replace(self._path)
+            else:
+                link.replace(self._path)
+            self._clear()
+            sync_folder(self._path.parent)
+            return Kept(size=whole.size, sha256=whole.sha256, twin=twin)
+
+    def put_down(self, tail: bytes = b"") -> int:
+        """Close it and leave what can be continued, `tail` written after it. Returns how many bytes that are.
+
+        What cannot be continued is removed. Harmless after `finish`.
+        """
+        self._over_soon()
+        with self._lock:
+            if self._file is None:
+                return 0
+            with suppress(OSError):  # what the last note vouches for is enough
+                if tail:
+                    self._append(self._file, tail)
+                if self.origin is not None and self.size > self._noted:
+                    self._note(self.origin)
+            lost = not self._is_ours(self._file)
+            if lost or self.origin is None or self.origin.validator is None or not self._noted:
+                self._clear()
+                return 0
+            self._file.close()
+            self._file = None
+            return self._noted
+
+    def discard(self) -> None:
+        """Leave nothing behind; harmless after `finish`."""
+        self._over_soon()
+        with self._lock:
+            if self._file is not None:
+                self._clear()
+
+    def _over_soon(self) -> None:
+        # Said before the lock is had, so that the reading of a large part ends at once.
+        self._over = True
+
+    def _clear(self) -> None:
+        """The bytes go before the note, so that what a crash leaves is still known for what it is."""
+        self._over = True
+        file, self._file = self._file, None
+        try:
+            # Once its part was renamed or removed, what has the part's name is another try's.
+            if file is None or self._is_ours(file) or not os.path.lexists(self._part):
+                for end in (PART, LINK, NEW_NOTE, NOTE):
+                    beside(self._path, end).unlink(missing_ok=True)
+        finally:
+            if file is not None:
+                file.close()
+
+    def _make_durable(self, file: BinaryIO) -> None:
+        try:
+            self._sync(file.fileno())
+        except OSError:
+            # The kernel forgets what it could not write, yet shows it to readers: a next try would believe it is there.
+            self._clear()
+            raise
+
+    def _is_ours(self, file: BinaryIO) -> bool:
+        """Whether the part's name still leads to what is being written."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(self._part, follow_symlinks=False))
+        except OSError:
+            return False
+
+    def _empty(self, file: BinaryIO) -> None:
+        file.seek(0)
+        file.truncate(0)
+        self._digest = hashlib.sha256()
+        self.origin = None
+        self.size = self._noted = 0
+
+    def _append(self, file: BinaryIO, data: bytes | bytearray) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = file.write(rest)
+            self._digest.update(rest[:written])
+            self.size += written
+            rest = rest[written:]
+
+    def _vouched_for(self, file: BinaryIO, note: Note) -> bool:
+        """Whether the bytes that the note speaks of are there; then the file goes on after them."""
+        if note.origin.validator is None or not 0 < note.size <= (note.origin.total or note.size):
+            return False
+        digest = hashlib.sha256()
+        left = note.size
+        while left and not self._over and (data := file.read(min(left, CHUNK))):
+            digest.update(data)
+            left -= len(data)
+        if left or digest.hexdigest() != note.sha256:
+            return False
+        file.truncate(note.size)
+        self._digest = digest
+        self.origin = note.origin
+        self.size = self._noted = note.size
+        return True
+
+    def _note(self, origin: Origin) -> None:
+        note = Note(origin=origin, size=self.size, sha256=self.sha256, at=self._now)
+        new = beside(self._path, NEW_NOTE)
+        new.unlink(missing_ok=True)
+        with new.open("xb") as file:
+            file.write(msgspec.json.encode(note))
+        new.replace(beside(self._path, NOTE))
+        self._noted = self.size
+
+    def _require_space(self, more: int) -> None:
+        if self._free(self._path.parent) < more + self._spare:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _require_sole_writer(self, file: BinaryIO) -> None:
+        if not _is_sole(file, self._part):
+            file.close()
+            self._file = None
+            raise OSError(errno.EBUSY, "another try is writing it")
+
+
+def beside(path: Path, end: str) -> Path:
+    """The hidden file that belongs to a file."""
+    return path.with_name(f".{path.name}{end}")
+
+
+def tidy(path: Path) -> None:
+    """Remove what tries at a file left behind, unless somebody is writing it."""
+    part = beside(path, PART)
+    with suppress(OSError):
+        descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            if not _is_sole(file, part):
+                return
+            part.unlink()
+    if not os.path.lexists(part):
+        for end in (LINK, NEW_NOTE, NOTE):
+            beside(path, end).unlink(missing_ok=True)
+
+
+def tidy_stale(root: Path, depth: int, before: float) -> list[Path]:
+    """Remove the parts that were last written before a time, up to `depth` folders below `root`; which files' they are.
+
+    Only what has a note of ours beside it is touched.
+    """
+    removed = []
+    for path in _noted_files(root, depth):
+        note = _read_note(path)
+        if note is not None and note.at < before:
+            tidy(path)
+            removed.append(path)
+    return removed
+
+
+def _noted_files(folder: Path, depth: int) -> Iterator[Path]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if depth and entry.is_dir(follow_symlinks=False):
+                yield from _noted_files(folder / entry.name, depth - 1)
+            elif entry.name.startswith(".") and entry.name[1 : -len(NOTE)].strip(".") and entry.name.endswith(NOTE):
+                yield folder / entry.name[1 : -len(NOTE)]
+
+
+def _read_note(path: Path) -> Note | None:
+    try:
+        descriptor = os.open(beside(path, NOTE), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            return msgspec.json.decode(file.read(LONGEST_NOTE), type=Note)
+    except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _is_sole(file: BinaryIO, part: Path) -> bool:
+    """Locks it. The lock counts only if the name still leads to the locked file: its last owner may have renamed it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(part, follow_symlinks=False))
+    except OSError:
+        return False

@@ -1,0 +1,304 @@
+"""The action that saves a task's results as files below `directory`, by default as task id/name.
+
+A download that breaks off is continued by the next try. It is given up, and leaves nothing, when what came is of no
+use, when no try is left, or when no try has touched it for as long as links live.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
+from pathlib import Path
+from typing import TypeAlias
+
+from receiver.actions import ActionFailed, Done, Work
+from receiver.actions.download.content import HEAD, data_bytes, what_is_wrong
+from receiver.actions.download.folder import CHUNK, Kept, Outside, inside, kept, open_folder
+from receiver.actions.download.names import file_paths
+from receiver.actions.download.partial import SPARE, Part, tidy, tidy_stale
+from receiver.actions.download.ranges import PARTIAL, Origin, asking, judge, link_identity, origin_of
+from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
+from receiver.egress.client import Egress, EgressFailed, EgressRefused, Stream
+from receiver.model import rules
+from receiver.model.records import Definition, FailureClass, Json, JsonObject, SavedFile
+
+EXPIRED = frozenset({403, 404, 410})
+LONGEST_WAIT = 3600.0
+TIDY_EVERY = 6 * 3600.0
+"""Seconds between two looks for parts that nobody will continue: of tasks that were skipped, or ran out of time."""
+
+SavedBefore: TypeAlias = Callable[[str], Awaitable[Sequence[SavedFile]]]
+"""The files that were saved with a SHA-256, the likeliest to be there first."""
+
+
+class Useless(ActionFailed):
+    """What came will not become the file: nothing of it is kept."""
+
+
+async def nothing_saved(_: str) -> Sequence[SavedFile]:
+    return ()
+
+
+class Downloader:
+    """Saves every result it can, then fails with the first reason if any was not saved.
+
+    A file that has its final name is complete and is not fetched again. `spare` bytes of the disk are left free.
+    `saved_before` tells where the same bytes may be already.
+    """
+
+    def __init__(
+        self,
+        egress: Egress,
+        clock: Callable[[], float],
+        *,
+        spare: int = SPARE,
+        saved_before: SavedBefore = nothing_saved,
+    ) -> None:
+        self._egress = egress
+        self._clock = clock
+        self._spare = spare
+        self._saved_before = saved_before
+        self._tidied: dict[str, float] = {}
+
+    async def __call__(self, work: Work) -> Done:
+        definition = work.definition
+        await self._tidy(definition)
+        saved: list[SavedFile] = []
+        lines: list[Json] = []
+        broken: list[Json] = []
+        failures: list[ActionFailed] = []
+        for index, path in file_paths(definition.files, work.results, work.body).items():
+            one = _Save(self._egress, self._clock, self._spare, work, index)
+            started = self._clock()
+            try:
+                file = await one(path, self._twins(definition, saved))
+            except ActionFailed as failure:
+                failures.append(failure)
+                broken.append({"result": index, "error": failure.reason, **one.told})
+                continue
+            shown = (Path(definition.directory) / path).as_posix()
+            saved.append(SavedFile(result=index, path=shown, sha256=file.sha256, size=file.size))
+            lines.append(_line(saved[-1], one.told, seconds=self._clock() - started))
+        if failures:
+            raise _together(failures, {"files": lines, "broken": broken})
+        return Done(detail={"files": lines}, files=tuple(saved))
+
+    def _twins(self, definition: Definition, saved: Iterable[SavedFile]) -> Callable[[Part], Awaitable[list[Path]]]:
+        """Finds files in the same directory that may hold the bytes of a part."""
+
+        async def find(part: Part) -> list[Path]:
+            if not definition.deduplicate or not part.size:
+                return []
+            known = [*saved, *await self._saved_before(part.sha256)]
+            same = [file.path for file in known if (file.sha256, file.size) == (part.sha256, part.size)]
+            return await asyncio.to_thread(inside, definition.directory, same)
+
+        return find
+
+    async def _tidy(self, definition: Definition) -> None:
+        now = self._clock()
+        place = f"{definition.directory}/{definition.files}"
+        if now - self._tidied.get(place, float("-inf")) < TIDY_EVERY:
+            return
+        self._tidied[place] = now
+        depth = definition.files.count("/")
+        with suppress(OSError):
+            await asyncio.to_thread(tidy_stale, Path(definition.directory), depth, now - rules.LINKS_LIVE)
+
+
+class _Save:
+    """One result's way to its file; `told` is what the attempt should say of it."""
+
+    def __init__(self, egress: Egress, clock: Callable[[], float], spare: int, work: Work, index: int) -> None:
+        self._egress = egress
+        self._clock = clock
+        self._spare = spare
+        self._definition = work.definition
+        self._index, self._result = index, work.results[index]
+        self._last = work.attempt >= work.definition.max_attempts
+        self._tail = bytearray()
+        self.told: JsonObject = {}
+
+    async def __call__(self, path: str, twins: Callable[[Part], Awaitable[list[Path]]]) -> Kept:
+        """The file at a path below the directory. Raises ActionFailed, its reason naming the result."""
+        try:
+            place = await self._place(path)
+            there = await asyncio.to_thread(kept, place)
+            if there is not None:
+                await asyncio.to_thread(tidy, place)
+                self.told["fetched"] = False
+                return there
+            done = await self._fetch(place, twins)
+            self.told["fetched"] = True
+            return done
+        except ActionFailed as failure:
+            raise self._about(failure) from failure.__cause__
+        except (EgressRefused, EgressFailed) as error:
+            told = ActionFailed(str(error), permanent=isinstance(error, EgressRefused), category=error.category)
+            raise self._about(told) from error
+        except OSError as error:
+            raise self._about(ActionFailed(f"the file could not be written: {_cause(error)}")) from error
+
+    async def _place(self, path: str) -> Path:
+        *folders, name = path.split("/")
+        try:
+            return await asyncio.to_thread(open_folder, self._definition.directory, folders) / name
+        except Outside as error:
+            raise ActionFailed(f"the folder {error} is a symbolic link to another place", permanent=True) from None
+        except OSError as error:
+            raise ActionFailed(f"the folder could not be made: {_cause(error)}") from error
+
+    async def _fetch(self, path: Path, twins: Callable[[Part], Awaitable[list[Path]]]) -> Kept:
+        part = Part(path, now=self._clock(), spare=self._spare)
+        try:
+            media_type = await self._fill(part)
+            head = await asyncio.to_thread(part.head, HEAD)
+            # A text is what it is, whatever the provider calls it.
+            if self._result.url and (wrong := what_is_wrong(self._result.type, path.name, media_type, head)):
+                raise Useless(wrong)
+            done = await asyncio.to_thread(part.finish, await twins(part))
+        except BaseException as error:
+            with suppress(OSError):  # it must not hide the error, least of all a cancellation
+                await self._give_up(part, error)
+            raise
+        if done.twin is not None:
+            self.told["same_as"] = str(done.twin)
+        return done
+
+    async def _give_up(self, part: Part, error: BaseException) -> None:
+        cancelled = isinstance(error, asyncio.CancelledError)
+        useless = isinstance(error, Useless | EgressRefused) or (isinstance(error, ActionFailed) and error.permanent)
+        if useless or (self._last and not cancelled):
+            await asyncio.to_thread(part.discard)
+            return
+        size = await asyncio.to_thread(part.put_down, bytes(self._tail))
+        if size:
+            self.told["kept"] = size
+            error.add_note(f"result {self._index}: {size} bytes of it, with which the next try begins")
+
+    async def _fill(self, part: Part) -> str:
+        """Gets all of the bytes into the part; what the server says that they are ("" when nobody says it)."""
+        url = self._result.url
+        if url and url[:5].lower() != "data:":
+            link = link_identity(url)
+            await asyncio.to_thread(part.open, link)
+            return await self._draw(part, url, link)
+        text = self._result.text or ""
+        data = await asyncio.to_thread(data_bytes, url) if url else text.encode(errors="replace")
+        await asyncio.to_thread(part.open)
+        await self._begin(part, Origin(link="", validator=None, total=len(data)))
+        await asyncio.to_thread(part.write, data)
+        return ""
+
+    async def _draw(self, part: Part, url: str, link: str) -> str:
+        allowed = self._definition.allow_private
+        if (origin := part.origin) is not None:
+            headers = asking(origin, part.size)
+            async with self._egress.stream(url, allow_private=allowed, headers=headers) as stream:
+                if stream.status in PARTIAL | {200} and await self._goes_on(part, origin, stream):
+                    return stream.headers.get("content-type", "") if stream.status == 206 else ""
+                if stream.status not in PARTIAL:
+                    return await self._whole(part, stream, link)
+        async with self._egress.stream(url, allow_private=allowed) as stream:
+            return await self._whole(part, stream, link)
+
+    async def _goes_on(self, part: Part, origin: Origin, stream: Stream) -> bool:
+        """Whether the answer completed what is there; else why it must be begun anew is told."""
+        answer = judge(origin, part.size, stream.status, stream.headers, stream.length)
+        if not answer.goes_on and not answer.complete:
+            self.told["begun_anew"] = f"{answer.why}; {part.size} bytes were here"
+            return False
+        self.told["continued_at"] = part.size
+        self._require_size(answer.total or 0, whole=True)
+        if answer.goes_on:
+            await asyncio.to_thread(part.reserve, answer.total)
+            await self._pour(part, stream, answer.total)
+        return True
+
+    async def _whole(self, part: Part, stream: Stream, link: str) -> str:
+        if stream.status != 200:
+            raise _refusal(stream, self._clock())
+        await self._begin(part, origin_of(link, stream.headers, stream.length, self._clock()))
+        await self._pour(part, stream, stream.length)
+        return stream.headers.get("content-type", "")
+
+    async def _begin(self, part: Part, origin: Origin) -> None:
+        self._require_size(origin.total or 0, whole=True)
+        await asyncio.to_thread(part.restart, origin)
+        await asyncio.to_thread(part.reserve, origin.total)
+
+    async def _pour(self, part: Part, stream: Stream, total: int | None) -> None:
+        """All that comes, in pieces large enough that a trip to a thread is cheap; `total` is what it must make."""
+        came = part.size
+        try:
+            async for chunk in stream:
+                came += len(chunk)
+                self._require_size(came)
+                if total is not None and came > total:
+                    raise Useless(f"more than the {total} bytes came that the file should have")
+                self._tail += chunk
+                if len(self._tail) >= CHUNK:
+                    # Out of the tail before it is written, or a cancellation would have it written twice.
+                    block, self._tail = self._tail, bytearray()
+                    await asyncio.to_thread(part.write, block)
+        except EgressFailed as error:
+            raise type(error)(f"{error}; {came} of {'?' if total is None else total} bytes came") from error
+        block, self._tail = self._tail, bytearray()
+        await asyncio.to_thread(part.write, block)
+        if total is not None and came != total:
+            raise ActionFailed(f"only {came} of {total} bytes came")
+
+    def _require_size(self, size: int, *, whole: bool = False) -> None:
+        most = self._definition.max_size
+        if size > most:
+            found = f"has {size} bytes, more" if whole else "is larger"
+            remedy = f"raise `max_size` of {self._definition.name} and retry the action"
+            raise ActionFailed(f"the file {found} than `max_size`, {most}; {remedy}", permanent=True)
+
+    def _about(self, failure: ActionFailed) -> ActionFailed:
+        return _with_reason(failure, f"result {self._index}: {failure.reason}")
+
+
+def _refusal(stream: Stream, now: float) -> ActionFailed:
+    reason = f"{stream.place} answered {stream.status}"
+    category = failure_class(stream.status)
+    if stream.status in EXPIRED:
+        return ActionFailed(f"{reason}: the link is dead", expired=True, category=FailureClass.REFUSED)
+    if is_worth_retrying(stream.status):
+        wait = wait_asked(stream.headers, now, longest=LONGEST_WAIT)
+        return ActionFailed(reason, retry_after=wait, category=category)
+    return ActionFailed(reason, permanent=True, category=category)
+
+
+def _together(failures: list[ActionFailed], detail: JsonObject) -> ActionFailed:
+    """One failure for all: the first reason, and permanent only when no result is left to hope for."""
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    together = _with_reason(failures[0], failures[0].reason + more)
+    together.permanent = all(failure.permanent for failure in failures)
+    together.expired = any(failure.expired for failure in failures)
+    together.retry_after = max((f.retry_after for f in failures if f.retry_after is not None), default=None)
+    together.detail = detail
+    return together
+
+
+def _with_reason(failure: ActionFailed, reason: str) -> ActionFailed:
+    """The same failure, told otherwise."""
+    told = copy(failure)
+    told.reason = reason
+    told.args = (reason,)
+    return told
+
+
+def _line(file: SavedFile, told: Mapping[str, Json], *, seconds: float) -> JsonObject:
+    return {
+        "result": file.result,
+        "path": file.path,
+        "sha256": file.sha256,
+        "size": file.size,
+        "seconds": round(max(0.0, seconds), 3),
+        **told,
+    }
+
+
+def _cause(error: OSError) -> str:
+    return error.strerror or type(error).__name__

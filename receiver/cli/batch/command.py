@@ -1,0 +1,301 @@
+"""`receiver batch`: a file of orders, a task a line, seen through to its end and summed up."""
+
+import hashlib
+import os
+import threading
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from receiver.cli.batch.progress import ON_THEIR_WAY, standing
+from receiver.cli.connect import connect
+from receiver.cli.options import json_option, pair
+from receiver.cli.outcome import FAILED, USED_WRONGLY, Ended
+from receiver.cli.show import clean, document, fields, note
+from receiver.cli.waiting import byte_bar
+
+if TYPE_CHECKING:
+    from receiver.cli.batch.contents import AttachedFile
+    from receiver.cli.batch.lines import BadLine, Line
+    from receiver.cli.batch.rows import Common
+    from receiver.cli.batch.tally import Report
+
+NAME_LIMIT = 200
+LINES_SHOWN = 10
+BAD_LINES_SHOWN = 200
+STDIN = "-"
+
+
+def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (0 < len(value) <= NAME_LIMIT and value.isprintable() and value.strip()):
+        raise click.BadParameter(f"expected 1 to {NAME_LIMIT} printable characters", ctx, param)
+    return value
+
+
+def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and not (value.parent.is_dir() and os.access(value.parent, os.W_OK)):
+        raise click.BadParameter(f"{value.parent} is no directory that can be written to", ctx, param)
+    return value
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE")
+@click.option("--model", metavar="MODEL", help="The model of the lines that name none.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="An input of every line; may be repeated.")
+@click.option(
+    "--label", "labels", multiple=True, type=pair, metavar="NAME=VALUE", help="A label of every task; may be repeated."
+)
+@click.option(
+    "--name", metavar="NAME", callback=_name, help="The label `batch`; under another name all is ordered anew."
+)
+@click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True, help="Orders sent at once.")
+@click.option("--literal", is_flag=True, help="Leave {braces} in the file as they are.")
+@click.option("--force", is_flag=True, help="Send the inputs unchecked, to any endpoint.")
+@click.option("--dry-run", is_flag=True, help="Read and check the file, and order nothing.")
+@click.option("--no-wait", is_flag=True, help="Order everything, and leave the rest to the server.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a server that is away is waited for.",
+)
+@click.option(
+    "--doubt-patience",
+    type=click.FloatRange(0),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long tasks are waited for that may or may not exist, when all others have ended.",
+)
+@click.option(
+    "--report",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_writable,
+    metavar="FILE",
+    help="Write the report with every line as JSON.",
+)
+@json_option
+def batch(
+    file: str,
+    model: str | None,
+    pairs: tuple[str, ...],
+    labels: tuple[tuple[str, str], ...],
+    name: str | None,
+    concurrency: int,
+    literal: bool,
+    force: bool,
+    dry_run: bool,
+    no_wait: bool,
+    patience: float,
+    doubt_patience: float,
+    path: Path | None,
+    as_json: bool,
+) -> None:
+    """Order a task for every line of FILE, wait for all of them, and report. FILE may be - for standard input.
+
+    JSONL: a line is an order, {"target": …, "input": {…}, "labels": {…}, "kind": …}, or with --model an input alone.
+    CSV: the header names parameters; the columns target and label.NAME are special, an empty cell is left out, and
+    cells have the types that the model's parameters have.
+
+    {COLUMN} in texts of the file, in --set and in --label stands for the line's own field, {line} for its number, and
+    {{ and }} for braces. A field whose name begins with _ is for templates only. --set and --label win over the file.
+
+    Where a file is expected, @PATH names one, seen from the working directory; @@TEXT is the text @TEXT. Each file is
+    uploaded once, when the first order needs it, and counts by its content: an edited file makes a new order.
+
+    Every line is checked before the first is sent. The same command again, after an interruption or with an edited
+    file, orders only what is new. The exit code is 0 when every line succeeded.
+
+    \b
+    Examples:
+      receiver batch orders.jsonl --report report.json
+      receiver batch prompts.csv --model alibaba/qwen-image-2.0/text-to-image --set prompt="{_subject}, at dusk"
+      receiver batch orders.csv --label project=north --dry-run
+      receiver batch shots.csv --model vidu/image-to-video-q3-pro --set imageUrl="@photos/{_name}.jpg"
+    """
+    from receiver.cli.batch.rows import Common
+
+    common = Common(
+        batch=name or _usual_name(file),
+        model=model,
+        pairs=pairs,
+        labels=dict(labels),
+        checked=not force,
+        literal=literal,
+        anew=hashlib.sha256(name.encode()).hexdigest()[:16] if name else "",
+    )
+    lines = _read(file, common)
+    if dry_run:
+        _show_orders(lines, common, as_json)
+        return
+    report = _perform(lines, common, concurrency, not no_wait, patience, doubt_patience, path)
+    if as_json:
+        document(report)
+    else:
+        _show_report(report)
+    fine = report.counts.get("succeeded", 0)
+    if no_wait:
+        fine += sum(report.counts.get(state, 0) for state in ON_THEIR_WAY)
+    if fine != report.lines:
+        click.get_current_context().exit(FAILED)
+
+
+def _usual_name(file: str) -> str:
+    """The same for the same file, whenever it is read, and whatever it holds."""
+    place = os.path.abspath(file)
+    base = "stdin" if file == STDIN else os.path.basename(place)
+    told = "".join(each if each.isprintable() else "?" for each in base.encode(errors="replace").decode())
+    return f"{told[:100]}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
+
+
+def _read(file: str, common: "Common") -> "list[Line]":
+    """The orders of a file. Raises Ended with every line that is none."""
+    from receiver.cli.batch.contents import contents
+    from receiver.cli.batch.lines import read_drafts, with_keys
+    from receiver.cli.batch.rows import is_csv
+
+    with click.open_file(file, "rb") as opened:
+        content = opened.read()
+    drafts, bad = read_drafts(content, common, csv=is_csv(file, content))
+    _refuse(bad, len(drafts))
+    if not drafts:
+        raise Ended(f"{file} has no lines", USED_WRONGLY)
+    paths = [each.path for draft in drafts for each in draft.places.files]
+    with byte_bar("reading the files that the lines name") if paths else nullcontext(_nobody) as tell:
+        known = contents(paths, tell)
+    lines, bad = with_keys(drafts, common, known)
+    _refuse(bad, len(lines))
+    return lines
+
+
+def _nobody(done: int, total: int | None) -> None:
+    """Hears of progress where there is none."""
+
+
+def _refuse(bad: "list[BadLine]", good: int) -> None:
+    if not bad:
+        return
+    told = [each for line in bad[:BAD_LINES_SHOWN] for each in _told(line)]
+    if len(bad) > BAD_LINES_SHOWN:
+        told.append(f"  and {len(bad) - BAD_LINES_SHOWN} more")
+    raise Ended(f"nothing was ordered: {len(bad)} of {len(bad) + good} lines are wrong", USED_WRONGLY, told)
+
+
+def _told(line: "BadLine") -> list[str]:
+    return [
+        f"  line {line.number}: {path}: {text}" if path else f"  line {line.number}: {text}"
+        for path, text in line.problems
+    ]
+
+
+def _show_orders(lines: "list[Line]", common: "Common", as_json: bool) -> None:
+    files = _files(lines)
+    if as_json:
+        orders = [
+            {
+                "line": line.number,
+                "key": line.key,
+                "kind": line.order.kind,
+                "api": line.order.api,
+                "target": line.order.target,
+                "input": line.order.input,
+                "labels": line.order.labels,
+            }
+            for line in lines
+        ]
+        named = [
+            {"id": file.id, "path": str(file.path), "size": file.size, "lines": numbers} for file, numbers in files
+        ]
+        document({"batch": common.batch, "lines": len(lines), "orders": orders, "files": named})
+        return
+    for target, count in Counter(line.order.target for line in lines).most_common():
+        click.echo(clean(f"{count} of {target}"))
+    for file, numbers in files:
+        click.echo(clean(f"would upload {file.path} ({file.size} bytes) for {_listed(numbers)}"))
+    rest = "nothing was ordered or uploaded; what RunningHub has from the last 23 hours is not uploaded again"
+    note(f"{len(lines)} lines are right; {rest if files else 'nothing was ordered'}")
+
+
+def _files(lines: "list[Line]") -> "list[tuple[AttachedFile, list[int]]]":
+    """Every file that lines name, by its content, under the first path it has, and the numbers of the lines."""
+    found: dict[str, tuple[AttachedFile, list[int]]] = {}
+    for line in lines:
+        for file in {file.id: file for file in line.files}.values():
+            found.setdefault(file.id, (file, []))[1].append(line.number)
+    return [*found.values()]
+
+
+def _listed(numbers: list[int]) -> str:
+    """Lines by their numbers, the first ten of them."""
+    named = ", ".join(map(str, numbers[:LINES_SHOWN]))
+    more = f" and {len(numbers) - LINES_SHOWN} more" if len(numbers) > LINES_SHOWN else ""
+    return f"{'line' if len(numbers) == 1 else 'lines'} {named}{more}"
+
+
+# ---------------------------------------------------------------- at work
+
+
+def _perform(
+    lines: "list[Line]",
+    common: "Common",
+    concurrency: int,
+    follow: bool,
+    patience: float,
+    doubt_patience: float,
+    path: Path | None,
+) -> "Report":
+    from receiver.cli.batch.run import Batch, Patience
+    from receiver.cli.batch.tally import Tally
+
+    tally, stop = Tally(common.batch, lines), threading.Event()
+    try:
+        with connect() as client, standing(len(lines)) as teller:
+
+            def tell() -> None:
+                teller(tally.counts(), waited.away, work.uploads.standing())
+
+            waited = Patience(patience, stop, tell)
+            work = Batch(client, tally, waited, stop)
+            work.run(
+                lines, concurrency, tell, checked=common.checked, doubt_patience=doubt_patience if follow else None
+            )
+            work.refresh(for_files=follow)
+    except KeyboardInterrupt:
+        note("what was ordered goes on in the server; the same command again goes on from here")
+        raise click.Abort from None
+    finally:
+        report = tally.report()
+        if path is not None:
+            _write(path, report)
+    return report
+
+
+def _write(path: Path, report: "Report") -> None:
+    """The whole report or none of it."""
+    import msgspec
+
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise Ended(f"the report cannot be written: {error}") from error
+
+
+def _show_report(report: "Report") -> None:
+    counts = ((state.replace("_", " "), count) for state, count in report.counts.items())
+    from receiver.cli.batch.tally import spent
+
+    cost = ", ".join(f"{name} {amount}" for name, amount in spent(report.cost).items())
+    fields([("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost)])
+    for reason in report.reasons:
+        what = " ".join(part for part in (reason.state.replace("_", " "), reason.code) if part)
+        said = f": {reason.message}" if reason.message else ""
+        click.echo(clean(f"{len(reason.lines)} {what}{said} ({_listed(reason.lines)})"))

@@ -1,0 +1,159 @@
+"""The file of a batch, taken apart: JSONL or CSV, and what each line gives, before templates. Pure."""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+import msgspec
+from msgspec import Struct
+
+from receiver.model.records import Json, JsonObject
+
+WHOLE_ORDER = frozenset({"kind", "api", "target", "input", "labels"})
+LABEL = "label."
+CELL_LIMIT = 8 * 1024 * 1024
+"""Characters of a CSV cell: what the server takes as one order."""
+DELIMITERS = (",", ";", "\t")
+
+
+class Common(Struct, frozen=True, kw_only=True):
+    """What all lines share. `literal` leaves braces in the file as they are; `anew` sets the keys apart from others."""
+
+    batch: str
+    model: str | None = None
+    pairs: tuple[str, ...] = ()
+    labels: Mapping[str, str] = {}
+    checked: bool = True
+    literal: bool = False
+    anew: str = ""
+
+
+class Given(Struct, frozen=True, kw_only=True):
+    """What a line says, before templates: `fields` are what they may name, `texts` whether values need reading."""
+
+    input: JsonObject
+    labels: JsonObject
+    rest: JsonObject
+    fields: Mapping[str, Json]
+    texts: bool
+
+
+class Wrong(Exception):
+    """A line that cannot be an order: a path, and what is the matter with it."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.message = message
+
+
+Giver = Callable[[], Given]
+"""Reads one line; raises Wrong."""
+
+
+def is_csv(name: str, content: bytes) -> bool:
+    """Whether a file is CSV, by its name, else by how it begins."""
+    ending = name.rpartition(".")[2].casefold()
+    if ending in ("csv", "tsv"):
+        return True
+    return ending not in ("jsonl", "ndjson", "json") and content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{"
+
+
+def rows(content: bytes, common: Common, *, csv: bool) -> Iterator[tuple[int, Giver]]:
+    """Every line that is not empty: its number, and what reads it."""
+    return (_csv_lines if csv else _json_lines)(content, common)
+
+
+# ---------------------------------------------------------------- JSONL
+
+
+def _json_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if line.strip():
+            yield number, partial(_read_json, line, common)
+
+
+def _read_json(line: bytes, common: Common) -> Given:
+    try:
+        value: Json = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Wrong("", f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Wrong("", "expected a JSON object")
+    whole = common.model is None or (value.keys() <= WHOLE_ORDER and isinstance(value.get("input"), dict))
+    if not whole:
+        return Given(input=value, labels={}, rest={}, fields=value, texts=False)
+    if strange := sorted(value.keys() - WHOLE_ORDER):
+        hint = "" if common.model else ", unless --model names a model and the line is its input"
+        raise Wrong(strange[0], f"there is no such field of an order; there are {', '.join(sorted(WHOLE_ORDER))}{hint}")
+    input, labels = (_object(value.pop(name, {}), name) for name in ("input", "labels"))
+    named = {f"{LABEL}{name}": text for name, text in labels.items()}
+    return Given(input=input, labels=labels, rest=value, fields={**value, **named, **input}, texts=False)
+
+
+def _object(value: Json, path: str) -> JsonObject:
+    if not isinstance(value, dict):
+        raise Wrong(path, "expected an object")
+    return value
+
+
+# ---------------------------------------------------------------- CSV
+
+
+def _csv_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
+    csv.field_size_limit(CELL_LIMIT)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield content.count(b"\n", 0, error.start) + 1, partial(_fail, "", "not UTF-8: save the file as UTF-8")
+        return
+    reader = csv.reader(_kept_ends(text), delimiter=_delimiter(text), strict=True)
+    header: list[str] | None = None
+    number = 1
+    try:
+        for row in reader:
+            if header is None and any(row):
+                header = [name.strip() for name in row]
+                _check_header(header)
+            elif header is not None and any(cell.strip() for cell in row):
+                yield number, partial(_read_row, header, row)
+            number = reader.line_num + 1
+    except csv.Error as error:
+        yield number, partial(_fail, "", f"not CSV: {error}")
+    except Wrong as wrong:
+        yield number, partial(_fail, wrong.path, wrong.message)
+
+
+def _kept_ends(text: str) -> Iterable[str]:
+    """Lines with their ends, which a quoted cell keeps."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
+def _delimiter(text: str) -> str:
+    """What the header separates its names by: a comma, unless there is none and something else does."""
+    header = text.lstrip().partition("\n")[0]
+    return next((each for each in DELIMITERS if each in header), ",")
+
+
+def _check_header(header: list[str]) -> None:
+    for place, name in enumerate(header, 1):
+        if not name or name == LABEL or "=" in name:
+            raise Wrong("", f"column {place} of the header has no name that can be used")
+        if header.index(name) != place - 1:
+            raise Wrong(name, "two columns have this name")
+
+
+def _read_row(header: list[str], row: list[str]) -> Given:
+    if len(row) != len(header):
+        raise Wrong("", f"expected {len(header)} cells, as the header has, got {len(row)}")
+    cells: JsonObject = dict(zip(header, row, strict=True))
+    given = {name: cell for name, cell in cells.items() if cell != ""}
+    labels = {name.removeprefix(LABEL): cell for name, cell in given.items() if name.startswith(LABEL)}
+    rest: JsonObject = {"target": given["target"]} if "target" in given else {}
+    input = {name: cell for name, cell in given.items() if name != "target" and not name.startswith(LABEL)}
+    return Given(input=input, labels=labels, rest=rest, fields=cells, texts=True)
+
+
+def _fail(path: str, message: str) -> Given:
+    raise Wrong(path, message)

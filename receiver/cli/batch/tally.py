@@ -1,0 +1,209 @@
+"""What became of every line of a batch: told by answers and events, counted, and summed up as a report. No I/O."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+
+from msgspec import Struct
+
+from receiver.cli.batch.lines import Line
+from receiver.model.views import EventView, TaskView
+
+UNSENT = "unsent"
+REFUSED = "refused"
+IN_DOUBT = "in_doubt"
+LOST = "lost"
+SUCCEEDED = "succeeded"
+NOT_UPLOADED = "not_uploaded"
+"""The code of a line's end for want of a file."""
+WAITING = frozenset({"queued", "submitting", "submitted"})
+TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
+"""States of which a report says more than how many there are."""
+MONEY = ("consumeMoney", "thirdPartyConsumeMoney", "consumeCoins")
+SPENT = {"consumeMoney": "money", "thirdPartyConsumeMoney": "money", "consumeCoins": "coins"}
+"""What people call it. The provider's own charge and a third party's come out of the same purse."""
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """Why a line did not succeed; `path` is where in its order, when that is to blame."""
+
+    code: str
+    message: str
+    path: str = ""
+
+
+class LineReport(Struct, frozen=True, kw_only=True):
+    line: int
+    key: str
+    task: str | None
+    state: str
+    errors: list[Why]
+    files: list[str]
+
+
+class Reason(Struct, frozen=True, kw_only=True):
+    """Lines that came to the same end for the same reason."""
+
+    state: str
+    code: str
+    message: str
+    lines: list[int]
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    batch: str
+    lines: int
+    counts: dict[str, int]
+    reasons: list[Reason]
+    cost: dict[str, str]
+    files: int
+    tasks: list[LineReport]
+
+
+class _Entry:
+    __slots__ = ("errors", "line", "state", "task")
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.task: str | None = None
+        self.state = UNSENT
+        self.errors: list[Why] = []
+
+
+class Tally:
+    """The lines of a batch and what is known of them. Threads may tell it at once; events may precede answers."""
+
+    def __init__(self, batch: str, lines: Iterable[Line]) -> None:
+        self.batch = batch
+        self._entries = {line.number: _Entry(line) for line in lines}
+        self._events: dict[str, EventView] = {}
+        self._doubtful: Mapping[str, str] = {}
+        self._lock = threading.Lock()
+
+    # ------------------------------------------------------------ what is told
+
+    def ordered(self, line: Line, task: TaskView) -> None:
+        with self._lock:
+            entry = self._entries[line.number]
+            entry.task, entry.state = task.id, task.state
+
+    def refused(self, line: Line, errors: Sequence[Why]) -> None:
+        with self._lock:
+            entry = self._entries[line.number]
+            entry.state, entry.errors = REFUSED, list(errors)
+
+    def happened(self, events: Iterable[EventView]) -> None:
+        """Events, newest first; those of strangers' tasks do no harm."""
+        with self._lock:
+            for event in events:
+                self._events[event.task] = event
+
+    def doubted(self, states: Mapping[str, str]) -> None:
+        """All tasks that are in doubt or lost now, with which of these they are."""
+        with self._lock:
+            self._doubtful = dict(states)
+
+    def knows(self, event: EventView) -> bool:
+        with self._lock:
+            known = self._events.get(event.task)
+            return known is not None and known.id == event.id
+
+    # ------------------------------------------------------------ what is known
+
+    def counts(self) -> Counter[str]:
+        """How many lines are in which state."""
+        with self._lock:
+            return Counter(self._state(entry) for entry in self._entries.values())
+
+    def report(self) -> Report:
+        with self._lock:
+            tasks = [self._reported(entry) for _, entry in sorted(self._entries.items())]
+            ends = [self._events.get(entry.task or "") for entry in self._entries.values()]
+        return Report(
+            batch=self.batch,
+            lines=len(tasks),
+            counts=dict(sorted(Counter(each.state for each in tasks).items())),
+            reasons=grouped(tasks),
+            cost=summed(event.usage for event in ends if event is not None),
+            files=sum(len(each.files) for each in tasks),
+            tasks=tasks,
+        )
+
+    def _state(self, entry: _Entry) -> str:
+        if entry.task is None:
+            return entry.state
+        if event := self._events.get(entry.task):
+            return event.state
+        if entry.task in self._doubtful:
+            return self._doubtful[entry.task]
+        # Neither in doubt nor lost any more, and not ended: it goes on.
+        return "submitted" if entry.state in (IN_DOUBT, LOST) else entry.state
+
+    def _reported(self, entry: _Entry) -> LineReport:
+        event = self._events.get(entry.task or "")
+        errors = list(entry.errors)
+        if event is not None and event.error is not None and event.state != SUCCEEDED:
+            errors.append(Why(code=event.error.code, message=f"{event.error.name}: {event.error.message}"))
+        return LineReport(
+            line=entry.line.number,
+            key=entry.line.key,
+            task=entry.task,
+            state=self._state(entry),
+            errors=errors,
+            files=[result.file for result in event.results if result.file] if event else [],
+        )
+
+
+def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
+    """What did not succeed, by reason, the most frequent first within a state."""
+    found: dict[tuple[str, str, str], list[LineReport]] = {}
+    for each in tasks:
+        if each.state in TROUBLE:
+            found.setdefault((each.state, _code(each), _which(each)), []).append(each)
+    ordered = sorted(found.items(), key=lambda group: (TROUBLE.index(group[0][0]), -len(group[1])))
+    return [
+        Reason(state=state, code=code, message=_message(group[0]), lines=[each.line for each in group])
+        for (state, code, _), group in ordered
+    ]
+
+
+def summed(usages: Iterable[Mapping[str, object]]) -> dict[str, str]:
+    """What the provider says it took, to the last digit; what it did not say is left out."""
+    sums: dict[str, Decimal] = {}
+    for usage in usages:
+        for name in MONEY:
+            if (amount := _amount(usage.get(name))) is not None:
+                sums[name] = sums.get(name, Decimal(0)) + amount
+    return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
+
+
+def spent(cost: Mapping[str, str]) -> dict[str, str]:
+    """A report's cost as money and coins."""
+    sums: dict[str, Decimal] = {}
+    for name, amount in cost.items():
+        sums[SPENT[name]] = sums.get(SPENT[name], Decimal(0)) + Decimal(amount)
+    return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
+
+
+def _amount(value: object) -> Decimal | None:
+    try:
+        amount = Decimal(str(value)) if value is not None else None
+    except InvalidOperation:
+        return None
+    return amount if amount is not None and amount.is_finite() and abs(amount.adjusted()) < 20 else None
+
+
+def _code(each: LineReport) -> str:
+    if each.state == REFUSED and each.errors:
+        return each.errors[0].path or each.errors[0].code
+    return each.errors[0].code if each.errors else ""
+
+
+def _which(each: LineReport) -> str:
+    """What sets reasons of one code apart: the file that could not be uploaded."""
+    return _message(each) if any(why.code == NOT_UPLOADED for why in each.errors) else ""
+
+
+def _message(each: LineReport) -> str:
+    return "; ".join(f"{why.path}: {why.message}" if why.path else why.message for why in each.errors)

@@ -1,0 +1,172 @@
+"""What goes into the ledger and what its verbs answer, beside the records: independent of any kind of database."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from receiver.model.records import (
+    Api,
+    CheckKind,
+    End,
+    JsonObject,
+    Kind,
+    Purpose,
+    Result,
+    SavedFile,
+    Source,
+    Task,
+    TaskError,
+    TaskState,
+)
+
+
+class NewTask(Struct, frozen=True, kw_only=True):
+    """What a task is made from. `digest` tells whether two orders under one idempotency key are the same.
+
+    `uploads` has, by their ids, the texts that stand for uploads in the input.
+    """
+
+    id: str
+    kind: Kind
+    api: Api = Api.V2
+    target: str
+    input: JsonObject
+    labels: dict[str, str]
+    digest: bytes
+    idempotency_key: str | None = None
+    again_of: str | None = None
+    uploads: dict[str, str] = {}
+
+
+class NewDelivery(Struct, frozen=True, kw_only=True):
+    """What the door knows of a callback before it is stored."""
+
+    task: str
+    purpose: Purpose
+    body: bytes
+    digest: bytes
+    size: int
+    provider_task_id: str | None = None
+    claim: str | None = None
+    problem: str | None = None
+
+
+class OwedAction(Struct, frozen=True, kw_only=True):
+    """An action to be written beside an event. `held` actions wait until the event is confirmed."""
+
+    name: str
+    held: bool = False
+    after: tuple[str, ...] = ()
+
+
+class NewEvent(Struct, frozen=True, kw_only=True):
+    """What was learned of a task's end, before it is recorded.
+
+    `settled` says that nothing more will be asked: the provider confirmed it, or confirming is turned off.
+    """
+
+    task: Task
+    state: End
+    source: Source
+    confirmed: bool
+    settled: bool
+    no_results: bool = False
+    results: list[Result] = []
+    error: TaskError | None = None
+    usage: JsonObject = {}
+    extra: JsonObject = {}
+    only_from: TaskState | None = None
+
+
+class Telling(StrEnum):
+    """What recording an event came to."""
+
+    NEW = "new"
+    KNOWN = "known"
+    CONFIRMED = "confirmed"
+    CONTRADICTED = "contradicted"
+    ILLEGAL = "illegal"
+
+
+class NewCheck(Struct, frozen=True, kw_only=True):
+    kind: CheckKind
+    at: float
+    seconds: float
+    ok: bool
+    summary: str
+    answer: str | None = None
+
+
+class Added(Struct, frozen=True, kw_only=True):
+    """What adding a task came to: the task, whether it is new, and whether its key was used for another order."""
+
+    task: Task
+    new: bool
+    conflict: bool = False
+
+
+class Recorded(Struct, frozen=True):
+    """What recording a delivery came to: whether the same bytes were there already, and whether the task is due."""
+
+    duplicate: bool
+    due: bool
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """What a readable delivery says: the end it claims, and the provider's id it names."""
+
+    delivery: int
+    purpose: Purpose
+    provider_task_id: str | None
+    claim: End | None
+
+
+class Settlement(Struct, frozen=True, kw_only=True):
+    """How a try ended: `outcome` is done, retry, dead or returned; `due_at` belongs to retry and returned.
+
+    `unwell` says that its target was not in a state to do it, and `retry_after` for how many seconds it asked.
+    """
+
+    outcome: str
+    due_at: float | None = None
+    unwell: bool = False
+    retry_after: float = 0.0
+    reason: str | None = None
+    detail: JsonObject = {}
+    files: tuple[SavedFile, ...] = ()
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Which actions or events a replay is about. Times in seconds."""
+
+    action: int | None = None
+    action_state: tuple[str, ...] = ()
+    task_state: tuple[str, ...] = ()
+    name: str | None = None
+    task: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """An ended task that `again` or `missing` may owe something for: its event and the newest generation."""
+
+    task: Task
+    event: int
+    generation: int
+    present: frozenset[str]
+    underway: frozenset[str]
+    """Definitions that the event has any action of, and those of which one is owed or running."""
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """A kept delivery, read anew: what it says now, or why it cannot be read."""
+
+    delivery: int
+    provider_task_id: str | None = None
+    claim: End | None = None
+    problem: str | None = None
+    results: list[Result] = []
+    error: TaskError | None = None
+    usage: JsonObject = {}
+    extra: JsonObject = {}

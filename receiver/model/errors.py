@@ -1,0 +1,67 @@
+"""The failure model of the whole program.
+
+ReceiverError
+├── Refused            somebody asked for what cannot be: their fault, with an HTTP status and a code
+├── Failed             the world did not do its part: may be tried again unless `permanent`
+│   ├── StoreUnavailable   nothing can be written now
+│   └── ProviderError      (in runninghub.errors) RunningHub did not answer, or answered no
+└── SettingsError      the configuration is wrong: carries every problem at once
+"""
+
+from collections.abc import Sequence
+
+from receiver.model.records import Json, JsonObject
+
+
+class ReceiverError(Exception):
+    """The root: everything we raise on purpose."""
+
+
+class Refused(ReceiverError):
+    """A request that cannot be granted. `status` is the HTTP status, `details` is safe to show to the asker."""
+
+    def __init__(self, status: int, code: str, message: str, details: Json = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+class Failed(ReceiverError):
+    """Something outside failed. `permanent` says that trying again is useless."""
+
+    permanent = False
+
+
+class StoreUnavailable(Failed):
+    """Nothing can be stored now. `reason` is a short code, `retry_after` in seconds."""
+
+    def __init__(self, reason: str, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class SettingsError(ReceiverError):
+    """Every problem of a configuration, one sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+def not_found(what: str, name: str | int) -> Refused:
+    """The refusal for something that does not exist."""
+    return Refused(404, "not_found", f"there is no {what} {name}")
+
+
+def invalid(path: str, message: str) -> Refused:
+    return problems([(path, message)])
+
+
+def problems(found: Sequence[tuple[str, str]]) -> Refused:
+    """The refusal of bad input: every problem with its path."""
+    listed: list[JsonObject] = [{"path": path, "message": message} for path, message in found]
+    summary = "; ".join(f"{path}: {message}" for path, message in found)
+    return Refused(422, "invalid", summary, list(listed))

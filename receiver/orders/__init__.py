@@ -1,0 +1,1 @@
+"""What may be ordered, and the files inside an order."""

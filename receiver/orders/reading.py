@@ -1,0 +1,204 @@
+"""Reads an order for a task out of JSON, and says everything that is wrong with it at once."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from receiver.model.entries import NewTask
+from receiver.model.errors import problems
+from receiver.model.records import Api, Json, JsonObject, Kind, Upload
+from receiver.orders.attachments import GRAPH
+from receiver.orders.references import References
+from receiver.runninghub import catalogue
+from receiver.runninghub.bodies import body_problems
+from receiver.runninghub.catalogue import Model
+from receiver.runninghub.validation import validate
+
+FIELDS = frozenset({"kind", "api", "target", "input", "labels", "validate"})
+ENDPOINT = re.compile(r"/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?")
+NUMBER = re.compile(r"[0-9]{1,20}")
+TARGET_LIMIT = 200
+LABELS_LIMIT = 20
+LABEL_LIMIT = 200
+KEY_LIMIT = 255
+RESERVED = frozenset({"query", "media", "run", "price-preview", "api-key", "queue", "resource"})
+"""First segments of V2 endpoints that are no models."""
+OURS: dict[Kind, tuple[str, ...]] = {
+    Kind.MODEL: ("webhookUrl",),
+    Kind.WORKFLOW: ("webhookUrl", "apiKey", "workflowId"),
+    Kind.APP: ("webhookUrl", "apiKey", "webappId"),
+    Kind.QUICK: ("webhookUrl", "apiKey", "webappId"),
+}
+"""What is filled in by us and may not stand in an input."""
+FORMS: dict[Kind, tuple[Api, ...]] = {
+    Kind.MODEL: (Api.V2,),
+    Kind.WORKFLOW: (Api.V2, Api.V1),
+    Kind.APP: (Api.V2, Api.V1),
+    Kind.QUICK: (Api.V1,),
+}
+"""The forms a kind can be submitted in, the usual one first."""
+
+Problems = list[tuple[str, str]]
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """An order that may be queued, and what its giver should know of it (None: nothing).
+
+    While there is anything in `unknown` it may not: it names uploads that are too old, or that never were.
+    """
+
+    task: NewTask
+    note: str | None
+    unknown: Problems
+
+
+def read_order(
+    document: JsonObject,
+    task_id: str,
+    idempotency_key: str | None,
+    *,
+    again_of: str | None = None,
+    uploads: Mapping[str, Upload] = {},
+    refused: Mapping[str, str] = {},
+) -> Order:
+    """The order in a request. Raises Refused (422) with every problem and its path.
+
+    A model is found by any name it is known by, and the input of any kind checked before money is spent; with
+    `"validate": false` anything passes, for the provider moves faster than any catalogue. `uploads` may be named in the
+    input, and the task gets their links; an order is the same as another by the uploads it names, for links change from
+    day to day. What is wrong with other uploads may be said in `refused`. When nothing but uploads is wrong, that is
+    for the caller to judge: an order that was taken already needs them no more.
+    """
+    found: Problems = [
+        (name, f"there is no such field; there are {', '.join(sorted(FIELDS))}") for name in document.keys() - FIELDS
+    ]
+    kind = _kind(document.get("kind", Kind.MODEL), found)
+    api = _api(document.get("api"), kind, found)
+    checked = document.get("validate", True)
+    if not isinstance(checked, bool):
+        found.append(("validate", "expected true or false"))
+    in_input: Problems = []
+    body = _input(document.get("input", {}), kind, in_input, checked=checked is not False)
+    note = None
+    references = References(kind, uploads, refused)
+    if kind is Kind.MODEL:
+        target, note, model = _model(document.get("target"), body, found, checked=checked is not False)
+        resolved = references.with_links(body, model, checked=checked is not False)
+    else:
+        target = _id(document.get("target"), kind, found)
+        resolved = references.with_file_names(body)
+    found += in_input + references.found
+    labels = _labels(document.get("labels", {}), found)
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_LIMIT:
+        found.append(("Idempotency-Key", f"expected 1 to {KEY_LIMIT} characters"))
+    if found:
+        raise problems(found + references.unknown)
+    task = NewTask(
+        id=task_id,
+        kind=kind,
+        api=api,
+        target=target,
+        input=resolved,
+        labels=labels,
+        digest=order_digest(kind, api, target, body, labels),
+        idempotency_key=idempotency_key,
+        again_of=again_of,
+        uploads=references.used,
+    )
+    return Order(task=task, note=note, unknown=references.unknown)
+
+
+def _kind(value: Json, found: Problems) -> Kind:
+    if value in list(Kind):
+        return Kind(str(value))
+    found.append(("kind", f"expected one of {', '.join(Kind)}"))
+    return Kind.MODEL
+
+
+def _api(value: Json, kind: Kind, found: Problems) -> Api:
+    forms = FORMS[kind]
+    if value is None:
+        return forms[0]
+    if value in list(forms):
+        return Api(str(value))
+    found.append(("api", f"expected {' or '.join(forms)} for a {kind} task"))
+    return forms[0]
+
+
+def _id(value: Json, kind: Kind, found: Problems) -> str:
+    """The id of a workflow or an app. It has more digits than a JavaScript number, so it must be a text."""
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        return value
+    what = "a workflow" if kind is Kind.WORKFLOW else "an AI app"
+    found.append(("target", f"expected the id of {what} as a text of digits, such as 1904136902449209346"))
+    return ""
+
+
+def _model(value: Json, body: JsonObject, found: Problems, *, checked: bool) -> tuple[str, str | None, Model | None]:
+    """A model's endpoint without its prefix, so that it has one name in the ledger; what to know of it; its facts."""
+    if not isinstance(value, str) or not 0 < len(value) <= TARGET_LIMIT:
+        found.append(("target", "expected the name or the endpoint of a model"))
+        return "", None, None
+    try:
+        known = catalogue.find(value)
+    except catalogue.UnknownModel as unknown:
+        if checked:
+            found.append(("target", f"{unknown.message}; with validate false (--force) any endpoint passes"))
+            return "", None, None
+        return _endpoint(value, found), None, None
+    if checked:
+        found += [(f"input.{problem.path}", problem.message) for problem in validate(known.model, body)]
+    return known.model.endpoint, known.note, known.model
+
+
+def _endpoint(value: str, found: Problems) -> str:
+    """An endpoint that no catalogue has."""
+    if not ENDPOINT.fullmatch(value):
+        found.append(("target", "expected a model's endpoint, such as vidu/image-to-video-q3-pro"))
+    target = catalogue.bare(value)
+    segments = target.split("/")
+    if segments[0] in RESERVED or {".", ".."} & set(segments):
+        found.append(("target", f"{target} is not a model"))
+    return target
+
+
+def _input(value: Json, kind: Kind, found: Problems, *, checked: bool) -> JsonObject:
+    if not isinstance(value, dict):
+        found.append(("input", "expected an object"))
+        return {}
+    ours = [name for name in OURS[kind] if name in value]
+    found.extend((f"input.{name}", "leave it out: it is filled in for every task") for name in ours)
+    body = _with_text_of_graph(value) if kind is Kind.WORKFLOW else value
+    if checked and kind is not Kind.MODEL:
+        theirs = {name: item for name, item in body.items() if name not in ours}
+        found.extend((f"input.{path}", message) for path, message in body_problems(kind, theirs))
+    return body
+
+
+def _with_text_of_graph(body: JsonObject) -> JsonObject:
+    """The provider takes a whole graph as JSON in a text; who gives it as an object means the same."""
+    graph = body.get(GRAPH)
+    return {**body, GRAPH: msgspec.json.encode(graph).decode()} if isinstance(graph, dict) else body
+
+
+def _labels(value: Json, found: Problems) -> dict[str, str]:
+    if not isinstance(value, dict):
+        found.append(("labels", "expected an object of texts"))
+        return {}
+    if len(value) > LABELS_LIMIT:
+        found.append(("labels", f"expected {LABELS_LIMIT} labels at the most, got {len(value)}"))
+    labels: dict[str, str] = {}
+    for name, text in value.items():
+        if not isinstance(text, str) or len(text) > LABEL_LIMIT or not 0 < len(name) <= LABEL_LIMIT:
+            found.append((f"labels.{name[:LABEL_LIMIT]}", f"expected a text of {LABEL_LIMIT} characters at the most"))
+        else:
+            labels[name] = text
+    return labels
+
+
+def order_digest(kind: Kind, api: Api, target: str, body: JsonObject, labels: dict[str, str]) -> bytes:
+    """What makes two orders the same: equal digests for equal orders, whatever the order of their keys."""
+    return hashlib.sha256(msgspec.json.encode([kind, api, target, body, labels], order="deterministic")).digest()

@@ -1,0 +1,325 @@
+"""One try of one action against a made-up event: its real effect, judged as the server does, without server or ledger.
+
+Nothing is asked or told to RunningHub; a download whose link is dead ends as expired, where a server would first ask
+for new links.
+"""
+
+import time as clock
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import cache
+from ssl import SSLContext
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from receiver.actions import ActionFailed, Work
+from receiver.actions.performers import performers
+from receiver.dispatch import bounded, judge, masked
+from receiver.egress.client import Egress
+from receiver.events import Event, event_body
+from receiver.model import records, rules
+from receiver.model.entries import Settlement
+from receiver.model.errors import ReceiverError, SettingsError
+from receiver.model.records import Definition, End, Kind, Result, SavedFile, Source, Task, TaskError
+from receiver.model.redaction import Redactor
+from receiver.server.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
+from receiver.server.service import host_and_port, secrets_of
+from receiver.server.settings import Settings
+
+TARGET = "rhart-video-v3.1-pro-official/reference-to-video"
+TASK_MARK = "00000000-0000-7000-8000-"
+"""How the id of every made-up task begins: a UUIDv7 of 1970, which no real task has."""
+KEY_MARK = "test:"
+"""How the idempotency key of a trial begins, so that what it reaches can tell."""
+TRIED: records.JsonObject = {"id": 0, "name": "test", "generation": 1, "attempt": 1}
+"""What an event says of the action when there is none in any ledger."""
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cfc0f01f0005"
+    "0001ff56c72f0d0000000049454e44ae426082"
+)
+"""A whole PNG, so that a made-up result can be saved without any network."""
+TASK_SECONDS = 60.0
+MIDDLE = 0.5
+"""The backoff is told without its spread."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What a try came to, redacted as the server would.
+
+    `state` is done, retry or dead; `retry_after` is in seconds, None unless there would be another try; `event` is what
+    the action received.
+    """
+
+    state: str
+    reason: str | None
+    retry_after: float | None
+    detail: dict[str, Any]
+    files: tuple[SavedFile, ...]
+    seconds: float
+    event: Event
+
+
+class UnknownAction(ReceiverError):
+    """There is no definition of that name."""
+
+
+def make_event(
+    state: str = "succeeded",
+    *,
+    target: str = TARGET,
+    kind: str = "model",
+    labels: Mapping[str, str] | None = None,
+    results: Sequence[Result | Mapping[str, Any] | str] | None = None,
+    error: TaskError | Mapping[str, str] | None = None,
+    usage: Mapping[str, Any] | None = None,
+    confirmed: bool = True,
+    time: datetime | float | None = None,
+) -> Event:
+    """The event of a made-up task that ended as succeeded, failed, cancelled or rejected.
+
+    `results` are Results, their fields, or URLs; by default a success has one tiny picture in a data: URL, and a
+    failure has an error. `time` is when it ended (a datetime or seconds since 1970; now by default). Raises ValueError,
+    or msgspec.ValidationError, which is one, for what no event has.
+    """
+    if state not in list(End):
+        raise ValueError(f"a task ends as {', '.join(End)}, got {state!r}")
+    if isinstance(results, str):
+        raise ValueError("`results` is a list; for one result write [...] around it")
+    end = End(state)
+    at = _seconds(time)
+    if results is None:
+        results = [f"data:image/png;base64,{b64encode(PIXEL).decode()}"] if end is End.SUCCEEDED else []
+    if error is None and end in (End.FAILED, End.REJECTED):
+        error = TaskError(code="1015", name="GENERATION_FAILED", message="made up for a test")
+    taken = end is not End.REJECTED
+    task = _task(
+        id=f"{TASK_MARK}{uuid4().hex[:12]}",
+        kind=Kind(kind),
+        target=target,
+        labels=msgspec.convert(dict(labels or {}), dict[str, str]),
+        state=records.TaskState(end.value),
+        submitted_at=at - TASK_SECONDS if taken else None,
+        ended_at=at,
+        provider_task_id=str(uuid4().int % 10**19).zfill(19) if taken else None,
+    )
+    event = records.Event(
+        id=records.event_id(task.id),
+        task=task.id,
+        state=end,
+        source=Source.CALLBACK if taken else Source.SUBMIT,
+        confirmed=confirmed,
+        at=at,
+        results=[_result(each) for each in results],
+        error=error if isinstance(error, TaskError | None) else msgspec.convert(dict(error), TaskError),
+        usage=dict(usage or {}),
+        extra={},
+    )
+    return Event(event_body(event, task, results=event.results, action=TRIED, key=new_key("test")))
+
+
+def read_event(document: Mapping[str, Any]) -> Event:
+    """An event from a document, which need not say of which action: ValueError for what is no event document."""
+    unsaid = {"action": TRIED, "idempotency_key": new_key("test")}
+    return Event({**document, **{name: document.get(name, value) for name, value in unsaid.items()}})
+
+
+def new_key(name: str) -> str:
+    """An idempotency key that no other try has, and that says that it is a test."""
+    return f"{KEY_MARK}{uuid4()}:{name}"
+
+
+def fitting_event(definition: Definition, end: str | None = None, **given: Any) -> Event:  # noqa: ANN401
+    """A made-up event that the definition is for, as far as nothing else is `given`: see `make_event`.
+
+    It ends as `end` says, else as succeeded when the definition is for that, else as the first that it is for.
+    """
+    ends = definition.on
+    chosen = end or (End.SUCCEEDED if End.SUCCEEDED in ends else ends[0]).value
+    when = definition.when
+    if given.get("target") is None:
+        given["target"] = TARGET if when.target is None else _spelled_out(when.target)
+    given["labels"] = {**when.labels, **(given.get("labels") or {})}
+    return make_event(chosen, **given)
+
+
+def mismatch(definition: Definition, event: Event, settings: Settings | None = None) -> str | None:
+    """Why a server would not run the definition for this event by itself, redacted; None when it would."""
+    doubt = _mismatch(definition, event)
+    return doubt and _redactor(definition, settings).text(doubt)
+
+
+def _mismatch(definition: Definition, event: Event) -> str | None:
+    end = event.type.removeprefix("task.")
+    task = _task(target=event.task.target, labels=event.task.labels)
+    if end not in list(End) or not rules.matches(definition, End(end), task):
+        found = f"the event is {event.type} of {event.task.target} with {_labels(event.task.labels)}"
+        return f"a server would not run it for this event: it is for {_wanted(definition)}; {found}"
+    if not event.confirmed and not definition.unconfirmed:
+        return "a server would hold it back until the event is confirmed: it has not `unconfirmed = true`"
+    return None
+
+
+def find_definition(definitions: Iterable[Definition], name: str) -> Definition:
+    """The definition of that name. Raises UnknownAction, which names those that are near."""
+    known = {each.name: each for each in definitions}
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none'}"
+    raise UnknownAction(f"there is no action {name} in the settings; {hint}")
+
+
+def read_definition(table: Mapping[str, Any]) -> Definition:
+    """A definition from what would stand in its [[actions]] table; without a name it is `test`.
+
+    Its `after` is left out: a single try waits for nobody. Raises SettingsError with every problem.
+    """
+    problems: list[str] = []
+    alone = {key: value for key, value in table.items() if key != "after"}
+    found = read_definitions([{"name": "test", **alone}], "the action", problems)
+    if problems:
+        raise SettingsError([problem.replace("the action: actions[0]", "the action") for problem in problems])
+    return found[0]
+
+
+def changed(definition: Definition, changes: Mapping[str, Any]) -> Definition:
+    """The definition with other settings. Raises SettingsError with every problem."""
+    if not changes:
+        return definition
+    own = COMMON_KEYS | OWN_KEYS[definition.kind]
+    given = {key: msgspec.to_builtins(getattr(definition, key)) for key in sorted(own)}
+    kept = {key: value for key, value in given.items() if value is not None}
+    return msgspec.structs.replace(read_definition({**kept, **changes}), after=definition.after)
+
+
+async def run_once(
+    definition: Definition,
+    event: Mapping[str, Any],
+    *,
+    attempt: int = 1,
+    key: str | None = None,
+    settings: Settings | None = None,
+) -> Outcome:
+    """Runs the definition once, now, for an event, with its real effect; what a failed try comes to is told, not done.
+
+    `attempt` counts from 1, `key` is the idempotency key (by default a fresh one that begins with `test:`). `settings`
+    are whose secrets are masked and whose provider may be reached. Raises ValueError, before there is any effect, for
+    what is no event document, or is nested too deeply.
+    """
+    key = key or new_key(definition.name)
+    action = {**TRIED, "name": definition.name, "attempt": attempt}
+    received = Event({**event, "action": action, "idempotency_key": key})
+    redact = _redactor(definition, settings)
+    shown = _shown(received, redact)
+    work = Work(
+        definition=definition,
+        body=dict(received),
+        results=received.results,
+        task_id=received.task.id,
+        key=key,
+        attempt=attempt,
+    )
+    egress = Egress([host_and_port(settings.base_url)] if settings else [], tls=_tls())
+    started = clock.perf_counter()
+    try:
+        settled, wait = await _settled(work, egress, received.time.timestamp())
+        seconds = clock.perf_counter() - started
+    finally:
+        await egress.aclose()
+    return Outcome(
+        state=settled.outcome,
+        reason=redact.text(settled.reason) if settled.reason else None,
+        retry_after=wait,
+        detail=masked(redact, settled.detail),
+        files=settled.files,
+        seconds=round(seconds, 3),
+        event=shown,
+    )
+
+
+def _shown(event: Event, redact: Redactor) -> Event:
+    try:
+        return Event(redact.data(event))
+    except RecursionError:
+        raise ValueError("the event is nested too deeply") from None
+
+
+async def _settled(work: Work, egress: Egress, event_at: float) -> tuple[Settlement, float | None]:
+    """How a server would settle the try, and the seconds until the next one."""
+    definition = work.definition
+    try:
+        done = await bounded(definition, performers(egress, clock=clock.time)[definition.kind](work))
+    except ActionFailed as failure:
+        now = clock.time()
+        settled = judge(definition, failure, attempts=work.attempt, event_at=event_at, now=now, jitter=MIDDLE)
+        return settled, None if settled.due_at is None else round(settled.due_at - now, 3)
+    return Settlement(outcome="done", detail=done.detail, files=done.files), None
+
+
+def _redactor(definition: Definition, settings: Settings | None) -> Redactor:
+    if settings is None:
+        return Redactor(secrets_of((definition,)))
+    own = [settings.api_key, settings.admin_token, *settings.secrets]
+    return Redactor([*own, *secrets_of((definition, *settings.definitions))])
+
+
+@cache
+def _tls() -> SSLContext:
+    """Made once: it takes 50 ms, which a suite of many tests would feel."""
+    return httpx.create_ssl_context()
+
+
+def _seconds(moment: datetime | float | None) -> float:
+    if not isinstance(moment, datetime):
+        at = clock.time() if moment is None else moment
+        try:
+            datetime.fromtimestamp(at, UTC)
+        except (OverflowError, OSError, ValueError):
+            raise ValueError(f"`time` is no moment of the years 1 to 9999: {at}") from None
+        return at
+    if moment.tzinfo is None:
+        raise ValueError("`time` is a datetime without a time zone; use one such as datetime.now(UTC)")
+    return moment.timestamp()
+
+
+def _task(**known: object) -> Task:
+    """A task of which only this is known; neither the event document nor `when` look at the rest."""
+    return Task(**{**dict.fromkeys(Task.__struct_fields__), **known})  # type: ignore[arg-type]
+
+
+def _result(given: Result | Mapping[str, Any] | str) -> Result:
+    if isinstance(given, Result):
+        return given
+    if not isinstance(given, str):
+        return msgspec.convert(dict(given), Result)
+    if given.startswith("data:"):
+        return Result(url=given, type=_subtype(given[5:]))
+    _, dot, ending = urlsplit(given).path.rpartition("/")[2].rpartition(".")
+    return Result(url=given, type=ending if dot else None)
+
+
+def _subtype(data: str) -> str | None:
+    """`png` of `image/png;base64,…`."""
+    return data.partition(",")[0].partition(";")[0].rpartition("/")[2] or None
+
+
+def _spelled_out(pattern: str) -> str:
+    """A target that matches a pattern of stars and question marks; of another one, the pattern itself."""
+    return pattern.replace("*", "test").replace("?", "x")
+
+
+def _wanted(definition: Definition) -> str:
+    ends = " or ".join(definition.on)
+    target = f" of {definition.when.target}" if definition.when.target is not None else ""
+    return f"{ends}{target}" + (f" with {_labels(definition.when.labels)}" if definition.when.labels else "")
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in labels.items()) or "no labels"

@@ -1,0 +1,148 @@
+"""A loop around a step: call it while there is something to do, then rest until something is due or somebody calls.
+
+Looking costs a read, a step with nothing to do costs a write. So a worker looks before it takes the first step, and
+workers that are woken together look once for all of them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from receiver.model.errors import StoreUnavailable
+from receiver.model.records import Line
+
+IDLE = 60.0
+"""Seconds of rest at the most, should nobody call and nothing be due."""
+SHORTEST_REST = 0.05
+AFTER_AN_ERROR = 2.0
+CANCEL_PATIENCE = 2.5
+"""Seconds for a step that was cancelled; a program that is stopped takes two of them."""
+
+log = structlog.get_logger()
+
+
+class Loop:
+    """Runs `step` while `next_due` says that there is something to do; None is "not by itself".
+
+    `workers` of them run side by side. A step that raises is logged and tried again; it never ends the loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], Awaitable[Line | None]],
+        next_due: Callable[[], Awaitable[float | None]],
+        clock: Callable[[], float],
+        *,
+        workers: int = 1,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._step = step
+        self._next_due = next_due
+        self._clock = clock
+        self._workers = workers
+        self._after = after
+        self._wakes: list[asyncio.Event] = []
+        self._resting: dict[asyncio.Event, None] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._looking = asyncio.Lock()
+        self._seen: float | None = None
+        self._is_current = False
+
+    def start(self) -> None:
+        for number in range(self._workers):
+            wake = asyncio.Event()
+            self._wakes.append(wake)
+            self._tasks.append(asyncio.create_task(self._run(wake), name=f"{self.name}-{number}"))
+
+    def wake(self) -> None:
+        """There may be something to do now."""
+        self._is_current = False
+        for wake in self._wakes:
+            wake.set()
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    def stop(self) -> None:
+        """No new step is begun; `ended` tells when the last one is through."""
+        self._stopping = True
+        self.wake()
+
+    async def ended(self, patience: float) -> None:
+        """Waits for the steps in hand, `patience` seconds at the most, then cancels them and waits a little for that.
+
+        What will not be cancelled, such as a user's function that catches everything, is left to itself.
+        """
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=max(0.0, patience))
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CANCEL_PATIENCE)
+        self._tasks.clear()
+
+    async def _run(self, wake: asyncio.Event) -> None:
+        while not self._stopping:
+            wake.clear()
+            try:
+                due = await self._look()
+                # What is due but cannot be taken is in other hands: then it rests too, and nobody spins.
+                if due is not None and due <= self._clock() and await self._work():
+                    continue
+            except StoreUnavailable as problem:
+                log.warning(self.name, problem=problem.reason)
+                due = self._clock() + AFTER_AN_ERROR
+            except Exception:
+                log.exception(self.name)
+                due = self._clock() + AFTER_AN_ERROR
+            await self._rest(wake, due)
+
+    async def _look(self) -> float | None:
+        """When there is something to do. Workers that are woken together share one look."""
+        async with self._looking:
+            while not self._is_current:
+                self._is_current = True  # before the look, so that what happens meanwhile is not missed
+                try:
+                    self._seen = await self._next_due()
+                except BaseException:
+                    self._is_current = False
+                    raise
+            return self._seen
+
+    async def _work(self) -> bool:
+        """Steps until there is nothing left to do. Whether there was anything."""
+        worked = False
+        try:
+            while not self._stopping and (line := await self._step()) is not None:
+                worked = True
+                log.info(self.name, **line)
+                if self._after is not None:
+                    self._after()
+                self._call_another()
+        finally:
+            self._is_current = False
+        return worked
+
+    def _call_another(self) -> None:
+        """While this worker goes on, perhaps for long, another one knows when the next thing is due."""
+        self._is_current = False
+        for wake in self._resting:
+            wake.set()
+            break
+
+    async def _rest(self, wake: asyncio.Event, due: float | None) -> None:
+        seconds = IDLE if due is None else min(IDLE, max(SHORTEST_REST, due - self._clock()))
+        self._resting[wake] = None
+        try:
+            async with asyncio.timeout(seconds):
+                await wake.wait()
+        except TimeoutError:
+            self._is_current = False
+        finally:
+            del self._resting[wake]

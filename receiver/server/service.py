@@ -1,0 +1,224 @@
+"""Opens the hands from the settings, runs the loops, closes in reverse."""
+
+import asyncio
+import random
+import re
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+import httpx
+
+from receiver.actions import Performer
+from receiver.actions.body import secrets_in
+from receiver.actions.performers import performers
+from receiver.dispatch import dispatch
+from receiver.egress.client import Egress
+from receiver.housekeep import housekeep
+from receiver.model.links import Links
+from receiver.model.records import ActionKind, Definition, Line
+from receiver.model.redaction import Redactor
+from receiver.reconcile import Reconciler
+from receiver.runninghub.client import RunningHub, open_http
+from receiver.runninghub.resources import Resources
+from receiver.server.loop import Loop
+from receiver.server.settings import Settings
+from receiver.store import Store, open_store
+from receiver.submit import submit_next
+
+ADMIN_TOKEN = "admin_token"
+LINK_SECRET = "link_secret"
+SECRET_HEADER = re.compile("auth|token|key|secret|cookie|sign|pass", re.IGNORECASE)
+SUBMITTERS = 4
+RECONCILERS = 4
+HOUSEKEEPER = "housekeep"
+HOUSEKEEPING = 10.0
+"""Seconds between two rounds of housekeeping."""
+STOP_PATIENCE = 6.0
+"""Seconds for what is in hand when the server stops; ending a command may take two more, and ten are allowed."""
+
+
+class Service:
+    """Everything a running server consists of, but its doors. `start` it, use it, `close` it.
+
+    `transport` replaces the network to the provider, `read_wait` is the first pause between two reads of it (seconds),
+    `perform` replaces what has the effects of actions, `tls` saves making another context (it takes 50 ms).
+    """
+
+    store: Store
+    links: Links
+    redact: Redactor
+    reconciler: Reconciler
+    admin_token: str
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+        transport: httpx.AsyncBaseTransport | None = None,
+        read_wait: float = 0.5,
+        perform: Mapping[ActionKind, Performer] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.definitions = settings.definitions
+        self.store = open_store(settings.database, disk_floor=settings.disk_floor)
+        self._jitter = jitter
+        tls = tls or httpx.create_ssl_context()
+        self._http = open_http(transport, tls)
+        self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
+        self.resources = Resources(self.provider)
+        self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
+        self._performers = perform or performers(self._egress, clock=clock, saved_before=self.store.files_with)
+        self._loops: list[Loop] = []
+        self._housekeeping_at = 0.0
+        self._in_hand: set[int] = set()
+
+    async def start(self, *, loops: bool = True) -> None:
+        """Opens the store and begins to work; without `loops` every step is for the caller to make.
+
+        Raises DatabaseInUse, and sqlite3.Error for a file that is no database.
+        """
+        await self.store.open()
+        self.admin_token = self.settings.admin_token or await self.store.secret(ADMIN_TOKEN)
+        secrets = self.settings.secrets or (await self.store.secret(LINK_SECRET),)
+        self.links = Links(secrets, self.settings.public_url)
+        self.redact = Redactor([self.settings.api_key, self.admin_token, *secrets, *secrets_of(self.definitions)])
+        self.reconciler = Reconciler(
+            self.store,
+            self.provider,
+            self.links,
+            self.definitions,
+            self.settings.policy,
+            self.redact,
+            self.clock,
+        )
+        now = self.clock()
+        await self.store.sync_definitions(self.definitions, now)
+        await self.store.doubt_interrupted(now, self.settings.patience)
+        # This file was another process's until a moment ago. Only a program may have outlived it.
+        gone = [each.name for each in self.definitions if each.kind is not ActionKind.COMMAND]
+        await self.store.free_expired_leases(
+            now, {each.name: each.max_attempts for each in self.definitions}, gone=gone
+        )
+        if loops:
+            self._start_loops()
+
+    async def hold(self, patience: float = STOP_PATIENCE) -> None:
+        """Begins nothing new, waits `patience` seconds for what is in hand, then gives it back."""
+        for loop in self._loops:
+            loop.stop()
+        until = time.monotonic() + patience
+        await asyncio.gather(*(loop.ended(until - time.monotonic()) for loop in self._loops))
+
+    async def close(self) -> None:
+        """Closes everything, last of all the store. May follow a `hold`, and may be called without one."""
+        await self.hold(patience=0.0)
+        await self._egress.aclose()
+        await self._http.aclose()
+        await self.store.close()
+
+    def problems(self) -> list[str]:
+        """Reason codes for why this server is not ready; empty when it is."""
+        store = self.store.problem()
+        return ([store] if store else []) + [f"loop_dead:{loop.name}" for loop in self._loops if not loop.alive]
+
+    # ------------------------------------------------------------ one step each
+
+    async def submit_next(self) -> Line | None:
+        return await submit_next(
+            self.store, self.provider, self.links, self.definitions, self.settings.policy, self.redact, self.clock
+        )
+
+    async def reconcile_next(self) -> Line | None:
+        return await self.reconciler.step()
+
+    async def dispatch_next(self, definition: Definition) -> Line | None:
+        return await dispatch(
+            self.store, self._performers, definition, self.redact, self.clock, self._jitter, in_hand=self._in_hand
+        )
+
+    async def housekeep(self) -> Line | None:
+        self._housekeeping_at = self.clock() + HOUSEKEEPING
+        found = await housekeep(self.store, self.definitions, self.settings.policy, self.clock(), self._in_hand)
+        if found:
+            self.wake()
+        return None
+
+    def wake(self) -> None:
+        """There may be something to do: every loop looks, but the one that keeps its own time."""
+        for loop in self._loops:
+            if loop.name != HOUSEKEEPER:
+                loop.wake()
+
+    def wake_reconcile(self) -> None:
+        """A task is due."""
+        for loop in self._loops:
+            if loop.name == "reconcile":
+                loop.wake()
+
+    # ------------------------------------------------------------ loops
+
+    def _start_loops(self) -> None:
+        self._loops = [
+            Loop("submit", self.submit_next, self._submit_due, self.clock, workers=SUBMITTERS, after=self.wake),
+            Loop(
+                "reconcile",
+                self.reconcile_next,
+                self.store.next_check_at,
+                self.clock,
+                workers=RECONCILERS,
+                after=self.wake,
+            ),
+            Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
+            *(self._dispatcher(definition) for definition in self.definitions),
+        ]
+        for loop in self._loops:
+            loop.start()
+
+    def _dispatcher(self, definition: Definition) -> Loop:
+        """A definition's own workers, so that a backlog of one never holds up another."""
+
+        async def step() -> Line | None:
+            return await self.dispatch_next(definition)
+
+        async def due() -> float | None:
+            return await self.store.next_action_at(definition.name, self.clock())
+
+        waited_for = any(definition.name in other.after for other in self.definitions)
+        after = self.wake if waited_for or definition.kind == "download" else None
+        return Loop(f"dispatch:{definition.name}", step, due, self.clock, workers=definition.concurrency, after=after)
+
+    async def _submit_due(self) -> float | None:
+        if not self.provider.has_key:
+            return None
+        return await self.store.queue_resumes_at(self.clock(), self.settings.max_in_flight)
+
+    async def housekeeping_due(self) -> float:
+        """When the next round is, in seconds since 1970."""
+        # Further off than one round is only what a clock left behind that was set back.
+        now = self.clock()
+        return self._housekeeping_at if self._housekeeping_at <= now + HOUSEKEEPING else now
+
+
+def host_and_port(url: str) -> tuple[str, int | None]:
+    """Where the provider is, which results may be fetched from wherever it is."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port
+
+
+def secrets_of(definitions: tuple[Definition, ...]) -> list[str | None]:
+    """What the definitions hold that must not be read; a Content-Type is no secret, what follows `Bearer` is one."""
+    headers = [
+        secret
+        for each in definitions
+        for name, text in each.headers.items()
+        if SECRET_HEADER.search(name)
+        for secret in (text, text.rpartition(" ")[2])
+    ]
+    bodies = [text for each in definitions for text in secrets_in(each.body)]
+    return [*(each.secret for each in definitions), *headers, *bodies]
