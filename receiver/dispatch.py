@@ -37,14 +37,15 @@ async def dispatch(
     jitter: Callable[[], float],
     *,
     in_hand: set[int] | None = None,
+    node: str = rules.NODE,
 ) -> Line | None:
-    """Runs one due action of a definition. None when none is due. `jitter` gives numbers in [0, 1).
+    """Runs one due action of a definition, as a node. None when none is due. `jitter` gives numbers in [0, 1).
 
     When it is cancelled, the claim is given back at once and does not count as a try. While it runs, the action's id is
     `in_hand`, where the housekeeping sees that its worker lives.
     """
     hands = set() if in_hand is None else in_hand
-    claimed = await _claim(store, definition, clock)
+    claimed = await _claim(store, definition, clock, node)
     if claimed is None:
         return None
     hands.add(claimed.action.id)
@@ -72,9 +73,9 @@ def masked(redact: Redactor, detail: JsonObject) -> JsonObject:
         return {"kept": "nothing, for it is nested too deeply"}
 
 
-async def _claim(store: Store, definition: Definition, clock: Callable[[], float]) -> Claimed | None:
+async def _claim(store: Store, definition: Definition, clock: Callable[[], float], node: str) -> Claimed | None:
     """A claim that is cancelled may have been made all the same: then it is given back."""
-    claiming = asyncio.ensure_future(store.claim_action(definition.name, clock(), definition.lease))
+    claiming = asyncio.ensure_future(store.claim_action(definition.name, clock(), definition.lease, node=node))
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from receiver.model.entries import NewCheck
-from receiver.model.records import CheckKind, Task
+from receiver.model.records import AlertKind, CheckKind, Task
 from receiver.model.redaction import Redactor
 from receiver.runninghub.errors import ProviderError
 from receiver.store import Store
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 KEY_REFUSED = frozenset({"401", "412", "801", "802", "806", "811", "1002", "1014", "no_key", "http_401", "http_403"})
 """Codes that say that the API key is no good."""
-ALERTS = ("provider_unreachable", "provider_key_refused")
+ALERTS = (AlertKind.UNREACHABLE, AlertKind.KEY_REFUSED)
 
 
 async def exchange(
@@ -57,6 +57,6 @@ async def exchange(
 
 async def _alert(store: Store, error: ProviderError, now: float) -> None:
     if error.code in KEY_REFUSED:
-        await store.raise_alert("provider_key_refused", "runninghub", f"RunningHub refuses the API key: {error}", now)
+        await store.raise_alert(AlertKind.KEY_REFUSED, "runninghub", f"RunningHub refuses the API key: {error}", now)
     elif error.code in ("not_sent", "unanswered", "unreadable") or (error.http_status or 0) >= 500:
-        await store.raise_alert("provider_unreachable", "runninghub", f"RunningHub cannot be asked: {error}", now)
+        await store.raise_alert(AlertKind.UNREACHABLE, "runninghub", f"RunningHub cannot be asked: {error}", now)

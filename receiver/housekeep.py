@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from receiver.model import rules
-from receiver.model.records import ActionKind, Definition
+from receiver.model.records import ActionKind, AlertKind, Definition
 from receiver.store import Store
 
 
@@ -19,14 +19,14 @@ async def housekeep(
     `in_hand` are the ids of the actions that run in this process: no clock and no full disk frees them.
     """
     freed = await store.free_expired_leases(now, {each.name: each.max_attempts for each in definitions}, in_hand)
-    doubted = await store.doubt_interrupted(now - rules.SUBMIT_PATIENCE, policy.patience)
+    doubted = await store.doubt_interrupted(now, policy.patience)
     await store.forget_uploads(now - rules.UPLOAD_REMEMBERED)
     downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]
     unsaved = dict(await store.unsaved_since(downloads, now - rules.LINKS_ALERT))
     for name, count in unsaved.items():
         message = f"{count} results are not saved by {name}, and their links die within hours"
-        await store.raise_alert("links_expiring", name, message, now)
+        await store.raise_alert(AlertKind.LINKS_EXPIRING, name, message, now)
     for name in downloads:
         if name not in unsaved:
-            await store.clear_alert("links_expiring", name, now)
+            await store.clear_alert(AlertKind.LINKS_EXPIRING, name, now)
     return bool(freed or doubted)

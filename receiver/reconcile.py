@@ -20,10 +20,11 @@ from contextlib import suppress
 
 from receiver.exchange import exchange
 from receiver.model import rules
-from receiver.model.entries import Claim, NewEvent, Telling
+from receiver.model.entries import NewEvent, Saying, Telling
 from receiver.model.errors import Refused
 from receiver.model.links import Links
 from receiver.model.records import (
+    AlertKind,
     CheckKind,
     Definition,
     End,
@@ -123,7 +124,7 @@ class Reconciler:
     # ------------------------------------------------------------ the ladder
 
     async def _examine(self, task: Task) -> None:
-        if task.state in rules.ENDED and task.confirmed:
+        if task.state in rules.ENDED and task.settled:
             await self._after_the_end(task)
         elif task.state in (TaskState.QUEUED, TaskState.REJECTED):
             await self._store.stop_watching(task)
@@ -153,7 +154,7 @@ class Reconciler:
         except ProviderError:
             await self._unanswered(task, claim)
 
-    async def _unknown(self, task: Task, provider_id: str, claim: Claim | None) -> None:
+    async def _unknown(self, task: Task, provider_id: str, claim: Saying | None) -> None:
         """The query does not know the task. Right after submission that means nothing yet."""
         young = task.submitted_at is not None and self._clock() - task.submitted_at < rules.UNKNOWN_GRACE
         if young and claim is None:
@@ -170,7 +171,7 @@ class Reconciler:
         else:
             await self._unanswered(task, claim)
 
-    async def _empty(self, task: Task, provider_id: str, claim: Claim | None, outcome: wire.Outcome) -> None:
+    async def _empty(self, task: Task, provider_id: str, claim: Saying | None, outcome: wire.Outcome) -> None:
         """SUCCESS without results: results have come late before, so it is asked again, and the detail is read."""
         now = self._clock()
         since = task.empty_since if task.empty_since is not None else now
@@ -185,7 +186,7 @@ class Reconciler:
             outcome = kept
         await self._record(task, outcome, claim, Source.QUERY)
 
-    async def _unanswered(self, task: Task, claim: Claim | None) -> None:
+    async def _unanswered(self, task: Task, claim: Saying | None) -> None:
         """The provider cannot be asked, or knows nothing. After the patience, a claim is all there is."""
         waited = self._clock() - task.delivered_at if task.delivered_at is not None else 0.0
         if claim is not None and waited >= self._policy.confirm_patience:
@@ -194,7 +195,7 @@ class Reconciler:
                 return
         await self._later(task, claim)
 
-    async def _later(self, task: Task, claim: Claim | None, *, alive: bool = False) -> None:
+    async def _later(self, task: Task, claim: Saying | None, *, alive: bool = False) -> None:
         """Sets the next question. `alive` is what the provider says works on; anything else is lost one day."""
         now = self._clock()
         since = task.submitted_at or task.sent_at or task.created_at
@@ -232,19 +233,19 @@ class Reconciler:
 
     async def _candidates(self, task: Task) -> list[tuple[str, int]]:
         found: dict[str, int] = {}
-        for claim in await self._store.claims(task):
+        for claim in await self._store.sayings(task):
             if claim.provider_task_id is not None:
                 found.setdefault(claim.provider_task_id, claim.delivery)
         return list(found.items())[:ADOPTION_CANDIDATES]
 
     # ------------------------------------------------------------ recording
 
-    async def _record(self, task: Task, outcome: wire.Outcome, claim: Claim | None, source: Source) -> None:
+    async def _record(self, task: Task, outcome: wire.Outcome, claim: Saying | None, source: Source) -> None:
         """Records the provider's own word. When a delivery made us ask, the delivery is how we learned of it."""
         learned = _claim_source(claim) if claim is not None else source
         await self._tell(task, _event(task, outcome, learned, confirmed=True, settled=True))
 
-    async def _believe(self, task: Task, claim: Claim, *, settled: bool) -> Telling:
+    async def _believe(self, task: Task, claim: Saying, *, settled: bool) -> Telling:
         """Records what a delivery claims. `settled` when that is how the operator wants it."""
         body = await self._store.delivery_body(claim.delivery)
         try:
@@ -261,7 +262,7 @@ class Reconciler:
         telling = await self._store.record_event(event, rules.owed(self._definitions, event), now)
         if telling is Telling.ILLEGAL:
             await self._store.stop_watching(task)
-        for alert in ("task_in_doubt", "task_lost"):
+        for alert in (AlertKind.TASK_IN_DOUBT, AlertKind.TASK_LOST):
             await self._store.clear_alert(alert, task.id, now)
         return telling
 
@@ -400,8 +401,8 @@ class Reconciler:
             lambda answer: ("asked to call back again at a fresh URL", answer),
         )
 
-    async def _newest_claim(self, task: Task) -> Claim | None:
-        return next((claim for claim in await self._store.claims(task) if claim.claim is not None), None)
+    async def _newest_claim(self, task: Task) -> Saying | None:
+        return next((claim for claim in await self._store.sayings(task) if claim.claim is not None), None)
 
     async def _known(self, task_id: str) -> Task:
         task = await self._store.task(task_id)
@@ -432,7 +433,7 @@ def _event(task: Task, outcome: wire.Outcome, source: Source, *, confirmed: bool
     )
 
 
-def _claim_source(claim: Claim) -> Source:
+def _claim_source(claim: Saying) -> Source:
     return Source.RESEND if claim.purpose is Purpose.RESEND else Source.CALLBACK
 
 

@@ -14,6 +14,7 @@ from receiver.model.entries import NewEvent, NewTask
 from receiver.model.errors import Refused
 from receiver.model.links import Links
 from receiver.model.records import (
+    AlertKind,
     CheckKind,
     Definition,
     End,
@@ -58,11 +59,13 @@ async def submit_next(
     policy: rules.Policy,
     redact: Redactor,
     clock: Callable[[], float],
+    *,
+    node: str = rules.NODE,
 ) -> Line | None:
-    """Sends the oldest queued task, once. None when there is nothing to send, or no room, or no API key."""
+    """Sends the oldest queued task, once, as a node. None when there is nothing to send, or no room, or no API key."""
     if not provider.has_key:
         return None
-    taken = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue)
+    taken = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue, node=node)
     if taken is None:
         return None
     task, too_old = await _with_living_links(store, taken, provider.site, clock())
@@ -113,7 +116,7 @@ async def _taken(store: Store, task: Task, submission: Submission, now: float) -
     mine = await store.mark_submitted(task, submission.task_id, submission.outcome.status, first, now)
     if not mine:
         message = f"RunningHub gave task {task.id} an id that another task has; it is in doubt"
-        await store.raise_alert("id_taken", task.id, message, now)
+        await store.raise_alert(AlertKind.ID_TAKEN, task.id, message, now)
 
 
 async def _not_taken(
@@ -133,7 +136,7 @@ async def _not_taken(
             message = (
                 f"task {task.id} was sent, and no answer says whether it was taken ({error.name}): it may be billed"
             )
-            await store.raise_alert("task_in_doubt", task.id, message, now)
+            await store.raise_alert(AlertKind.TASK_IN_DOUBT, task.id, message, now)
             return "in_doubt"
         case rules.Rejected():
             why = TaskError(code=error.code, name=error.name, message=error.meaning)

@@ -6,12 +6,23 @@ from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 
 import pytest
 import pytest_asyncio
+from engines import ENGINES
 from house import House, open_house
 from targets import Target
 from test_cli import Operator
 from test_client import RunningServer
 
 from receiver.egress.client import Egress
+from receiver.store import Store
+
+
+@pytest.fixture(params=ENGINES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """A new ledger, open, on every engine there is."""
+    store = ENGINES[request.param](tmp_path)
+    await store.open()
+    yield store
+    await store.close()
 
 
 @pytest.fixture

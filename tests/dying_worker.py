@@ -7,7 +7,6 @@ Its effect is a line in a file, made durable: the idempotency key, and which try
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from receiver.housekeep import housekeep
 from receiver.model.records import ActionKind, Definition
 from receiver.model.redaction import Redactor
 from receiver.model.rules import Policy
+from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.store import SqliteStore
 
 T = TypeVar("T")
@@ -51,14 +51,14 @@ class MortalStore(SqliteStore):
         self.point = point
         self.busy_with = CLAIM
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        def mortal(connection: sqlite3.Connection) -> T:
-            value = work(connection)
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        def mortal(tx: Transaction) -> T:
+            value = work(tx)
             if value is not None:
                 die_at(f"inside the {self.busy_with.removeprefix('a ')}, before its commit", self.point)
             return value
 
-        value = await super()._write(mortal)
+        value = await super().write(mortal)
         if value is not None:
             die_at(f"after the {self.busy_with.removeprefix('a ')} was committed", self.point)
         return value

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 import msgspec
 import pytest
-from house import open_house
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from storage import Storage
@@ -1177,22 +1176,6 @@ async def test_only_the_same_bytes_in_the_same_directory_are_shared(
     assert Path(answer.files[0].path).stat().st_nlink == 1
     assert "same_as" not in lines(answer)[0]
     assert names_in(directory / OTHER_TASK) == ["x.png"]
-
-
-async def test_the_store_knows_where_bytes_were_saved(tmp_path: Path) -> None:
-    same = SavedFile(result=0, path="results/a/0.png", sha256="aa", size=1)
-    other = SavedFile(result=1, path="results/a/1.png", sha256="bb", size=1)
-
-    async def effect(_: Work) -> Done:
-        return Done(detail={}, files=(same, other))
-
-    async with open_house(tmp_path) as house:
-        house.effect = effect
-        for _ in range(2):
-            await house.submit()
-        await house.advance(10)
-        assert await house.store.files_with("aa") == [same]
-        assert await house.store.files_with("cc") == []
 
 
 async def test_a_disk_that_is_nearly_full_is_not_filled(egress: Egress, server: Storage, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What the one writer works for an event and for an action, however long the ledger: counted in steps of SQLite."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +10,9 @@ from ledgers import end_tasks
 from receiver.model.entries import Settlement
 from receiver.model.records import ActionKind, Definition, End
 from receiver.server.definitions import KEEP_FILES
+from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.database import connect
+from receiver.store.sqlite.engine import SqliteTransaction
 from receiver.store.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ SICK = Definition(name="sick", kind=ActionKind.HTTP, url="http://127.0.0.1:9/", 
 DEFINITIONS = (KEEP_FILES, HOOK, SICK)
 LONG = f"""
 with recursive n(i) as (select 1 union all select i + 1 from n where i < {ROWS})
-insert into tasks (id, kind, api, target, input, labels, state, created_at, confirmed, digest)
+insert into tasks (id, kind, api, target, input, labels, state, created_at, settled, digest)
   select 'task-' || i, 'model', 'v2', 'm', '{{}}', '{{}}', 'succeeded', {NOW}, 1, zeroblob(1) from n;
 insert into events (id, task, state, source, confirmed, at, results, usage, extra)
   select 'event-' || key, key, 'succeeded', 'query', 1, {NOW}, '[]', '{{}}', '{{}}' from tasks;
@@ -44,25 +45,26 @@ class Counting(SqliteStore):
 
     most = 0
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await super()._write(self._counted(work))
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        return await super().write(self._counted(work))
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await super()._read(self._counted(work))
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        return await super().read(self._counted(work))
 
-    def _counted(self, work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
-        def counted(connection: sqlite3.Connection) -> T:
+    def _counted(self, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+        def counted(tx: Transaction) -> T:
+            assert isinstance(tx, SqliteTransaction)
             steps = 0
 
             def count() -> None:
                 nonlocal steps
                 steps += GRAIN
 
-            connection.set_progress_handler(count, GRAIN)
+            tx.connection.set_progress_handler(count, GRAIN)
             try:
-                return work(connection)
+                return work(tx)
             finally:
-                connection.set_progress_handler(None, 0)
+                tx.connection.set_progress_handler(None, 0)
                 self.most = max(self.most, steps)
 
         return counted

@@ -61,7 +61,7 @@ def a_task(target: str = "google/Veo3.1-pro/reference-to-video", **labels: str) 
         resends=0,
         resent_at=None,
         refresh=False,
-        confirmed=False,
+        settled=False,
         idempotency_key=None,
         again_of=None,
     )

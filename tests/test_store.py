@@ -1,239 +1,335 @@
-"""The store: one owner, one writer with group commit, readers that cannot write, a schema that is made once."""
+"""The contract of the store, which every engine is held to: what its verbs promise, whatever database is beneath."""
 
 import asyncio
-import sqlite3
-import stat
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import pytest
+from ledgers import end_tasks
+from msgspec.structs import replace
+from uuid_utils import uuid7
 
-from receiver.model.errors import StoreUnavailable
-from receiver.model.records import Filter
-from receiver.store import Store, open_store
-from receiver.store.sqlite.database import DatabaseInUse, connect, connect_read_only
-from receiver.store.sqlite.offline import read_secret, summary
-from receiver.store.writer import PROBE_SPACING, QUEUE_CAP, Writer
+from receiver.model import rules
+from receiver.model.entries import Held, NewCheck, NewDelivery, NewEvent, NewTask, Selection, Settlement
+from receiver.model.errors import Refused
+from receiver.model.records import (
+    ActionKind,
+    AlertKind,
+    Change,
+    CheckKind,
+    Definition,
+    End,
+    Filter,
+    Kind,
+    Page,
+    Purpose,
+    Source,
+    Task,
+    TaskState,
+)
+from receiver.store import Store
 
-
-class Ticks:
-    """A monotonic clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = open_store(f"sqlite:///{tmp_path / 'ledger' / 'receiver.db'}")
-    await store.open()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def writer(tmp_path: Path) -> AsyncIterator[tuple[Writer, Ticks]]:
-    """A writer on a database of at most 400 pages."""
-    ticks = Ticks()
-
-    def small() -> sqlite3.Connection:
-        connection = connect(tmp_path / "small.db")
-        connection.execute("create table rows (value blob)")
-        connection.execute("pragma max_page_count = 400")
-        return connection
-
-    writer = Writer(small, monotonic=ticks)
-    await writer.open()
-    yield writer, ticks
-    await writer.close()
-
-
-def insert(size: int) -> Callable[[sqlite3.Connection], int]:
-    return lambda connection: connection.execute("insert into rows values (zeroblob(?))", (size,)).rowcount
-
-
-def count(connection: sqlite3.Connection) -> int:
-    found: int = connection.execute("select count(*) from rows").fetchone()[0]
-    return found
-
-
-async def test_a_job_that_fails_does_not_take_its_batch_with_it(writer: tuple[Writer, Ticks]) -> None:
-    write, _ = writer
-
-    def bad(connection: sqlite3.Connection) -> None:
-        connection.execute("insert into rows values ('half')")
-        raise ValueError("a bug")
-
-    def wrong(connection: sqlite3.Connection) -> None:
-        connection.execute("insert into nowhere values (1)")
-
-    jobs: list[Callable[[sqlite3.Connection], object]] = [insert(10), bad, insert(10), wrong, insert(10)]
-    results = await asyncio.gather(*(write.run(job) for job in jobs), return_exceptions=True)
-    assert [result == 1 for result in results] == [True, False, True, False, True]
-    assert isinstance(results[1], ValueError)
-    assert isinstance(results[3], sqlite3.OperationalError)
-    assert await write.run(count) == 3
-    assert write.broken is None
-
-
-async def test_a_full_disk_in_the_middle_of_a_batch_acknowledges_nothing_that_is_not_there(
-    writer: tuple[Writer, Ticks],
-) -> None:
-    write, _ = writer
-    answers = await asyncio.gather(*(write.run(insert(8000)) for _ in range(600)), return_exceptions=True)
-    stored = sum(answer == 1 for answer in answers)
-    refused = [answer for answer in answers if answer != 1]
-    assert stored > 0
-    assert refused
-    assert all(isinstance(answer, StoreUnavailable) and answer.reason == "disk_full" for answer in refused)
-    assert write.broken == "disk_full"
-
-
-async def test_a_storage_that_failed_is_probed_once_a_second_and_heals(tmp_path: Path) -> None:
-    ticks = Ticks()
-    opened: list[sqlite3.Connection] = []
-
-    def small() -> sqlite3.Connection:
-        connection = connect(tmp_path / "small.db")
-        connection.execute("create table rows (value blob)")
-        connection.execute("pragma max_page_count = 100")
-        opened.append(connection)
-        return connection
-
-    def give_room(connection: sqlite3.Connection) -> None:
-        connection.execute("pragma max_page_count = 100000")
-
-    write = Writer(small, monotonic=ticks)
-    await write.open()
-    with pytest.raises(StoreUnavailable):
-        await write.run(insert(4_000_000))
-    assert write.broken == "disk_full"
-    with pytest.raises(StoreUnavailable):
-        await write.run(insert(1))
-    ticks.now += PROBE_SPACING
-    # The probe needs more room than the hundred pages leave only when they are used up; here they are not.
-    assert await write.run(insert(1)) == 1
-    assert write.broken is None
-    await write.run(give_room)
-    assert await write.run(insert(4_000_000)) == 1
-    await write.close()
-
-
-async def test_more_writes_than_may_wait_are_refused_and_the_rest_is_committed(writer: tuple[Writer, Ticks]) -> None:
-    write, _ = writer
-    answers = await asyncio.gather(*(write.run(insert(1)) for _ in range(QUEUE_CAP + 600)), return_exceptions=True)
-    busy = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
-    assert busy
-    assert {error.reason for error in busy} == {"busy"}
-    assert await write.run(count) == len(answers) - len(busy)
-
-
-async def test_a_waiter_that_is_cancelled_does_not_stop_the_writer(writer: tuple[Writer, Ticks]) -> None:
-    write, _ = writer
-    first = asyncio.create_task(write.run(insert(1)))
-    await asyncio.sleep(0)
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    assert await write.run(insert(1)) == 1
-
-
-async def test_closing_commits_what_waits_and_refuses_what_comes_after(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path / 'receiver.db'}")
-    await store.open()
-    waiting = [asyncio.create_task(store.secret(f"s{number}")) for number in range(50)]
-    await asyncio.sleep(0)
-    await store.close()
-    assert len({await each for each in waiting}) == 50
-    with pytest.raises(StoreUnavailable):
-        await store.secret("late")
-    assert read_secret(tmp_path / "receiver.db", "s7") == await waiting[7]
-
-
-async def test_one_process_owns_a_file(store: Store) -> None:
-    second = open_store(f"sqlite:///{store.path}")
-    with pytest.raises(DatabaseInUse):
-        await second.open(patience=0.0)
-
-
-async def test_the_file_is_private_and_its_folder_is_made(store: Store) -> None:
-    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(store.path.with_name("receiver.db-wal").stat().st_mode) == 0o600
-
-
-async def test_a_reader_cannot_write(store: Store) -> None:
-    connection = connect_read_only(store.path)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        connection.execute("delete from tasks")
-    connection.close()
-
-
-async def test_what_is_committed_is_durable_by_the_pragmas(store: Store) -> None:
-    def pragmas(connection: sqlite3.Connection) -> tuple[object, ...]:
-        names = ("journal_mode", "synchronous", "foreign_keys")
-        return tuple(connection.execute(f"pragma {name}").fetchone()[0] for name in names)
-
-    connection = connect(store.path.with_name("other.db"))
-    assert pragmas(connection) == ("wal", 2, 1)
-    connection.close()
-
-
-async def test_a_secret_is_made_once_and_stays(store: Store) -> None:
-    first = await store.secret("admin_token")
-    assert await store.secret("admin_token") == first
-    assert await store.secret("other") != first
-    assert read_secret(store.path, "admin_token") == first
-    assert read_secret(store.path, "nobody") is None
-    assert read_secret(store.path.with_name("nothing.db"), "admin_token") is None
-
-
-async def test_a_closed_database_can_be_read_without_a_server(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path / 'receiver.db'}")
-    await store.open()
-    await store.raise_alert("task_lost", "x", "a test", 1.0)
-    await store.close()
-    assert summary(tmp_path / "receiver.db")["deliveries kept"] == 0
-
-
-async def test_opening_again_changes_no_schema_and_loses_no_row(tmp_path: Path) -> None:
-    def schema(path: Path) -> list[tuple[str, ...]]:
-        connection = sqlite3.connect(path)
-        rows = connection.execute("select type, name, sql from sqlite_master order by name").fetchall()
-        connection.close()
-        return rows
-
-    path = tmp_path / "receiver.db"
-    store = open_store(f"sqlite:///{path}")
-    await store.open()
-    token = await store.secret("admin_token")
-    await store.close()
-    before = schema(path)
-    await store_again(path, token)
-    assert schema(path) == before
-
-
-async def store_again(path: Path, token: str) -> None:
-    store = open_store(f"sqlite:///{path}")
-    await store.open()
-    assert await store.secret("admin_token") == token
-    await store.close()
-
-
-async def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
-    (tmp_path / "receiver.db").write_bytes(b"this is no database, but it is long enough to be looked at" * 100)
-    store = open_store(f"sqlite:///{tmp_path / 'receiver.db'}")
-    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
-        await store.open()
+T = TypeVar("T")
+NOW = 1_790_000_000.0
+HOOK = Definition(name="hook", kind=ActionKind.HTTP, url="http://127.0.0.1:9/", timeout=30)
 
 
 async def test_an_alert_is_one_row_however_often_it_is_raised(store: Store) -> None:
     for now in (1.0, 2.0, 3.0):
-        await store.raise_alert("provider_unreachable", "runninghub", f"at {now}", now)
+        await store.raise_alert(AlertKind.UNREACHABLE, "runninghub", f"at {now}", now)
     (alert,) = (await store.alerts(Filter())).items
     assert (alert.count, alert.opened_at, alert.last_at, alert.message) == (3, 1.0, 3.0, "at 3.0")
-    await store.clear_alert("provider_unreachable", "runninghub", 4.0)
-    await store.raise_alert("provider_unreachable", "runninghub", "again", 5.0)
+    await store.clear_alert(AlertKind.UNREACHABLE, "runninghub", 4.0)
+    await store.raise_alert(AlertKind.UNREACHABLE, "runninghub", "again", 5.0)
     assert [each.closed_at for each in (await store.alerts(Filter())).items] == [None, 4.0]
+
+
+# ---------------------------------------------------------------- lists
+
+TARGETS = ("veo/text-to-video", "Veo/image-to-video", "seedream/text-to-image", "1937084629516193794")
+SHOP = {"project": "shop"}
+LABELS: tuple[dict[str, str], ...] = ({}, SHOP, {**SHOP, "user": "ann"}, {"user": "Ann_1"}, {"project": "50%"})
+TASKS = 60
+
+
+def order(number: int) -> NewTask:
+    return NewTask(
+        id=str(uuid7()),
+        kind=list(Kind)[number % 3],
+        target=TARGETS[number % len(TARGETS)],
+        input={"n": number},
+        labels=LABELS[number % len(LABELS)],
+        digest=b"x",
+    )
+
+
+async def various(store: Store) -> list[Task]:
+    """Tasks of every kind and of most states, ordered while the clock was set back again and again; oldest first."""
+    for number in range(TASKS):
+        await store.add_task(order(number), NOW + number % 17)
+    for number in range(TASKS // 2):
+        task = await store.take_queued_task(NOW, TASKS, callback=True)
+        assert task is not None
+        if number % 3:
+            await store.mark_submitted(task, f"19{number}", "RUNNING", NOW + 9, NOW)
+        elif number % 2:
+            await store.mark_in_doubt(task, NOW + 9)
+        if number % 3 == 1:
+            event = NewEvent(task=task, state=End.FAILED, source=Source.QUERY, confirmed=True, settled=True)
+            await store.record_event(event, [], NOW + 50 - number)
+    return [task for page in [await store.tasks(Filter(limit=500))] for task in reversed(page.items)]
+
+
+async def whole(listed: Callable[[Filter], Awaitable[Page[T]]], wanted: Filter) -> list[T]:
+    """A list page by page, to its end."""
+    items: list[T] = []
+    cursor = None
+    for _ in range(1000):
+        page = await listed(replace(wanted, cursor=cursor))
+        assert len(page.items) <= wanted.limit
+        items += page.items
+        cursor = page.next
+        if cursor is None:
+            return items
+    raise AssertionError("the list has no end")
+
+
+def fits(task: Task, wanted: Filter) -> bool:
+    """What a filter means, said once more and slowly."""
+    q = (wanted.q or "").lower()
+    return (
+        (not wanted.state or task.state in wanted.state)
+        and (not wanted.kind or task.kind in wanted.kind)
+        and wanted.target in (None, task.target)
+        and all(task.labels.get(name) == value for name, value in wanted.label)
+        and (wanted.since is None or task.created_at >= wanted.since)
+        and (wanted.until is None or task.created_at < wanted.until)
+        and (
+            not q
+            or wanted.q in (task.id, task.provider_task_id)
+            or task.target.lower().startswith(q)
+            or any(value.lower().startswith(q) for value in task.labels.values())
+        )
+    )
+
+
+FILTERS: dict[str, Sequence[object]] = {
+    "state": [("queued",), ("failed", "submitted"), ("lost",)],
+    "kind": [("model",), ("workflow", "app"), ("quick",)],
+    "target": [TARGETS[0], TARGETS[3], "nobody/ordered-this"],
+    "label": [(("project", "shop"),), (("project", "shop"), ("user", "ann")), (("project", "nobody"),)],
+    "q": ["veo", "SHOP", "ann_", "50%", "%", "193", "1910", "nothing"],
+    "since": [NOW + 8, NOW + 99],
+    "until": [NOW + 8, NOW],
+}
+PAIRS = [
+    {first: one, second: other}
+    for first, second in itertools.combinations_with_replacement(FILTERS, 2)
+    for one in FILTERS[first]
+    for other in (FILTERS[second] if first != second else [one])
+]
+
+
+@pytest.mark.parametrize("limit", [3, 50])
+async def test_every_filter_of_tasks_alone_and_in_pairs_finds_what_it_means(store: Store, limit: int) -> None:
+    tasks = await various(store)
+    newest_first = sorted(tasks, key=lambda task: (task.created_at, task.key), reverse=True)
+    assert [task.id for task in reversed(tasks)] == [task.id for task in newest_first]
+    for pair in PAIRS:
+        wanted = Filter(**pair, limit=limit)  # type: ignore[arg-type]
+        expected = [task.id for task in newest_first if fits(task, wanted)]
+        assert [task.id for task in await whole(store.tasks, wanted)] == expected, pair
+
+
+async def test_a_task_is_found_by_its_own_id_and_by_the_provider_s(store: Store) -> None:
+    tasks = await various(store)
+    for task in tasks[:5]:
+        assert [each.id for each in (await store.tasks(Filter(q=task.id))).items] == [task.id]
+    known = next(task for task in tasks if task.provider_task_id)
+    found = await store.tasks(Filter(q=known.provider_task_id, state=(known.state,), label=tuple(known.labels.items())))
+    assert known.id in {each.id for each in found.items}
+
+
+async def test_a_text_that_very_much_begins_with_is_walked_and_nothing_is_missed(store: Store) -> None:
+    """Hundreds of labels begin with it: they are not asked for one by one."""
+    for number in range(300):
+        each = order(number)
+        await store.add_task(
+            NewTask(id=each.id, kind=each.kind, target="m", input={}, labels={"order": f"A{number}"}, digest=b""), NOW
+        )
+    assert len(await whole(store.tasks, Filter(q="a", limit=40))) == 300
+    assert [task.labels for task in await whole(store.tasks, Filter(q="a29", limit=40))][:1] == [{"order": "A299"}]
+    assert len(await whole(store.tasks, Filter(q="a", kind=("model",), limit=40))) == 100
+
+
+@pytest.mark.parametrize(
+    "cursor", ["7", "x_1", "nan", "1.5_", "_1", "1_-2", "1" * 90 + "_1", "1.0_9223372036854775808"]
+)
+async def test_what_is_no_cursor_of_ours_is_refused(store: Store, cursor: str) -> None:
+    for listed in (store.tasks, store.actions, store.events, store.deliveries, store.alerts, store.replays):
+        with pytest.raises(Refused, match="cursor") as refusal:
+            await listed(Filter(cursor=cursor))
+        assert refusal.value.status == 422
+
+
+async def test_the_other_lists_are_whole_in_pages_of_any_size(store: Store) -> None:
+    await store.sync_definitions([HOOK], NOW)
+    tasks = await end_tasks(store, 20, [HOOK], NOW)
+    for number, task in enumerate(tasks):
+        bad = {"problem": "it is no JSON"} if number % 4 == 0 else {}
+        await store.record_delivery(delivery(task, str(number).encode(), **bad), NOW + number % 3)
+    claimed = await store.claim_action("hook", NOW, 60)
+    assert claimed is not None
+    await store.settle_action(claimed, Settlement(outcome="dead", reason="because"), NOW)
+    for limit in (1, 7, 50):
+        assert len(await whole(store.events, Filter(limit=limit))) == 20
+        assert len(await whole(store.events, Filter(limit=limit, state=("failed",)))) == 0
+        assert len(await whole(store.events, Filter(limit=limit, task=tasks[0].id))) == 1
+        assert len(await whole(store.actions, Filter(limit=limit))) == 20
+        assert len(await whole(store.actions, Filter(limit=limit, state=("dead",), name="hook"))) == 1
+        assert len(await whole(store.actions, Filter(limit=limit, name="nobody"))) == 0
+        assert len(await whole(store.actions, Filter(limit=limit, task=tasks[3].id))) == 1
+        assert len(await whole(store.deliveries, Filter(limit=limit))) == 20
+        assert len(await whole(store.deliveries, Filter(limit=limit, state=("unreadable",)))) == 5
+        assert len(await whole(store.deliveries, Filter(limit=limit, state=("readable",), since=NOW + 1))) == 10
+        assert len(await whole(store.deliveries, Filter(limit=limit, task=tasks[0].id, until=NOW))) == 0
+
+
+def delivery(task: Task, body: bytes, problem: str | None = None) -> NewDelivery:
+    return NewDelivery(
+        task=task.id, purpose=Purpose.SUBMIT, body=body, digest=body, size=len(body), problem=problem, claim="succeeded"
+    )
+
+
+# ---------------------------------------------------------------- what changed
+
+
+async def test_what_a_task_goes_through_is_told_in_its_order(store: Store) -> None:
+    told: list[Change] = []
+    store.listen(told.extend)
+    await store.sync_definitions([HOOK], NOW)
+    (task,) = await end_tasks(store, 1, [HOOK], NOW)
+    await store.record_delivery(delivery(task, b"{}"), NOW)
+    claimed = await store.claim_action("hook", NOW, 60)
+    assert claimed is not None
+    await store.settle_action(claimed, Settlement(outcome="dead", reason="because"), NOW)
+    assert [(each.kind, each.state) for each in told] == [
+        ("task", "queued"),
+        ("task", "submitting"),
+        ("task", "submitted"),
+        ("task", "succeeded"),
+        ("action", "owed"),
+        ("delivery", "readable"),
+        ("action", "running"),
+        ("action", "dead"),
+        ("alert", "open"),
+    ]
+    assert {each.id for each in told if each.kind == "task"} == {task.id}
+    assert {each.id for each in told if each.kind == "action"} == {str(claimed.action.id)}
+
+
+async def test_what_changes_nothing_tells_nothing(store: Store) -> None:
+    (task,) = await end_tasks(store, 1, [], NOW)
+    await store.record_delivery(delivery(task, b"{}"), NOW)
+    told: list[Change] = []
+    store.listen(told.extend)
+    await store.record_delivery(delivery(task, b"{}"), NOW)
+    await store.add_check(task.id, NewCheck(kind=CheckKind.QUERY, at=NOW, seconds=0.1, ok=True, summary="x"))
+    await store.clear_alert(AlertKind.TASK_LOST, task.id, NOW)
+    event = NewEvent(task=task, state=End.FAILED, source=Source.QUERY, confirmed=True, settled=True)
+    await store.record_event(event, [], NOW)
+    assert not await store.skip_action(99, "by hand", NOW)
+    assert told == []
+
+
+# ---------------------------------------------------------------- who holds what
+
+
+async def submitting(store: Store, node: str) -> Task:
+    await store.add_task(order(0), NOW)
+    task = await store.take_queued_task(NOW, 99, callback=True, node=node)
+    assert task is not None
+    return task
+
+
+async def state_of(store: Store, task: Task) -> TaskState:
+    found = await store.task(task.id)
+    assert found is not None
+    return found.state
+
+
+async def test_a_submission_is_its_node_s_until_its_lease_ends(store: Store) -> None:
+    task = await submitting(store, "one")
+    assert await store.doubt_interrupted(NOW + 1, 60, node="two") == 0
+    assert await store.doubt_interrupted(NOW + rules.SUBMIT_PATIENCE - 1, 60) == 0
+    assert await state_of(store, task) == "submitting"
+    assert await store.doubt_interrupted(NOW + rules.SUBMIT_PATIENCE, 60) == 1
+    assert await state_of(store, task) == "in_doubt"
+
+
+async def test_a_node_that_starts_anew_puts_only_its_own_submissions_in_doubt(store: Store) -> None:
+    mine, others = await submitting(store, "one"), await submitting(store, "two")
+    assert await store.doubt_interrupted(NOW + 1, 60, node="one") == 1
+    assert (await state_of(store, mine), await state_of(store, others)) == ("in_doubt", "submitting")
+
+
+async def test_a_node_that_starts_anew_frees_only_the_actions_that_it_held(store: Store) -> None:
+    await store.sync_definitions([HOOK], NOW)
+    await end_tasks(store, 2, [HOOK], NOW)
+    mine = await store.claim_action("hook", NOW, 60, node="one")
+    others = await store.claim_action("hook", NOW, 60, node="two")
+    assert mine is not None
+    assert others is not None
+    assert await store.free_expired_leases(NOW + 1, {"hook": 9}, abandoned=Held("one", ["hook"])) == 1
+    states = {each.id: each.state for each in (await store.actions(Filter())).items}
+    assert states == {mine.action.id: "owed", others.action.id: "running"}
+    assert await store.free_expired_leases(NOW + 60, {"hook": 9}) == 1
+
+
+async def test_no_more_actions_run_at_once_than_a_definition_allows_whoever_claims_them(store: Store) -> None:
+    await store.sync_definitions([Definition(name="hook", kind=ActionKind.HTTP, timeout=30, concurrency=2)], NOW)
+    await end_tasks(store, 9, [HOOK], NOW)
+    nodes = [f"node {number}" for number in range(6)]
+    claims = await asyncio.gather(*(store.claim_action("hook", NOW, 60, node=node) for node in nodes))
+    running = [claimed for claimed in claims if claimed is not None]
+    assert len(running) == 2
+    due = await store.next_action_at("hook", NOW)
+    assert due is not None
+    assert due > NOW
+    await store.settle_action(running[0], Settlement(outcome="done"), NOW)
+    claims = await asyncio.gather(*(store.claim_action("hook", NOW, 60, node=node) for node in nodes))
+    assert len([claimed for claimed in claims if claimed is not None]) == 1
+
+
+async def test_no_more_tasks_are_in_flight_than_are_allowed_whoever_sends_them(store: Store) -> None:
+    for number in range(6):
+        await store.add_task(order(number), NOW)
+    taken = await asyncio.gather(
+        *(store.take_queued_task(NOW, 2, callback=True, node=f"node {number}") for number in range(6))
+    )
+    assert len([task for task in taken if task is not None]) == 2
+
+
+# ---------------------------------------------------------------- what is counted
+
+
+async def test_the_counts_are_those_of_the_rows_whatever_was_done(store: Store) -> None:
+    await store.sync_definitions([HOOK], NOW)
+    await end_tasks(store, 12, [HOOK], NOW)
+    for outcome in ("done", "dead", "dead", "retry"):
+        claimed = await store.claim_action("hook", NOW, 60)
+        assert claimed is not None
+        await store.settle_action(claimed, Settlement(outcome=outcome, due_at=NOW + 1), NOW)
+    replay = await store.retry(Selection(action_state=("dead",)), {}, None, NOW)
+    (owed,) = (await store.actions(Filter(state=("done",)))).items
+    await store.retry(Selection(action=owed.id, action_state=("done",)), {"x": 1}, None, NOW)
+    await store.skip_action(2, "by hand", NOW)
+    await store.cancel_replay(replay.id, NOW)
+    listed = (await store.actions(Filter(limit=500))).items
+    (state,) = await store.definition_states()
+    assert state.counts == Counter(str(each.state) for each in listed)
+    for known in (await store.replays(Filter())).items:
+        open_ones = [each for each in listed if each.replay == known.id and each.state in ("owed", "running")]
+        assert known.matched - known.done - known.cancelled == len(open_ones)

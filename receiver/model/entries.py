@@ -1,6 +1,8 @@
 """What goes into the ledger and what its verbs answer, beside the records: independent of any kind of database."""
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -112,7 +114,7 @@ class Recorded(Struct, frozen=True):
     due: bool
 
 
-class Claim(Struct, frozen=True, kw_only=True):
+class Saying(Struct, frozen=True, kw_only=True):
     """What a readable delivery says: the end it claims, and the provider's id it names."""
 
     delivery: int
@@ -134,6 +136,13 @@ class Settlement(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     detail: JsonObject = {}
     files: tuple[SavedFile, ...] = ()
+
+
+class Held(NamedTuple):
+    """What a node held of some definitions."""
+
+    node: str
+    names: Sequence[str]
 
 
 class Selection(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ Times are seconds since 1970 (UTC) as float inside the program and RFC 3339 with
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID, uuid5
 
 from msgspec import Struct
@@ -157,6 +157,21 @@ MISS_PHRASES = {
 }
 
 
+class AlertKind(StrEnum):
+    """What can be wrong that is no task's end."""
+
+    ACTION_DEAD = "action_dead"
+    BREAKER_OPEN = "breaker_open"
+    CALLBACK_MISSED = "callback_missed"
+    EVENT_CONTRADICTED = "event_contradicted"
+    ID_TAKEN = "id_taken"
+    KEY_REFUSED = "provider_key_refused"
+    LINKS_EXPIRING = "links_expiring"
+    TASK_IN_DOUBT = "task_in_doubt"
+    TASK_LOST = "task_lost"
+    UNREACHABLE = "provider_unreachable"
+
+
 class ReplayMode(StrEnum):
     RETRY = "retry"
     AGAIN = "again"
@@ -185,7 +200,8 @@ class TaskError(Struct, frozen=True, kw_only=True):
 class Task(Struct, frozen=True, kw_only=True):
     """One order to the provider. `key` never leaves the store's callers; `id` is the public id.
 
-    `uploads` has, by their ids, the texts that stand for uploads in the input.
+    `uploads` has, by their ids, the texts that stand for uploads in the input. `settled` says that its end will not be
+    asked about any more, `refresh` that new links for its results are asked for.
     """
 
     key: int
@@ -217,7 +233,7 @@ class Task(Struct, frozen=True, kw_only=True):
     resends: int
     resent_at: float | None
     refresh: bool
-    confirmed: bool
+    settled: bool
     idempotency_key: str | None
     again_of: str | None
     uploads: dict[str, str] = {}
@@ -367,7 +383,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     since: float | None = None
     until: float | None = None
     limit: int = 50
-    cursor: int | None = None
+    cursor: str | None = None
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -437,13 +453,21 @@ class Alert(Struct, frozen=True, kw_only=True):
     """Something wrong that is no task's end."""
 
     id: int
-    kind: str
+    kind: AlertKind
     subject: str
     message: str
     opened_at: float
     last_at: float
     closed_at: float | None
     count: int
+
+
+class Change(NamedTuple):
+    """Something moved in the ledger: what kind of row, its public id, and the state it came to."""
+
+    kind: str
+    id: str
+    state: str
 
 
 class Breaker(Struct, frozen=True, kw_only=True):

@@ -118,6 +118,9 @@ DELIVERY_BODIES = 50
 UNREADABLE_KEPT = 64 * 1024
 """Bytes kept of a body over the limit."""
 
+NODE = "local"
+"""The name of a node that is the only one of its ledger."""
+
 SUBMIT_PATIENCE = 600.0
 """A task that is still being sent after so many seconds has lost its sender."""
 IN_DOUBT_COUNTS = 900.0

@@ -16,6 +16,8 @@ from receiver.actions.performers import performers
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
 from receiver.housekeep import housekeep
+from receiver.model import rules
+from receiver.model.entries import Held
 from receiver.model.links import Links
 from receiver.model.records import ActionKind, Definition, Line
 from receiver.model.redaction import Redactor
@@ -43,7 +45,8 @@ class Service:
     """Everything a running server consists of, but its doors. `start` it, use it, `close` it.
 
     `transport` replaces the network to the provider, `read_wait` is the first pause between two reads of it (seconds),
-    `perform` replaces what has the effects of actions, `tls` saves making another context (it takes 50 ms).
+    `perform` replaces what has the effects of actions, `tls` saves making another context (it takes 50 ms), `node` is
+    the name under which it holds submissions and actions.
     """
 
     store: Store
@@ -62,9 +65,11 @@ class Service:
         read_wait: float = 0.5,
         perform: Mapping[ActionKind, Performer] | None = None,
         tls: ssl.SSLContext | None = None,
+        node: str = rules.NODE,
     ) -> None:
         self.settings = settings
         self.clock = clock
+        self.node = node
         self.definitions = settings.definitions
         self.store = open_store(settings.database, disk_floor=settings.disk_floor)
         self._jitter = jitter
@@ -73,7 +78,7 @@ class Service:
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self.resources = Resources(self.provider)
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
-        self._performers = perform or performers(self._egress, clock=clock, saved_before=self.store.files_with)
+        self._performers = perform or performers(self._egress, clock=clock)
         self._loops: list[Loop] = []
         self._housekeeping_at = 0.0
         self._in_hand: set[int] = set()
@@ -99,12 +104,11 @@ class Service:
         )
         now = self.clock()
         await self.store.sync_definitions(self.definitions, now)
-        await self.store.doubt_interrupted(now, self.settings.patience)
-        # This file was another process's until a moment ago. Only a program may have outlived it.
-        gone = [each.name for each in self.definitions if each.kind is not ActionKind.COMMAND]
-        await self.store.free_expired_leases(
-            now, {each.name: each.max_attempts for each in self.definitions}, gone=gone
-        )
+        await self.store.doubt_interrupted(now, self.settings.patience, node=self.node)
+        # What this node held it has no workers for any more. Only a program may have outlived them.
+        mine = Held(self.node, [each.name for each in self.definitions if each.kind is not ActionKind.COMMAND])
+        budgets = {each.name: each.max_attempts for each in self.definitions}
+        await self.store.free_expired_leases(now, budgets, abandoned=mine)
         if loops:
             self._start_loops()
 
@@ -131,7 +135,14 @@ class Service:
 
     async def submit_next(self) -> Line | None:
         return await submit_next(
-            self.store, self.provider, self.links, self.definitions, self.settings.policy, self.redact, self.clock
+            self.store,
+            self.provider,
+            self.links,
+            self.definitions,
+            self.settings.policy,
+            self.redact,
+            self.clock,
+            node=self.node,
         )
 
     async def reconcile_next(self) -> Line | None:
@@ -139,7 +150,14 @@ class Service:
 
     async def dispatch_next(self, definition: Definition) -> Line | None:
         return await dispatch(
-            self.store, self._performers, definition, self.redact, self.clock, self._jitter, in_hand=self._in_hand
+            self.store,
+            self._performers,
+            definition,
+            self.redact,
+            self.clock,
+            self._jitter,
+            in_hand=self._in_hand,
+            node=self.node,
         )
 
     async def housekeep(self) -> Line | None:

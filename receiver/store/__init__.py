@@ -1,13 +1,12 @@
 """The ledger behind its verbs. A verb is one atomic unit; SQL, rows and cursors never leave this folder."""
 
 from pathlib import Path
-from typing import TypeAlias
 
 from receiver.model.errors import SettingsError
 from receiver.store.sqlite.store import SqliteStore
+from receiver.store.verbs import Store
 
-Store: TypeAlias = SqliteStore
-"""What the verbs are handed. A second store will have the same verbs."""
+__all__ = ["Store", "database_path", "open_store"]
 
 SQLITE_PREFIX = "sqlite:///"
 
@@ -19,6 +18,6 @@ def database_path(url: str) -> Path:
     raise SettingsError([f"database: expected {SQLITE_PREFIX}PATH"])
 
 
-def open_store(url: str, *, disk_floor: int = 0) -> Store:
+def open_store(url: str, *, disk_floor: int = 0) -> SqliteStore:
     """A store for a database URL, not yet opened."""
     return SqliteStore(database_path(url), disk_floor=disk_floor)

@@ -3,20 +3,23 @@
 While a batch is being committed the next one gathers by itself, so nothing lingers and nothing waits in vain. A batch
 runs in one transaction. Savepoints are not used: SQLITE_FULL rolls the whole transaction back beneath them, and what
 was written after that would commit by itself. When a job fails the batch is rolled back and every job runs alone, so
-that one bad row does not refuse the others. When the storage fails (full, I/O error, read-only, corrupt) everything is
-refused until a probe write succeeds.
+that one bad row does not refuse the others. When the storage itself fails, everything is refused until a probe write
+succeeds. What a commit changed is published after it, before anybody who waited for it goes on.
 """
 
 import asyncio
 import queue
-import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from receiver.model.errors import StoreUnavailable
+from receiver.model.records import Change
+from receiver.store.ledger.transaction import Transaction
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741
 
 BATCH_CAP = 256
 """More rows in a transaction only add latency (measured)."""
@@ -24,38 +27,67 @@ QUEUE_CAP = 4096
 PROBE_SPACING = 1.0
 """Seconds between two probes of a storage that failed."""
 
-STORAGE_FAILURES = {
-    sqlite3.SQLITE_FULL: "disk_full",
-    sqlite3.SQLITE_IOERR: "disk_error",
-    sqlite3.SQLITE_READONLY: "read_only",
-    sqlite3.SQLITE_CORRUPT: "corrupt",
-    sqlite3.SQLITE_NOTADB: "corrupt",
-    sqlite3.SQLITE_CANTOPEN: "cannot_open",
-}
+
+class Engine(ABC):
+    """What a database has to bring. All of it is called in the writer's own thread."""
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Opens the read-write connection, its schema brought up to date."""
+
+    @abstractmethod
+    def begin(self) -> Transaction:
+        """A transaction that may write."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Returns when what was written is on disk."""
+
+    @abstractmethod
+    def roll_back(self) -> None:
+        """Undoes what was begun, if it was; raises nothing."""
+
+    @abstractmethod
+    def storage_failure(self, error: Exception) -> str | None:
+        """The reason code of an error of the storage itself; None for an error of one job."""
+
+    @abstractmethod
+    def probe(self) -> bool:
+        """Whether a write of some size succeeds, which leaves nothing behind."""
+
+    @abstractmethod
+    def close(self) -> None: ...
 
 
-class Job(Generic[T]):
-    """A write and the future that waits for its commit."""
+class Job(NamedTuple):
+    """A write, and the future that waits for its commit. With an `item`, all jobs of the same work run together."""
 
-    __slots__ = ("future", "work")
+    work: Callable[..., Any]
+    future: asyncio.Future[Any]
+    item: Any = None
+    together: bool = False
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
-        self.work = work
-        self.future = future
 
+class Done(NamedTuple):
+    """What a batch came to: for each of its jobs a value or an error, and what was changed and is on disk."""
 
-Outcome = tuple[object, Exception | None]
+    values: list[Any]
+    errors: list[Exception | None]
+    changes: list[Change]
 
 
 class Writer:
-    """Give it `connect`, which opens the read-write connection in the writer's own thread, and a monotonic clock."""
+    """Runs jobs on an engine. `monotonic` is a clock in seconds, `publish` is told in the loop what commits changed."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], *, monotonic: Callable[[], float]) -> None:
-        self._connect = connect
+    def __init__(
+        self, engine: Engine, *, monotonic: Callable[[], float], publish: Callable[[Sequence[Change]], None]
+    ) -> None:
+        self._engine = engine
         self._monotonic = monotonic
+        self._publish = publish
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._batches: queue.SimpleQueue[list[Job[object]] | None] = queue.SimpleQueue()
-        self._waiting: list[Job[object]] = []
+        self._batches: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._waiting: list[Job] = []
         self._busy = False
         self._closing = False
         self._broken: str | None = None
@@ -73,26 +105,25 @@ class Writer:
         return self._thread.is_alive()
 
     async def open(self) -> None:
-        """Starts the thread; raises what `connect` raised."""
+        """Starts the thread; raises what the engine raised when it connected."""
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
         self._thread.start()
         await self._opened
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a transaction and returns its value after the commit is on disk.
 
         `work` may run twice (once in a batch that failed, once alone), each time in a fresh transaction. Raises
         StoreUnavailable when nothing can be written, and whatever `work` raised.
         """
-        if self._closing or self._loop is None:
-            raise StoreUnavailable("closing", "the store is being closed")
-        if len(self._waiting) >= QUEUE_CAP:
-            raise StoreUnavailable("busy", "too many writes are waiting", retry_after=1)
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append(Job(work, future))  # type: ignore[arg-type]
-        self._send_off()
-        return await future
+        value: T = await self._queue(work, None, together=False)
+        return value
+
+    async def run_together(self, verb: Callable[[Transaction, Sequence[I]], Sequence[T]], item: I) -> T:
+        """The same for one item of a verb that is handed, at once, all items that wait for it, and answers each."""
+        value: T = await self._queue(verb, item, together=True)
+        return value
 
     async def close(self) -> None:
         """Commits what waits, then ends the thread and closes the connection. May be called twice."""
@@ -105,6 +136,16 @@ class Writer:
         self._batches.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _queue(self, work: Callable[..., Any], item: object, *, together: bool) -> asyncio.Future[Any]:
+        if self._closing or self._loop is None:
+            raise StoreUnavailable("closing", "the store is being closed")
+        if len(self._waiting) >= QUEUE_CAP:
+            raise StoreUnavailable("busy", "too many writes are waiting", retry_after=1)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append(Job(work, future, item, together))
+        self._send_off()
+        return future
+
     def _send_off(self) -> None:
         if self._busy or not self._waiting:
             return
@@ -112,17 +153,20 @@ class Writer:
         self._busy = True
         self._batches.put(batch)
 
-    def _landed(self, batch: list[Job[object]], outcomes: Sequence[Outcome]) -> None:
+    def _landed(self, batch: list[Job], done: Done) -> None:
         """In the loop, after a batch: the next one leaves before anybody is woken."""
         self._busy = False
         self._send_off()
-        for job, (value, error) in zip(batch, outcomes, strict=True):
+        for job, value, error in zip(batch, done.values, done.errors, strict=True):
             if job.future.done():
                 continue
             if error is None:
                 job.future.set_result(value)
             else:
                 job.future.set_exception(error)
+        # Who waits goes on only when this is over; whatever a listener raises, they do.
+        if done.changes:
+            self._publish(done.changes)
 
     # ------------------------------------------------------------ in the thread
 
@@ -130,67 +174,65 @@ class Writer:
         assert self._loop is not None
         assert self._opened is not None
         try:
-            connection = self._connect()
+            self._engine.connect()
         except Exception as error:
             self._loop.call_soon_threadsafe(self._opened.set_exception, error)
             return
         self._loop.call_soon_threadsafe(self._opened.set_result, None)
         while (batch := self._batches.get()) is not None:
-            outcomes = self._commit(connection, batch)
-            self._loop.call_soon_threadsafe(self._landed, batch, outcomes)
-        connection.close()
+            self._loop.call_soon_threadsafe(self._landed, batch, self._commit(batch))
+        self._engine.close()
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[Job[object]]) -> list[Outcome]:
-        if self._broken and not self._probe(connection):
-            return [(None, self._unavailable()) for _ in batch]
+    def _commit(self, batch: list[Job]) -> Done:
+        if self._broken and not self._is_well_again():
+            return self._refused(batch)
         try:
-            connection.execute("begin immediate")
-            values = [job.work(connection) for job in batch]
-            connection.execute("commit")
+            tx = self._engine.begin()
+            values = _values(tx, batch)
+            self._engine.commit()
         except Exception as error:
-            _roll_back(connection)
-            if self._is_storage_failure(error):
-                return [(None, self._unavailable()) for _ in batch]
+            self._engine.roll_back()
+            reason = self._engine.storage_failure(error)
+            if reason is not None:
+                self._broken, self._probed_at = reason, self._monotonic()
+                return self._refused(batch)
             if len(batch) == 1:
-                return [(None, error)]
-            return [self._commit(connection, [job])[0] for job in batch]
-        return [(value, None) for value in values]
+                return Done([None], [error], [])
+            alone = [self._commit([job]) for job in batch]
+            return Done(
+                [one.values[0] for one in alone],
+                [one.errors[0] for one in alone],
+                [change for one in alone for change in one.changes],
+            )
+        return Done(values, [None] * len(batch), tx.changes)
 
-    def _is_storage_failure(self, error: Exception) -> bool:
-        if not isinstance(error, sqlite3.Error):
-            return False
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        reason = STORAGE_FAILURES.get(code)
-        if reason is not None:
-            self._broken = reason
-            self._probed_at = self._monotonic()
-        return reason is not None
-
-    def _probe(self, connection: sqlite3.Connection) -> bool:
-        """A write of its own size, at most once a second; True when the storage takes writes again."""
+    def _is_well_again(self) -> bool:
+        """Tries a write, at most once a second; whether the storage takes writes again."""
         if self._monotonic() - self._probed_at < PROBE_SPACING:
             return False
         self._probed_at = self._monotonic()
-        try:
-            connection.execute("begin immediate")
-            connection.execute("insert into facts (name, value) values ('probe', zeroblob(65536))")
-            connection.execute("delete from facts where name = 'probe'")
-            connection.execute("commit")
-        except sqlite3.Error:
-            _roll_back(connection)
-            return False
-        self._broken = None
-        return True
+        if self._engine.probe():
+            self._broken = None
+        return self._broken is None
 
-    def _unavailable(self) -> StoreUnavailable:
+    def _refused(self, batch: list[Job]) -> Done:
         reason = self._broken or "unknown"
-        return StoreUnavailable(reason, f"nothing can be written: {reason.replace('_', ' ')}")
+        message = f"nothing can be written: {reason.replace('_', ' ')}"
+        return Done([None] * len(batch), [StoreUnavailable(reason, message) for _ in batch], [])
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        try:
-            connection.execute("rollback")
-        except sqlite3.Error:
-            # The engine has rolled back by itself in the meantime.
-            return
+def _values(tx: Transaction, batch: list[Job]) -> list[Any]:
+    """What each job of a batch returns; jobs that run together do so in the place of the first of them."""
+    values: list[Any] = [None] * len(batch)
+    kinds: dict[Callable[..., Any], list[int]] = {}
+    for place, job in enumerate(batch):
+        if job.together:
+            kinds.setdefault(job.work, []).append(place)
+    for place, job in enumerate(batch):
+        if not job.together:
+            values[place] = job.work(tx)
+        elif (places := kinds.pop(job.work, None)) is not None:
+            answers = job.work(tx, [batch[each].item for each in places])
+            for each, answer in zip(places, answers, strict=True):
+                values[each] = answer
+    return values

@@ -127,7 +127,7 @@ def read_filter(request: Request, *, states: Collection[str], kinds: Collection[
         since=read_time(query.get("since"), "since"),
         until=read_time(query.get("until"), "until"),
         limit=_number(query.get("limit"), "limit", 1, LIMIT_MOST) or 50,
-        cursor=_number(query.get("cursor"), "cursor", 0, 2**63 - 1),
+        cursor=query.get("cursor") or None,
     )
 
 

@@ -1,63 +1,102 @@
-"""How the verbs of this folder reach the database, and how rows become records."""
+"""How verbs become methods of the store, how rows become records, and how records become columns."""
 
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from enum import Enum
+from functools import cache, partial, wraps
+from types import UnionType
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import Struct
 
-from receiver.model.records import (
-    Action,
-    ActionState,
-    Alert,
-    Api,
-    Check,
-    CheckKind,
-    Delivery,
-    End,
-    Event,
-    JsonObject,
-    Kind,
-    MissCause,
-    MissState,
-    Page,
-    Purpose,
-    Result,
-    Source,
-    Task,
-    TaskError,
-    TaskState,
-    Upload,
-)
-from receiver.store.sqlite.database import Readers
-from receiver.store.writer import Writer
+from receiver.model.records import JsonObject
+from receiver.store.ledger.transaction import Row, Transaction
 
 T = TypeVar("T")
-R = TypeVar("R")
+I = TypeVar("I")  # noqa: E741
+S = TypeVar("S", bound=Struct)
+P = ParamSpec("P")
+
+Method = Callable[Concatenate["Access", P], Coroutine[Any, Any, T]]
 
 
-class Access:
-    """The writer and the readers, as two short verbs for the classes that hold SQL."""
+class Access(ABC):
+    """What a store gives its verbs: a transaction to write in, and one to read in."""
 
-    _writer: Writer
-    _readers: Readers
-    _refuse_without_room: Callable[[], None]
+    @abstractmethod
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """What `work` returns, after its commit is on disk. It may run twice, each time in a fresh transaction."""
 
-    async def _write_new(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """For what comes from outside: refused when the disk is below its floor, so that our own work can go on."""
-        self._refuse_without_room()
-        return await self._writer.run(work)
+    @abstractmethod
+    async def write_together(self, verb: Callable[[Transaction, Sequence[I]], Sequence[T]], item: I) -> T:
+        """The same for one item of a verb that is given all items that wait at once."""
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._writer.run(work)
+    @abstractmethod
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """What `work` returns of one moment."""
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._readers.run(work)
+    @abstractmethod
+    def refuse_without_room(self) -> None:
+        """Raises StoreUnavailable when the disk is below its floor."""
+
+
+def writes(verb: Callable[Concatenate[Transaction, P], T]) -> Method[P, T]:
+    """A verb as a method of the store, in a transaction of its own."""
+
+    @wraps(verb)
+    async def method(store: Access, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store.write(lambda tx: verb(tx, *args, **kwargs))
+
+    return method
+
+
+def admits(verb: Callable[Concatenate[Transaction, P], T]) -> Method[P, T]:
+    """The same for what comes from outside: refused when the disk is below its floor, so that our own work goes on."""
+    method = writes(verb)
+
+    @wraps(verb)
+    async def guarded(store: Access, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        store.refuse_without_room()
+        return await method(store, *args, **kwargs)
+
+    return guarded
+
+
+def admits_together(
+    verb: Callable[[Transaction, Sequence[I]], Sequence[T]],
+) -> Callable[["Access", I], Coroutine[Any, Any, T]]:
+    """The same for a verb that is written for many items: one statement serves all that wait."""
+
+    @wraps(verb)
+    async def method(store: Access, item: I) -> T:
+        store.refuse_without_room()
+        return await store.write_together(verb, item)
+
+    return method
+
+
+def reads(verb: Callable[Concatenate[Transaction, P], T]) -> Method[P, T]:
+    """A verb as a method of the store, which only reads."""
+
+    @wraps(verb)
+    async def method(store: Access, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await store.read(lambda tx: verb(tx, *args, **kwargs))
+
+    return method
+
+
+# ---------------------------------------------------------------- rows and records
 
 
 def encode(value: object) -> str:
     """Any record or JSON value as text for a column."""
     return msgspec.json.encode(value).decode()
+
+
+def encode_some(value: object) -> str | None:
+    """The same, and null for what is not there."""
+    return None if value is None else encode(value)
 
 
 def decode(text: str) -> JsonObject:
@@ -66,15 +105,72 @@ def decode(text: str) -> JsonObject:
     return value
 
 
+def record(kind: type[S], row: Row, **given: object) -> S:
+    """A row as a record: a column for each field that is not `given`, JSON where the field is no plain value.
+
+    A null gives way to the field's default, where it has one.
+    """
+    for name, read in _fields(kind):
+        if name not in given and (value := row[name]) is not None:
+            given[name] = read(value) if read else value
+        elif name not in given and name not in _defaults(kind):
+            given[name] = None
+    return kind(**given)
+
+
+@cache
+def _defaults(kind: type[Struct]) -> frozenset[str]:
+    return frozenset(field.name for field in msgspec.structs.fields(kind) if not field.required)
+
+
+@cache
+def _fields(kind: type[Struct]) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    hints = get_type_hints(kind)
+    return tuple((name, _reader(hints[name])) for name in kind.__struct_fields__)
+
+
+def _reader(hint: Any) -> Callable[[Any], Any] | None:
+    """How a column becomes a value of that type; None when it is one already."""
+    if isinstance(hint, UnionType):
+        (hint,) = [each for each in get_args(hint) if each is not type(None)]
+    if hint is bool or (isinstance(hint, type) and issubclass(hint, Enum)):
+        return hint
+    if hint in (str, int, float):
+        return None
+    if get_origin(hint) is dict and get_args(hint)[1] is not str:
+        return decode
+    return partial(msgspec.json.decode, type=hint)
+
+
+# ---------------------------------------------------------------- fragments of SQL
+
+
 def marks(values: Iterable[object]) -> str:
-    """As many question marks as values, for an `in (…)`."""
-    return ", ".join("?" for _ in values)
+    """As many question marks as values for an `in (…)`; null, which nothing equals, for none."""
+    return ", ".join("?" for _ in values) or "null"
 
 
-def count_up(connection: sqlite3.Connection, name: str) -> None:
-    connection.execute(
-        "insert into counters (name, value) values (?, 1) on conflict (name) do update set value = value + 1", (name,)
+def count_up(tx: Transaction, name: str, by: int = 1) -> None:
+    tx.change(
+        "insert into counters (name, value) values (?, ?)"
+        " on conflict (name) do update set value = counters.value + excluded.value",
+        name,
+        by,
     )
+
+
+def keep_fact(tx: Transaction, name: str, value: float) -> None:
+    """Writes down a single number that the ledger as a whole goes by."""
+    tx.change(
+        "insert into facts (name, value) values (?, ?) on conflict (name) do update set value = excluded.value",
+        name,
+        value,
+    )
+
+
+def fact(tx: Transaction, name: str) -> float | None:
+    value: float | None = tx.value("select value from facts where name = ?", name)
+    return value
 
 
 class Conditions:
@@ -92,158 +188,12 @@ class Conditions:
         if values:
             self.add(f"{column} in ({marks(values)})", *values)
 
+    def between(self, column: str, since: float | None, until: float | None) -> None:
+        if since is not None:
+            self.add(f"{column} >= ?", since)
+        if until is not None:
+            self.add(f"{column} < ?", until)
+
     @property
     def where(self) -> str:
         return f"where {' and '.join(self.texts)}" if self.texts else ""
-
-
-def page_of(rows: Sequence[sqlite3.Row], limit: int, read: Callable[[sqlite3.Row], R], key: str) -> Page[R]:
-    """A page from `limit + 1` rows in falling order of `key`; the extra row only says that there is more."""
-    shown = rows[:limit]
-    after = str(shown[-1][key]) if len(rows) > limit else None
-    return Page(items=[read(row) for row in shown], next=after)
-
-
-def like_prefix(text: str) -> str:
-    """A pattern for `like … escape '\\'` that matches what begins with the text."""
-    for special in ("\\", "%", "_"):
-        text = text.replace(special, "\\" + special)
-    return text + "%"
-
-
-def task_of(row: sqlite3.Row) -> Task:
-    return Task(
-        key=row["key"],
-        id=row["id"],
-        kind=Kind(row["kind"]),
-        api=Api(row["api"]),
-        target=row["target"],
-        input=decode(row["input"]),
-        labels=msgspec.json.decode(row["labels"], type=dict[str, str]),
-        state=TaskState(row["state"]),
-        created_at=row["created_at"],
-        sent_at=row["sent_at"],
-        submitted_at=row["submitted_at"],
-        ended_at=row["ended_at"],
-        provider_task_id=row["provider_task_id"],
-        provider_status=row["provider_status"],
-        callback=bool(row["callback"]),
-        error=error_of(row["error"]),
-        check_at=row["check_at"],
-        asked=row["asked"],
-        unsure_asked=row["unsure_asked"],
-        delivered_at=row["delivered_at"],
-        queried_at=row["queried_at"],
-        empty_since=row["empty_since"],
-        empty_count=row["empty_count"],
-        miss=MissState(row["miss"]) if row["miss"] else None,
-        miss_cause=MissCause(row["miss_cause"]) if row["miss_cause"] else None,
-        missed_at=row["missed_at"],
-        resends=row["resends"],
-        resent_at=row["resent_at"],
-        refresh=row["refresh"] == 1,
-        confirmed=bool(row["confirmed"]),
-        idempotency_key=row["idempotency_key"],
-        again_of=row["again_of"],
-        uploads=msgspec.json.decode(row["uploads"], type=dict[str, str]) if row["uploads"] else {},
-    )
-
-
-def error_of(text: str | None) -> TaskError | None:
-    return msgspec.json.decode(text, type=TaskError) if text else None
-
-
-def delivery_of(row: sqlite3.Row) -> Delivery:
-    """`task_id` must be selected beside the columns of the delivery."""
-    return Delivery(
-        id=row["id"],
-        task=row["task_id"],
-        purpose=Purpose(row["purpose"]),
-        received_at=row["received_at"],
-        last_at=row["last_at"],
-        count=row["count"],
-        size=row["size"],
-        readable=row["problem"] is None,
-        contradicting=bool(row["contradicting"]),
-        provider_task_id=row["provider_task_id"],
-        claim=row["claim"],
-        problem=row["problem"],
-    )
-
-
-def event_of(row: sqlite3.Row) -> Event:
-    """`task_id` must be selected beside the columns of the event."""
-    return Event(
-        id=row["id"],
-        task=row["task_id"],
-        state=End(row["state"]),
-        source=Source(row["source"]),
-        confirmed=bool(row["confirmed"]),
-        contradicted=bool(row["contradicted"]),
-        no_results=bool(row["no_results"]),
-        at=row["at"],
-        results=msgspec.json.decode(row["results"], type=list[Result]),
-        error=error_of(row["error"]),
-        usage=decode(row["usage"]),
-        extra=decode(row["extra"]),
-    )
-
-
-def action_of(row: sqlite3.Row) -> Action:
-    """`task_id` and `event_id` must be selected beside the columns of the action."""
-    return Action(
-        id=row["id"],
-        task=row["task_id"],
-        event=row["event_id"],
-        name=row["name"],
-        generation=row["generation"],
-        state=ActionState(row["state"]),
-        due_at=row["due_at"],
-        lease_until=row["lease_until"],
-        attempts=row["attempts"],
-        created_at=row["created_at"],
-        settled_at=row["settled_at"],
-        reason=row["reason"],
-        replay=row["replay"],
-    )
-
-
-def check_of(row: sqlite3.Row) -> Check:
-    """`task_id` must be selected beside the columns of the check."""
-    return Check(
-        id=row["id"],
-        task=row["task_id"],
-        kind=CheckKind(row["kind"]),
-        at=row["at"],
-        seconds=row["seconds"],
-        ok=bool(row["ok"]),
-        summary=row["summary"],
-        answer=row["answer"],
-    )
-
-
-def alert_of(row: sqlite3.Row) -> Alert:
-    return Alert(
-        id=row["id"],
-        kind=row["kind"],
-        subject=row["subject"],
-        message=row["message"],
-        opened_at=row["opened_at"],
-        last_at=row["last_at"],
-        closed_at=row["closed_at"],
-        count=row["count"],
-    )
-
-
-def upload_of(row: sqlite3.Row) -> Upload:
-    return Upload(
-        id=row["id"],
-        name=row["name"],
-        type=row["type"],
-        size=row["size"],
-        sha256=row["sha256"],
-        url=row["url"],
-        file_name=row["file_name"],
-        at=row["at"],
-        site=row["site"],
-    )

@@ -1,207 +1,26 @@
-"""Actions: effects owed, claimed with a lease, settled with a fence, every try kept."""
+"""Actions: effects owed, claimed with a lease, settled with a fence, every attempt kept."""
 
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-
-from msgspec.structs import replace
 
 from receiver.model import rules
 from receiver.model.breaker import TRIAL_LOOK
-from receiver.model.entries import Settlement
-from receiver.model.records import (
-    Action,
-    ActionState,
-    Attempt,
-    Claimed,
-    Filter,
-    Page,
-)
+from receiver.model.entries import Held, Settlement
+from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Page
 from receiver.store.ledger import definitions
-from receiver.store.ledger.access import Access, action_of, count_up, decode, encode, marks, page_of, task_of
+from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, open_alert
 from receiver.store.ledger.events import SELECT as SELECT_EVENT
-from receiver.store.ledger.events import release_waiting, with_files
-from receiver.store.ledger.tasks import task_conditions
+from receiver.store.ledger.events import with_files
+from receiver.store.ledger.owing import release_waiting
+from receiver.store.ledger.pages import Range, Table, page_of
+from receiver.store.ledger.tasks import task_of
+from receiver.store.ledger.transaction import Row, Transaction
 
+TABLE = Table("actions", "created_at", "id")
 SELECT = """
-select a.*, t.id as task_id, e.id as event_id
+select a.*, a.id as place, t.id as task_id, e.id as event_id
 from actions a join tasks t on t.key = a.task join events e on e.key = a.event
 """
-
-
-class Actions(Access):
-    async def claim_action(self, name: str, now: float, lease: float) -> Claimed | None:
-        """The due action of a definition that waits longest, now running under a lease of `lease` seconds.
-
-        None when nothing is due or the definition is paused. The fence that comes with it is good for one settlement.
-        """
-        return await self._write(lambda connection: _claim(connection, name, now, lease))
-
-    async def renew_lease(self, claimed: Claimed, until: float) -> bool:
-        """Prolongs a lease. False when the action is no longer in this worker's hands."""
-
-        def work(connection: sqlite3.Connection) -> bool:
-            return bool(
-                connection.execute(
-                    "update actions set lease_until = ? where id = ? and fence = ? and state = 'running'",
-                    (until, claimed.action.id, claimed.fence),
-                ).rowcount
-            )
-
-        return await self._write(work)
-
-    async def settle_action(self, claimed: Claimed, settlement: Settlement, now: float) -> bool:
-        """Ends a try. False when the lease went to somebody else meanwhile: then nothing changes."""
-        return await self._write(lambda connection: _settle(connection, claimed, settlement, now))
-
-    async def free_expired_leases(
-        self,
-        now: float,
-        max_attempts: Mapping[str, int],
-        in_hand: Collection[int] = (),
-        gone: Collection[str] = (),
-    ) -> int:
-        """Actions whose worker died are owed again, or dead when that was their last try. Returns how many.
-
-        Those `in_hand` (ids) have a worker that lives: the clock stepped, or nothing could be written for a while.
-        Those of definitions whose workers are all `gone` need not wait for their leases.
-        """
-        held, dead = list(in_hand), list(gone)
-
-        def work(connection: sqlite3.Connection) -> int:
-            rows = connection.execute(
-                f"""
-                update actions set crashes = crashes + 1
-                where state = 'running' and (lease_until <= ? or name in ({marks(dead)})) and id not in ({marks(held)})
-                returning id, name, fence, attempts, crashes
-                """,
-                (now, *dead, *held),
-            ).fetchall()
-            for row in rows:
-                connection.execute(
-                    "update attempts set ended_at = ?, outcome = 'interrupted' where action = ? and number = ?",
-                    (now, row["id"], row["fence"]),
-                )
-                if row["crashes"] >= rules.CRASHES:
-                    _bury(connection, row["id"], row["name"], _crashed(row["crashes"]), now)
-                elif row["attempts"] >= max_attempts.get(row["name"], 1):
-                    _bury(connection, row["id"], row["name"], "its worker died during the last try", now)
-                else:
-                    connection.execute(
-                        "update actions set state = 'owed', due_at = ?, lease_until = null where id = ?",
-                        (now + rules.crash_delay(row["crashes"]), row["id"]),
-                    )
-            return len(rows)
-
-        return await self._write(work)
-
-    async def next_action_at(self, name: str, now: float) -> float | None:
-        """When the next action of a definition may be tried, None when none is owed or the definition is paused."""
-        return await self._read(lambda connection: _next_at(connection, name, now))
-
-    async def action(self, action_id: int) -> Action | None:
-        def work(connection: sqlite3.Connection) -> Action | None:
-            row = connection.execute(f"{SELECT} where a.id = ?", (action_id,)).fetchone()
-            return action_of(row) if row else None
-
-        return await self._read(work)
-
-    async def actions(self, wanted: Filter) -> Page[Action]:
-        """A page of actions, newest first; name is the definition's."""
-
-        def work(connection: sqlite3.Connection) -> Page[Action]:
-            conditions = task_conditions(replace(wanted, state=(), since=None, until=None))
-            conditions.among("a.state", wanted.state)
-            if wanted.name is not None:
-                conditions.add("a.name = ?", wanted.name)
-            if wanted.since is not None:
-                conditions.add("a.created_at >= ?", wanted.since)
-            if wanted.until is not None:
-                conditions.add("a.created_at < ?", wanted.until)
-            if wanted.cursor is not None:
-                conditions.add("a.id < ?", wanted.cursor)
-            rows = connection.execute(
-                f"{SELECT} {conditions.where} order by a.id desc limit ?", (*conditions.values, wanted.limit + 1)
-            ).fetchall()
-            return page_of(rows, wanted.limit, action_of, "id")
-
-        return await self._read(work)
-
-    async def attempts(self, action_id: int) -> list[Attempt]:
-        """Every try of an action, oldest first."""
-
-        def work(connection: sqlite3.Connection) -> list[Attempt]:
-            rows = connection.execute(
-                "select * from attempts where action = ? order by number", (action_id,)
-            ).fetchall()
-            return [
-                Attempt(
-                    number=row["number"],
-                    started_at=row["started_at"],
-                    ended_at=row["ended_at"],
-                    outcome=row["outcome"],
-                    detail=decode(row["detail"]),
-                )
-                for row in rows
-            ]
-
-        return await self._read(work)
-
-    async def skip_action(self, action_id: int, reason: str, now: float) -> bool:
-        """Cancels an action that is owed or dead. False when it is neither."""
-
-        def work(connection: sqlite3.Connection) -> bool:
-            allowed = rules.action_sources(ActionState.SKIPPED)
-            connection.execute(
-                f"""
-                update replays set dropped = dropped + 1 where id = (
-                  select replay from actions where id = ? and parked = 1 and state in ({marks(allowed)}))
-                """,
-                (action_id, *allowed),
-            )
-            row = connection.execute(
-                f"""
-                update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?, parked = 0
-                where id = ? and state in ({marks(allowed)}) returning event, name
-                """,
-                (now, reason, action_id, *allowed),
-            ).fetchone()
-            if row is not None:
-                release_waiting(connection, row["event"], now)
-                _none_is_dead(connection, row["name"], now)
-            return row is not None
-
-        return await self._write(work)
-
-    async def ask_for_new_links(self, claimed: Claimed, now: float) -> bool:
-        """The result links are dead: the provider is asked once for new ones. False when it was asked already."""
-
-        def work(connection: sqlite3.Connection) -> bool:
-            return bool(
-                connection.execute(
-                    "update tasks set refresh = 1, check_at = ? where key = ? and refresh = 0",
-                    (now, claimed.task.key),
-                ).rowcount
-            )
-
-        return await self._write(work)
-
-    async def unsaved_since(self, names: Sequence[str], before: float) -> list[tuple[str, int]]:
-        """Definitions among `names` with unfinished actions for events before a time, each with how many."""
-
-        def work(connection: sqlite3.Connection) -> list[tuple[str, int]]:
-            rows = connection.execute(
-                f"""
-                select a.name, count(*) as n from actions a join events e on e.key = a.event
-                where a.state in ('owed', 'running') and a.name in ({marks(names)}) and e.at < ? group by a.name
-                """,
-                (*names, before),
-            ).fetchall()
-            return [(row["name"], row["n"]) for row in rows]
-
-        return await self._read(work)
-
-
 FEW = 100
 """Due actions that are sorted in no time."""
 CLAIMABLE = """
@@ -211,127 +30,272 @@ name = ? and state = 'owed' and due_at is not null and (crashes = 0 or not exist
 """What a crash has hit is tried alone, so that the one that is to blame takes nobody with it again."""
 
 
-def _next_at(connection: sqlite3.Connection, name: str, now: float) -> float | None:
-    ready = definitions.ready_at(connection, definitions.find(connection, name), now)
-    if ready is None:
-        return None
-    due: float | None = connection.execute(f"select min(due_at) from actions where {CLAIMABLE}", (name,)).fetchone()[0]
-    if due is not None:
-        return max(ready, due)
-    suspect = connection.execute(
-        "select 1 from actions where name = ? and state = 'owed' and due_at is not null limit 1", (name,)
-    ).fetchone()
-    return None if suspect is None else max(ready, now + TRIAL_LOOK)
+@writes
+def claim_action(tx: Transaction, name: str, now: float, lease: float, *, node: str = rules.NODE) -> Claimed | None:
+    """The due action of a definition that waits longest, now running on a node under a lease of `lease` seconds.
 
-
-def _claim(connection: sqlite3.Connection, name: str, now: float, lease: float) -> Claimed | None:
-    definition = definitions.find(connection, name)
-    ready = definitions.ready_at(connection, definition, now)
+    None when nothing is due, the definition is paused, or all its places are taken. The fence that comes with it is
+    good for one settlement.
+    """
+    tx.lock(f"definition {name}")
+    definition = definitions.find(tx, name)
+    ready = definitions.ready_at(tx, definition, now)
     if ready is None or ready > now:
         return None
-    due, order = "due_at <= ?", "due_at, id"
-    if definitions.is_expiring(definition):
-        # A few are sorted; of many the first is looked up, and the plus keeps the planner from sorting them.
-        due, order = "+due_at <= ?" if _are_many_due(connection, name, now) else due, "event, id"
-    row = connection.execute(
+    row = tx.one(
         f"""
-        update actions set state = 'running', lease_until = ?, fence = fence + 1, attempts = attempts + 1, parked = 0
-        where id = (select id from actions where {CLAIMABLE} and {due} order by {order} limit 1)
+        update actions set state = 'running', holder = ?, lease_until = ?, fence = fence + 1, attempts = attempts + 1,
+          parked = 0
+        where id = ({_first_due(tx, definition, name, now)})
         returning id, fence, task, event
         """,
-        (now + lease, name, now),
-    ).fetchone()
+        *(node, now + lease, name, now),
+    )
     if row is None:
         return None
-    connection.execute(
-        "insert into attempts (action, number, started_at) values (?, ?, ?)", (row["id"], row["fence"], now)
-    )
+    tx.change("insert into attempts (action, number, started_at) values (?, ?, ?)", row["id"], row["fence"], now)
     if definition is not None:
-        definitions.note_begun(connection, definition, row["id"], now)
+        definitions.note_begun(tx, definition, row["id"], now)
+    tx.changed("action", row["id"], ActionState.RUNNING)
     return Claimed(
-        action=action_of(connection.execute(f"{SELECT} where a.id = ?", (row["id"],)).fetchone()),
+        action=_action_of(tx.one(f"{SELECT} where a.id = ?", row["id"])),
         fence=row["fence"],
-        event=with_files(connection, connection.execute(f"{SELECT_EVENT} where e.key = ?", (row["event"],)).fetchone()),
-        task=task_of(connection.execute("select * from tasks where key = ?", (row["task"],)).fetchone()),
+        event=with_files(tx, tx.one(f"{SELECT_EVENT} where e.key = ?", row["event"])),
+        task=task_of(tx.one("select * from tasks where key = ?", row["task"])),
     )
 
 
-def _are_many_due(connection: sqlite3.Connection, name: str, now: float) -> bool:
-    row = connection.execute(
-        "select 1 from actions where name = ? and state = 'owed' and due_at <= ? limit 1 offset ?", (name, now, FEW)
-    ).fetchone()
-    return row is not None
+@writes
+def renew_lease(tx: Transaction, claimed: Claimed, until: float) -> bool:
+    """Prolongs a lease. False when the action is no longer in this worker's hands."""
+    sql = "update actions set lease_until = ? where id = ? and fence = ? and state = 'running'"
+    return bool(tx.change(sql, until, claimed.action.id, claimed.fence))
 
 
-def _settle(connection: sqlite3.Connection, claimed: Claimed, settlement: Settlement, now: float) -> bool:
-    held = connection.execute(
-        "select event, task from actions where id = ? and fence = ? and state = 'running'",
-        (claimed.action.id, claimed.fence),
-    ).fetchone()
+@writes
+def settle_action(tx: Transaction, claimed: Claimed, settlement: Settlement, now: float) -> bool:
+    """Ends an attempt. False when the lease went to somebody else meanwhile: then nothing changes."""
+    action = claimed.action
+    held = tx.one(
+        "select event, task from actions where id = ? and fence = ? and state = 'running'", action.id, claimed.fence
+    )
     if held is None:
         return False
-    connection.execute(
+    tx.change(
         "update attempts set ended_at = ?, outcome = ?, detail = ? where action = ? and number = ?",
-        (now, settlement.outcome, encode(settlement.detail), claimed.action.id, claimed.fence),
+        *(now, settlement.outcome, encode(settlement.detail), action.id, claimed.fence),
     )
-    definitions.note_ended(
-        connection,
-        claimed.action.name,
-        claimed.action.id,
-        now,
-        outcome=settlement.outcome,
-        unwell=settlement.unwell,
-        wait=settlement.retry_after,
-    )
+    outcome, unwell, wait = settlement.outcome, settlement.unwell, settlement.retry_after
+    definitions.note_ended(tx, action.name, action.id, now, outcome=outcome, unwell=unwell, wait=wait)
     for file in settlement.files:
-        connection.execute(
-            "insert or replace into files (task, result, path, sha256, size) values (?, ?, ?, ?, ?)",
-            (held["task"], file.result, file.path, file.sha256, file.size),
-        )
-    if settlement.outcome == "done":
-        _finish(connection, claimed, held["event"], now)
-    elif settlement.outcome == "dead":
-        _bury(connection, claimed.action.id, claimed.action.name, settlement.reason or "", now)
-    else:
-        # A try that was given back, unfinished, does not count against its action. One that ended has killed nobody.
-        back = 1 if settlement.outcome == "returned" else 0
-        connection.execute(
+        tx.change(
             """
-            update actions set state = 'owed', due_at = ?, lease_until = null, reason = ?, attempts = attempts - ?,
-              crashes = crashes * ? where id = ?
+            insert into files (task, result, path, sha256, size) values (?, ?, ?, ?, ?)
+            on conflict (task, result, path) do update set sha256 = excluded.sha256, size = excluded.size
             """,
-            (settlement.due_at, settlement.reason, back, back, claimed.action.id),
+            *(held["task"], file.result, file.path, file.sha256, file.size),
         )
+    if outcome == "done":
+        _finish(tx, action.id, action.name, held["event"], now)
+    elif outcome == "dead":
+        _bury(tx, action.id, action.name, settlement.reason or "", now)
+    else:
+        _owe_again(tx, action.id, settlement)
     return True
 
 
-def _finish(connection: sqlite3.Connection, claimed: Claimed, event: int, now: float) -> None:
-    connection.execute(
+@writes
+def free_expired_leases(
+    tx: Transaction,
+    now: float,
+    max_attempts: Mapping[str, int],
+    in_hand: Collection[int] = (),
+    abandoned: Held | None = None,
+) -> int:
+    """Actions whose worker died are owed again, or dead when that was their last attempt. Returns how many.
+
+    Those `in_hand` (ids) have a worker that lives: the clock stepped, or nothing could be written for a while. What is
+    `abandoned` need not wait for its leases: a node that starts anew has no worker yet.
+    """
+    held, names = list(in_hand), list(abandoned.names if abandoned else ())
+    rows = tx.all(
+        f"""
+        update actions set crashes = crashes + 1
+        where state = 'running' and (lease_until <= ? or (holder = ? and name in ({marks(names)})))
+          and id not in ({marks(held) if held else "-1"})
+        returning id, name, fence, attempts, crashes
+        """,
+        *(now, abandoned.node if abandoned else None, *names, *held),
+    )
+    for row in rows:
+        tx.change(
+            "update attempts set ended_at = ?, outcome = 'interrupted' where action = ? and number = ?",
+            *(now, row["id"], row["fence"]),
+        )
+        if row["crashes"] >= rules.CRASHES:
+            died = f"its worker died {row['crashes']} times while it ran; mend what kills it, then retry it"
+            _bury(tx, row["id"], row["name"], died, now)
+        elif row["attempts"] >= max_attempts.get(row["name"], 1):
+            _bury(tx, row["id"], row["name"], "its worker died during the last try", now)
+        else:
+            due_at = now + rules.crash_delay(row["crashes"])
+            tx.change(
+                "update actions set state = 'owed', due_at = ?, holder = null, lease_until = null where id = ?",
+                *(due_at, row["id"]),
+            )
+            tx.changed("action", row["id"], ActionState.OWED)
+    return len(rows)
+
+
+@reads
+def next_action_at(tx: Transaction, name: str, now: float) -> float | None:
+    """When the next action of a definition may be tried, None when none is owed or the definition is paused."""
+    ready = definitions.ready_at(tx, definitions.find(tx, name), now)
+    if ready is None:
+        return None
+    due: float | None = tx.value(f"select min(due_at) as value from actions where {CLAIMABLE}", name)
+    if due is not None:
+        return max(ready, due)
+    suspect = "select 1 from actions where name = ? and state = 'owed' and due_at is not null limit 1"
+    return max(ready, now + TRIAL_LOOK) if tx.is_there(suspect, name) else None
+
+
+@reads
+def action(tx: Transaction, action_id: int) -> Action | None:
+    row = tx.one(f"{SELECT} where a.id = ?", action_id)
+    return None if row is None else _action_of(row)
+
+
+@reads
+def actions(tx: Transaction, wanted: Filter) -> Page[Action]:
+    """A page of actions, newest first; name is the definition's."""
+    if wanted.task is not None:
+        also = Conditions()
+        also.add("task = (select key from tasks where id = ?)", wanted.task)
+        also.among("state", wanted.state)
+        also.among("name", () if wanted.name is None else (wanted.name,))
+        ranges = [Range(TABLE, " and ".join(also.texts), tuple(also.values))]
+    else:
+        some = tx.all("select name, state from action_counts where n > 0")
+        ranges = [
+            Range(TABLE, "name = ? and state = ?", (row["name"], row["state"]))
+            for row in some
+            if wanted.name in (None, row["name"]) and (not wanted.state or row["state"] in wanted.state)
+        ]
+    return page_of(tx, ranges, wanted, SELECT + " where a.id in ({keys})", _action_of)
+
+
+@reads
+def attempts(tx: Transaction, action_id: int) -> list[Attempt]:
+    """Every attempt of an action, oldest first."""
+    rows = tx.all("select * from attempts where action = ? order by number", action_id)
+    return [record(Attempt, row) for row in rows]
+
+
+@writes
+def skip_action(tx: Transaction, action_id: int, reason: str, now: float) -> bool:
+    """Cancels an action that is owed or dead. False when it is neither."""
+    allowed = rules.action_sources(ActionState.SKIPPED)
+    tx.change(
+        f"""
+        update replays set dropped = dropped + 1 where id = (
+          select replay from actions where id = ? and parked = 1 and state in ({marks(allowed)}))
+        """,
+        *(action_id, *allowed),
+    )
+    row = tx.one(
+        f"""
+        update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?, parked = 0
+        where id = ? and state in ({marks(allowed)}) returning event, name
+        """,
+        *(now, reason, action_id, *allowed),
+    )
+    if row is not None:
+        tx.changed("action", action_id, ActionState.SKIPPED)
+        release_waiting(tx, row["event"], now)
+        _close_when_none_is_dead(tx, row["name"], now)
+    return row is not None
+
+
+@writes
+def ask_for_new_links(tx: Transaction, claimed: Claimed, now: float) -> bool:
+    """The result links are dead: the provider is asked once for new ones. False when it was asked already."""
+    sql = "update tasks set refresh = 1, check_at = ? where key = ? and refresh = 0"
+    return bool(tx.change(sql, now, claimed.task.key))
+
+
+@reads
+def unsaved_since(tx: Transaction, names: Sequence[str], before: float) -> list[tuple[str, int]]:
+    """Definitions among `names` with unfinished actions for events before a time, each with how many."""
+    rows = tx.all(
+        f"""
+        select a.name, count(*) as n from actions a join events e on e.key = a.event
+        where a.state in ('owed', 'running') and a.name in ({marks(names)}) and e.at < ? group by a.name
+        """,
+        *(*names, before),
+    )
+    return [(row["name"], row["n"]) for row in rows]
+
+
+def _action_of(row: Row) -> Action:
+    return record(Action, row, task=row["task_id"], event=row["event_id"])
+
+
+def _first_due(tx: Transaction, definition: Row | None, name: str, now: float) -> str:
+    """A query for the id of the action to be claimed, with the name and the time to be bound."""
+    due, order = "due_at <= ?", "due_at, id"
+    if definitions.is_expiring(definition):
+        # A few are sorted; of many the first is looked up, and the coalesce keeps the planner from sorting them.
+        due, order = "coalesce(due_at, 0) <= ?" if _are_many_due(tx, name, now) else due, "event, id"
+    return f"select id from actions where {CLAIMABLE} and {due} order by {order} limit 1"
+
+
+def _are_many_due(tx: Transaction, name: str, now: float) -> bool:
+    sql = "select 1 from actions where name = ? and state = 'owed' and due_at <= ? limit 1 offset ?"
+    return tx.is_there(sql, name, now, FEW)
+
+
+def _finish(tx: Transaction, action: int, name: str, event: int, now: float) -> None:
+    tx.change(
         """
-        update actions set state = 'done', settled_at = ?, due_at = null, lease_until = null, reason = null
+        update actions set state = 'done', settled_at = ?, due_at = null, holder = null, lease_until = null,
+          reason = null
         where id = ?
         """,
-        (now, claimed.action.id),
+        *(now, action),
     )
-    release_waiting(connection, event, now)
-    _none_is_dead(connection, claimed.action.name, now)
+    tx.changed("action", action, ActionState.DONE)
+    release_waiting(tx, event, now)
+    _close_when_none_is_dead(tx, name, now)
 
 
-def _none_is_dead(connection: sqlite3.Connection, name: str, now: float) -> None:
+def _owe_again(tx: Transaction, action: int, settlement: Settlement) -> None:
+    # An attempt that was given back, unfinished, does not count against its action. One that ended has killed nobody.
+    back = 1 if settlement.outcome == "returned" else 0
+    tx.change(
+        """
+        update actions set state = 'owed', due_at = ?, holder = null, lease_until = null, reason = ?,
+          attempts = attempts - ?, crashes = crashes * ? where id = ?
+        """,
+        *(settlement.due_at, settlement.reason, back, back, action),
+    )
+    tx.changed("action", action, ActionState.OWED)
+
+
+def _close_when_none_is_dead(tx: Transaction, name: str, now: float) -> None:
     """Closes the alert of a definition of whose actions none is dead any more."""
-    dead = connection.execute("select 1 from actions where name = ? and state = 'dead' limit 1", (name,)).fetchone()
-    if dead is None:
-        close_alert(connection, "action_dead", name, now)
+    if not definitions.count(tx, name, ActionState.DEAD):
+        close_alert(tx, AlertKind.ACTION_DEAD, name, now)
 
 
-def _bury(connection: sqlite3.Connection, action: int, name: str, reason: str, now: float) -> None:
-    connection.execute(
-        "update actions set state = 'dead', settled_at = ?, due_at = null, lease_until = null, reason = ? where id = ?",
-        (now, reason, action),
+def _bury(tx: Transaction, action: int, name: str, reason: str, now: float) -> None:
+    tx.change(
+        """
+        update actions set state = 'dead', settled_at = ?, due_at = null, holder = null, lease_until = null, reason = ?
+        where id = ?
+        """,
+        *(now, reason, action),
     )
-    count_up(connection, "actions_dead")
-    open_alert(connection, "action_dead", name, f"action {action} of {name} is dead: {reason}", now)
-
-
-def _crashed(crashes: int) -> str:
-    return f"its worker died {crashes} times while it ran; mend what kills it, then retry it"
+    tx.changed("action", action, ActionState.DEAD)
+    count_up(tx, "actions_dead")
+    open_alert(tx, AlertKind.ACTION_DEAD, name, f"action {action} of {name} is dead: {reason}", now)

@@ -1,71 +1,67 @@
 """Alerts: what is wrong and is no task's end. One open row per kind and subject, counted."""
 
-import sqlite3
+from msgspec.structs import replace
 
-from receiver.model.records import Alert, Filter, Page
-from receiver.store.ledger.access import Access, Conditions, alert_of, page_of
+from receiver.model.records import Alert, AlertKind, Filter, Page
+from receiver.store.ledger.access import Access, Conditions, reads, record, writes
+from receiver.store.ledger.pages import Range, Table, page_of
+from receiver.store.ledger.transaction import Transaction
 
-
-class Alerts(Access):
-    async def raise_alert(self, kind: str, subject: str, message: str, now: float) -> None:
-        """Opens an alert, or counts it up when it is open already."""
-        await self._write(lambda connection: open_alert(connection, kind, subject, message, now))
-
-    async def clear_alert(self, kind: str, subject: str, now: float) -> None:
-        """Closes an alert; does nothing when none is open."""
-
-        def is_open(connection: sqlite3.Connection) -> bool:
-            sql = "select 1 from alerts where kind = ? and subject = ? and closed_at is null"
-            return connection.execute(sql, (kind, subject)).fetchone() is not None
-
-        if await self._read(is_open):
-            await self._write(lambda connection: close_alert(connection, kind, subject, now))
-
-    async def alerts(self, wanted: Filter) -> Page[Alert]:
-        """A page of alerts, newest first; state is open or closed."""
-
-        def work(connection: sqlite3.Connection) -> Page[Alert]:
-            conditions = Conditions()
-            if wanted.state:
-                shown = [f"closed_at is {'null' if state == 'open' else 'not null'}" for state in wanted.state]
-                conditions.add(f"({' or '.join(shown)})")
-            conditions.among("kind", wanted.kind)
-            if wanted.since is not None:
-                conditions.add("last_at >= ?", wanted.since)
-            if wanted.until is not None:
-                conditions.add("opened_at < ?", wanted.until)
-            if wanted.cursor is not None:
-                conditions.add("id < ?", wanted.cursor)
-            rows = connection.execute(
-                f"select * from alerts {conditions.where} order by id desc limit ?",
-                (*conditions.values, wanted.limit + 1),
-            ).fetchall()
-            return page_of(rows, wanted.limit, alert_of, "id")
-
-        return await self._read(work)
-
-    async def counters(self) -> dict[str, int]:
-        """Everything that was ever counted, by name."""
-
-        def work(connection: sqlite3.Connection) -> dict[str, int]:
-            rows = connection.execute("select name, value from counters order by name").fetchall()
-            return {row["name"]: row["value"] for row in rows}
-
-        return await self._read(work)
+TABLE = Table("alerts", "opened_at", "id")
+STATES = {"open": "closed_at is null", "closed": "closed_at is not null"}
 
 
-def open_alert(connection: sqlite3.Connection, kind: str, subject: str, message: str, now: float) -> None:
-    connection.execute(
+def open_alert(tx: Transaction, kind: AlertKind, subject: str, message: str, now: float) -> None:
+    """Opens an alert, or counts it up when it is open already."""
+    row = tx.one(
         """
         insert into alerts (kind, subject, message, opened_at, last_at) values (?, ?, ?, ?, ?)
         on conflict (kind, subject) where closed_at is null
-        do update set count = count + 1, last_at = excluded.last_at, message = excluded.message
+        do update set count = alerts.count + 1, last_at = excluded.last_at, message = excluded.message
+        returning id
         """,
-        (kind, subject, message, now, now),
+        *(kind, subject, message, now, now),
     )
+    tx.changed("alert", row["id"], "open")
 
 
-def close_alert(connection: sqlite3.Connection, kind: str, subject: str, now: float) -> None:
-    connection.execute(
-        "update alerts set closed_at = ? where kind = ? and subject = ? and closed_at is null", (now, kind, subject)
-    )
+def close_alert(tx: Transaction, kind: AlertKind, subject: str, now: float) -> None:
+    """Closes an alert; does nothing when none is open."""
+    sql = "update alerts set closed_at = ? where kind = ? and subject = ? and closed_at is null returning id"
+    for row in tx.all(sql, now, kind, subject):
+        tx.changed("alert", row["id"], "closed")
+
+
+raise_alert = writes(open_alert)
+_close = writes(close_alert)
+
+
+@reads
+def _is_open(tx: Transaction, kind: AlertKind, subject: str) -> bool:
+    return tx.is_there("select 1 from alerts where kind = ? and subject = ? and closed_at is null", kind, subject)
+
+
+async def clear_alert(store: Access, kind: AlertKind, subject: str, now: float) -> None:
+    """Closes an alert; does nothing, and writes nothing, when none is open."""
+    if await _is_open(store, kind, subject):
+        await _close(store, kind, subject, now)
+
+
+@reads
+def alerts(tx: Transaction, wanted: Filter) -> Page[Alert]:
+    """A page of alerts, newest first; state is open or closed, `since` and `until` are about when it was open."""
+    also = Conditions()
+    also.among("kind", wanted.kind)
+    if wanted.since is not None:
+        also.add("last_at >= ?", wanted.since)
+    ranges = [
+        Range(TABLE, " and ".join([STATES[state], *also.texts]), tuple(also.values)) for state in wanted.state or STATES
+    ]
+    select = "select alerts.*, id as place from alerts where id in ({keys})"
+    return page_of(tx, ranges, replace(wanted, since=None), select, lambda row: record(Alert, row))
+
+
+@reads
+def counters(tx: Transaction) -> dict[str, int]:
+    """Everything that was ever counted, by name."""
+    return {row["name"]: row["value"] for row in tx.all("select name, value from counters order by name")}

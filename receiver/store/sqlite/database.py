@@ -16,7 +16,9 @@ from typing import TypeVar
 
 from sqlite_utils import Database
 
-from receiver.model.errors import Failed
+from receiver.model.errors import Failed, SettingsError
+from receiver.store.ledger.transaction import Transaction
+from receiver.store.sqlite.engine import SqliteTransaction
 from receiver.store.sqlite.migrations import migrations
 
 T = TypeVar("T")
@@ -24,6 +26,8 @@ T = TypeVar("T")
 LOCK_POLL = 0.1
 READERS = 2
 BUSY_TIMEOUT = 30.0
+OLDEST = (3, 39, 0)
+"""Of SQLite: the first one that knows `is not distinct from`."""
 
 
 class DatabaseInUse(Failed):
@@ -68,14 +72,18 @@ def create_private(path: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """The read-write connection, migrated to the newest schema."""
+    """The read-write connection, migrated to the newest schema. Raises SettingsError when SQLite is too old."""
+    if sqlite3.sqlite_version_info < OLDEST:
+        needed = ".".join(map(str, OLDEST))
+        raise SettingsError([f"database: expected SQLite {needed} or newer, this Python has {sqlite3.sqlite_version}"])
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT, cached_statements=256)
     connection.row_factory = sqlite3.Row
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
-    connection.execute("pragma foreign_keys = on")
     connection.execute("pragma journal_size_limit = 67108864")
+    # A table that others refer to is made anew without its references being looked at.
     migrations.apply(Database(connection))
+    connection.execute("pragma foreign_keys = on")
     return connection
 
 
@@ -96,8 +104,12 @@ class Readers:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Callable[[Transaction], T]) -> T:
         """Runs `work` on a read-only connection, in a thread; the rows must be fetched inside it."""
+        return await self.run_on_connection(lambda connection: work(SqliteTransaction(connection)))
+
+    async def run_on_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The same for what is SQLite's own affair."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(self._connection()))
 
     def close(self) -> None:

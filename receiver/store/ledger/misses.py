@@ -1,0 +1,74 @@
+"""Missed callbacks: tasks that ended without one, and what is done to get it."""
+
+from receiver.model import rules
+from receiver.model.records import AlertKind, MissCause, MissState, Task
+from receiver.store.ledger.access import count_up, fact, keep_fact, writes
+from receiver.store.ledger.alerts import close_alert, open_alert
+from receiver.store.ledger.transaction import Row, Transaction
+
+RESEND_FREE = "resend_free_at"
+
+
+@writes
+def mark_missed(tx: Transaction, task: Task, cause: MissCause, now: float) -> bool:
+    """The callback of an ended task is missed. Counted once, by cause. False when it came after all."""
+    unregistered = cause is MissCause.UNREGISTERED
+    changed = tx.change(
+        """
+        update tasks set miss = ?, miss_cause = ?, missed_at = ?
+        where key = ? and delivered_at is null and miss = 'watching'
+        """,
+        *(MissState.UNREGISTERED if unregistered else MissState.MISSED, cause, now, task.key),
+    )
+    if changed:
+        count_up(tx, "callbacks_missed")
+        count_up(tx, f"callbacks_missed.{cause}")
+        open_alert(tx, AlertKind.CALLBACK_MISSED, cause, f"callbacks do not arrive: {cause.phrase}", now)
+        tx.changed("task", task.id, task.state)
+    return bool(changed)
+
+
+@writes
+def begin_resend(tx: Transaction, task: Task, now: float) -> float | None:
+    """Writes down that a resend is about to be asked for. Returns None when it may be asked now, else when.
+
+    Resends leave one by one, a second apart, so that a door that has just opened is not flooded.
+    """
+    tx.lock("resend")
+    free_at = fact(tx, RESEND_FREE)
+    if free_at is not None and free_at > now:
+        tx.change("update tasks set check_at = ? where key = ?", free_at, task.key)
+        return free_at
+    keep_fact(tx, RESEND_FREE, now + rules.RESEND_SPACING)
+    tx.change(
+        """
+        update tasks set resends = resends + 1, resent_at = ?,
+          check_at = case when miss = 'missed' then null else check_at end,
+          miss = case when miss = 'missed' then 'resent' else miss end
+        where key = ?
+        """,
+        *(now, task.key),
+    )
+    return None
+
+
+@writes
+def resend_failed(tx: Transaction, task: Task, retry_at: float | None) -> None:
+    """The resend could not be asked for: the task is missed again, and tried at `retry_at` unless None."""
+    tx.change(
+        "update tasks set miss = 'missed', check_at = ? where key = ? and miss = 'resent' and delivered_at is null",
+        *(retry_at, task.key),
+    )
+
+
+def close_miss(tx: Transaction, task: Row, now: float) -> None:
+    """A delivery came for a task whose callback was looked for: the search ends, and the alert with the last one."""
+    if task["miss"] == MissState.WATCHING:
+        tx.change("update tasks set miss = null, check_at = null where key = ?", task["key"])
+    elif task["miss"] in (MissState.MISSED, MissState.RESENT):
+        tx.change("update tasks set miss = 'late', check_at = null where key = ?", task["key"])
+        count_up(tx, "callbacks_late")
+        cause = task["miss_cause"]
+        others = "select 1 from tasks where miss in ('missed', 'resent') and miss_cause is not distinct from ? limit 1"
+        if not tx.is_there(others, cause):
+            close_alert(tx, AlertKind.CALLBACK_MISSED, cause or "", now)

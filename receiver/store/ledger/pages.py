@@ -1,0 +1,122 @@
+"""Pages of lists, newest first, however long the ledger is.
+
+A list is asked for as ranges: rows that lie side by side in an index, newest last. Each range gives its newest rows,
+and the newest of all are the page. So a page costs as much as it has ranges, however many rows match.
+
+Where no index answers a filter (two labels at once), the rows of a range are walked with a condition, a bounded number
+of them for one page: then a page may be short, and its cursor says where to go on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from receiver.model.errors import invalid
+from receiver.model.records import Filter, Page
+from receiver.store.ledger.access import marks
+from receiver.store.ledger.transaction import Row, Transaction
+
+R = TypeVar("R")
+
+WALKED, LEAST_WALKED = 4000, 200
+"""Rows that are looked at for one page where no index answers the filter, and of one range: some milliseconds."""
+
+Place = tuple[float, int]
+"""Where a row stands in its list: its time, and its key among those of the same time."""
+
+
+class Table(NamedTuple):
+    """What a list is made of: the rows, and the columns that order them."""
+
+    name: str
+    at: str
+    key: str
+
+
+class Range(NamedTuple):
+    """Rows of a table that one index holds in their order. `holds` is a condition that is no part of the index."""
+
+    table: Table
+    where: str
+    values: tuple[object, ...] = ()
+    holds: str = ""
+    held: tuple[object, ...] = ()
+
+
+def page_of(
+    tx: Transaction,
+    ranges: Sequence[Range],
+    wanted: Filter,
+    select: str,
+    read: Callable[[Row], R],
+) -> Page[R]:
+    """A page out of its ranges. `select … in ({keys})` gives whole rows for keys, each with its key as `place`."""
+    after = read_cursor(wanted.cursor)
+    places: set[Place] = set()
+    seen_to: Place | None = None  # how far the walk that got the least far has looked
+    steps = max(LEAST_WALKED, WALKED // max(1, sum(bool(each.holds) for each in ranges)))
+    for each in ranges:
+        found, stopped = _newest(tx, each, wanted, after, steps)
+        places.update(found)
+        if stopped is not None:
+            seen_to = max(seen_to or stopped, stopped)
+    shown = sorted((place for place in places if seen_to is None or place >= seen_to), reverse=True)
+    more = len(shown) > wanted.limit
+    shown = shown[: wanted.limit]
+    last = shown[-1] if more else seen_to
+    rows = _rows(tx, select, [key for _, key in shown])
+    items = [read(rows[key]) for _, key in shown if key in rows]
+    return Page(items=items, next=write_cursor(last) if last else None)
+
+
+def _newest(
+    tx: Transaction, each: Range, wanted: Filter, after: Place | None, steps: int
+) -> tuple[list[Place], Place | None]:
+    """The places of a range's newest rows; and the place at which a walk was stopped, None when it saw them all."""
+    name, at, key = each.table
+    where, values = [each.where], list(each.values)
+    for column, bound in ((f"{at} >= ?", wanted.since), (f"{at} < ?", wanted.until)):
+        if bound is not None:
+            where.append(column)
+            values.append(bound)
+    if after is not None:
+        where.append(f"({at}, {key}) < (?, ?)")
+        values += after
+    order = f"order by {at} desc, {key} desc limit ?"
+    narrow = f"select {at} as at, {key} as place from {name} where {' and '.join(where)} {order}"
+    if not each.holds:
+        rows = tx.all(narrow, *values, wanted.limit + 1)
+        return [(row["at"], row["place"]) for row in rows], None
+    rows = tx.all(
+        f"select w.at, w.place from ({narrow}) w where {each.holds} order by w.at desc, w.place desc limit ?",
+        *(*values, steps, *each.held, wanted.limit + 1),
+    )
+    found = [(row["at"], row["place"]) for row in rows]
+    if len(found) > wanted.limit:
+        return found, None
+    last = tx.one(f"select w.at, w.place from ({narrow} offset ?) w", *values, 1, steps - 1)
+    return found, (last["at"], last["place"]) if last is not None else None
+
+
+def _rows(tx: Transaction, select: str, keys: Sequence[int]) -> Mapping[int, Row]:
+    if not keys:
+        return {}
+    return {row["place"]: row for row in tx.all(select.format(keys=marks(keys)), *keys)}
+
+
+def write_cursor(place: Place) -> str:
+    """The place after which the next page begins, as a text."""
+    at, key = place
+    return f"{at!r}_{key}"
+
+
+def read_cursor(text: str | None) -> Place | None:
+    """Raises Refused (422) for what is no cursor of ours."""
+    if text is None:
+        return None
+    at, separator, key = text.partition("_")
+    try:
+        if separator and len(text) < 64 and key.isascii() and key.isdecimal() and len(key) < 19:
+            return float(at), int(key)
+    except ValueError:
+        pass
+    raise invalid("cursor", "expected the text that an earlier page gave as `next`")

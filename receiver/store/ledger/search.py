@@ -1,0 +1,126 @@
+"""Which ranges of the indexes a filter of the list of tasks asks for.
+
+A task is in an index by kind and state, in one by target, and in two for each of its labels; every one of them goes on
+with kind, state and time. So these filters, alone or in pairs, are a few ranges: one for each pair of kind and state
+that is wanted and that any task has. `q` is looked up first: it stands for the targets and labels that begin with it.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+from msgspec.structs import replace
+
+from receiver.model.records import Filter, Kind, TaskState
+from receiver.store.ledger.access import Conditions
+from receiver.store.ledger.pages import Range, Table
+from receiver.store.ledger.transaction import Transaction
+
+TASKS = Table("tasks", "created_at", "key")
+LABELS = Table("task_labels", "created_at", "task")
+SPARSE = 50
+"""Targets, and labels, that may begin with a text; of more than these, the newest tasks are walked instead."""
+LAST = "\U0010ffff"
+LABELLED = "exists (select 1 from task_labels l where l.task = w.place and l.name = ? and l.value = ?)"
+BEGINS = r"""
+exists (select 1 from tasks t where t.key = w.place and (lower(t.target) like lower(?) escape '\'
+  or exists (select 1 from task_labels l where l.task = t.key and lower(l.value) like lower(?) escape '\')))
+"""
+
+MANY = 1000
+
+Pair = tuple[str, str]
+"""A kind and a state."""
+Label = tuple[str, str]
+"""A name and a value."""
+
+
+def ranges_of(tx: Transaction, wanted: Filter) -> list[Range]:
+    """The ranges of the tasks that a filter is about; `since`, `until` and the cursor are for the page to narrow."""
+    if not (wanted.kind or wanted.state or wanted.label or wanted.target or wanted.q):
+        return [Range(TASKS, "1 = 1")]
+    pairs = _pairs(tx, wanted)
+    if not wanted.q:
+        return _narrowed(tx, wanted, pairs)
+    targets = _beginning(tx, "select target from targets", wanted.q)
+    labels = _beginning(tx, "select name, value from labels", wanted.q)
+    found = _named(tx, wanted, wanted.q)
+    if targets is None or labels is None:
+        rest = replace(wanted, q=None)
+        return found + [_beginning_with(each, wanted.q) for each in ranges_of(tx, rest)]
+    for (target,) in targets:
+        if wanted.target in (None, target):
+            found += _narrowed(tx, replace(wanted, target=target), pairs)
+    for name, value in labels:
+        found += _narrowed(tx, replace(wanted, label=((name, value), *wanted.label)), pairs)
+    return found
+
+
+def _pairs(tx: Transaction, wanted: Filter) -> list[Pair]:
+    """The pairs of kind and state that are wanted and that some task has."""
+    some = "select 1 from tasks where kind = ? and state = ? limit 1"
+    pairs = product(wanted.kind or tuple(map(str, Kind)), wanted.state or tuple(map(str, TaskState)))
+    return [pair for pair in pairs if tx.is_there(some, *pair)]
+
+
+def _narrowed(tx: Transaction, wanted: Filter, pairs: Sequence[Pair]) -> list[Range]:
+    """The ranges of a filter without `q`: by target or kind in the tasks, by the rarest label in the labels."""
+    fixed = Conditions()
+    labels = _rarest_first(tx, wanted.label)
+    others = labels[1:]
+    for label in labels[:1]:
+        fixed.add("name = ? and value = ?", *label)
+    if wanted.target is not None:
+        fixed.add("target = ?", wanted.target)
+    fixed.add("kind = ? and state = ?")
+    return [
+        Range(
+            LABELS if labels else TASKS,
+            " and ".join(fixed.texts),
+            (*fixed.values, *pair),
+            " and ".join(LABELLED for _ in others),
+            tuple(text for label in others for text in label),
+        )
+        for pair in pairs
+    ]
+
+
+def _rarest_first(tx: Transaction, labels: Sequence[Label]) -> list[Label]:
+    """The labels, the one that the fewest tasks have first; above `MANY` they count as equal."""
+    if len(labels) < 2:
+        return list(labels)
+    some = "select count(*) as value from (select 1 from task_labels where name = ? and value = ? limit ?) some"
+    return sorted(set(labels), key=lambda label: int(tx.value(some, *label, MANY)))
+
+
+def _named(tx: Transaction, wanted: Filter, q: str) -> list[Range]:
+    """The tasks of which `q` is an id, ours or the provider's, as far as the rest of the filter holds for them."""
+    found = tx.all("select key from tasks where id = ? union select key from tasks where provider_task_id = ?", q, q)
+    also = Conditions()
+    also.among("kind", wanted.kind)
+    also.among("state", wanted.state)
+    if wanted.target is not None:
+        also.add("target = ?", wanted.target)
+    holds = " and ".join(LABELLED for _ in wanted.label)
+    held = tuple(text for label in wanted.label for text in label)
+    where = " and ".join(["key = ?", *also.texts])
+    return [Range(TASKS, where, (row["key"], *also.values), holds, held) for row in found]
+
+
+def _beginning(tx: Transaction, select: str, q: str) -> list[tuple[str, ...]] | None:
+    """What begins with a text, whatever its case; None when it is too much to be asked for one by one."""
+    rows = tx.all(f"{select} where folded >= lower(?) and folded < lower(?) limit ?", q, q + LAST, SPARSE + 1)
+    return [tuple(row[name] for name in row.keys()) for row in rows] if len(rows) <= SPARSE else None  # noqa: SIM118
+
+
+def _beginning_with(each: Range, q: str) -> Range:
+    """The range, narrowed to tasks whose target or label begins with a text."""
+    pattern = _like(q)
+    holds = f"{each.holds} and {BEGINS}" if each.holds else BEGINS
+    return each._replace(holds=holds, held=(*each.held, pattern, pattern))
+
+
+def _like(text: str) -> str:
+    """A pattern for `like … escape '\\'` that matches what begins with the text."""
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return text + "%"

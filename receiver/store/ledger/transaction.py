@@ -1,0 +1,56 @@
+"""What the ledger's verbs speak SQL through: one transaction of one engine. Question marks stand for bound values."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+from receiver.model.records import Change
+
+
+class Row(Protocol):
+    """A row, read by the names of its columns."""
+
+    def __getitem__(self, column: str) -> Any: ...
+
+
+class Transaction(ABC):
+    """One transaction, or a read-only view of one moment. Nothing in it is visible before its commit.
+
+    Engines implement the statements and the few fragments of SQL in which they differ. Errors are the engine's own.
+    """
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        """What `changed` was told, in its order; told to others only when the commit is on disk."""
+
+    @abstractmethod
+    def all(self, sql: str, *values: object) -> list[Any]:
+        """The rows of a statement, each a `Row`."""
+
+    @abstractmethod
+    def change(self, sql: str, *values: object) -> int:
+        """Runs a statement; returns how many rows it wrote."""
+
+    @abstractmethod
+    def one(self, sql: str, *values: object) -> Any:
+        """The first row of a statement as a `Row`; None when there is none."""
+
+    @abstractmethod
+    def lock(self, name: str) -> None:
+        """Nobody else is past this line with the same name before this transaction ends."""
+
+    @abstractmethod
+    def each_text(self, column: str) -> str:
+        """A query for the texts in a JSON array, one a row."""
+
+    def value(self, sql: str, *values: object) -> Any:
+        """What the statement selects as `value`; None when there is no row."""
+        row = self.one(sql, *values)
+        return row["value"] if row is not None else None
+
+    def is_there(self, sql: str, *values: object) -> bool:
+        """Whether the statement gives any row."""
+        return self.one(sql, *values) is not None
+
+    def changed(self, kind: str, id: object, state: str) -> None:
+        """Tells, after the commit, that a row came to a state; `id` is the public one."""
+        self.changes.append(Change(kind, str(id), str(state)))

@@ -1,0 +1,138 @@
+"""The store: every verb of the ledger in one list. Each is one atomic unit, written once for all engines."""
+
+import secrets
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from receiver.model.entries import NewDelivery, Recorded
+from receiver.model.records import Change
+from receiver.store import ledger
+from receiver.store.ledger.access import Access, writes
+from receiver.store.ledger.transaction import Transaction
+
+Listener = Callable[[Sequence[Change]], None]
+
+
+@writes
+def _secret(tx: Transaction, name: str, made: str) -> str:
+    tx.change("insert into secrets (name, value) values (?, ?) on conflict (name) do nothing", name, made)
+    kept: str = tx.value("select value from secrets where name = ?", name)
+    return kept
+
+
+class Store(Access):
+    """What the program is handed. An engine adds how it is opened, closed, looked at and copied."""
+
+    path: Path
+
+    add_task = ledger.tasks.add_task
+    task = ledger.tasks.task
+    tasks = ledger.tasks.tasks
+    task_by_idempotency_key = ledger.tasks.task_by_idempotency_key
+
+    take_queued_task = ledger.submissions.take_queued_task
+    queue_resumes_at = ledger.submissions.queue_resumes_at
+    mark_submitted = ledger.submissions.mark_submitted
+    put_back = ledger.submissions.put_back
+    mark_in_doubt = ledger.submissions.mark_in_doubt
+    doubt_interrupted = ledger.submissions.doubt_interrupted
+    adopt = ledger.submissions.adopt
+
+    take_due_task = ledger.reconciling.take_due_task
+    next_check_at = ledger.reconciling.next_check_at
+    hold_task = ledger.reconciling.hold_task
+    note_running = ledger.reconciling.note_running
+    check_again = ledger.reconciling.check_again
+    note_empty = ledger.reconciling.note_empty
+    give_up = ledger.reconciling.give_up
+    stop_watching = ledger.reconciling.stop_watching
+
+    mark_missed = ledger.misses.mark_missed
+    begin_resend = ledger.misses.begin_resend
+    resend_failed = ledger.misses.resend_failed
+
+    deliveries = ledger.deliveries.deliveries
+    delivery_body = ledger.deliveries.delivery_body
+    sayings = ledger.deliveries.sayings
+    contradict = ledger.deliveries.contradict
+
+    record_event = ledger.events.record_event
+    refresh_results = ledger.events.refresh_results
+    event = ledger.events.event
+    events = ledger.events.events
+
+    claim_action = ledger.actions.claim_action
+    renew_lease = ledger.actions.renew_lease
+    settle_action = ledger.actions.settle_action
+    free_expired_leases = ledger.actions.free_expired_leases
+    next_action_at = ledger.actions.next_action_at
+    action = ledger.actions.action
+    actions = ledger.actions.actions
+    attempts = ledger.actions.attempts
+    skip_action = ledger.actions.skip_action
+    ask_for_new_links = ledger.actions.ask_for_new_links
+    unsaved_since = ledger.actions.unsaved_since
+
+    sync_definitions = ledger.definitions.sync_definitions
+    set_paused = ledger.definitions.set_paused
+    definition_states = ledger.definitions.definition_states
+
+    count_retries = ledger.replays.count_retries
+    retry = ledger.replays.retry
+    candidates = ledger.replays.candidates
+    owe_anew = ledger.replays.owe_anew
+    replay = ledger.replays.replay
+    cancel_replay = ledger.replays.cancel_replay
+    resume_replay = ledger.replays.resume_replay
+    replays = ledger.replays.replays
+
+    kept_deliveries = ledger.rereading.kept_deliveries
+    count_kept_deliveries = ledger.rereading.count_kept_deliveries
+    begin_rereading = ledger.rereading.begin_rereading
+    reread = ledger.rereading.reread
+
+    add_check = ledger.checks.add_check
+    checks = ledger.checks.checks
+
+    raise_alert = ledger.alerts.raise_alert
+    clear_alert = ledger.alerts.clear_alert
+    alerts = ledger.alerts.alerts
+    counters = ledger.alerts.counters
+
+    add_upload = ledger.uploads.add_upload
+    uploads = ledger.uploads.uploads
+    forget_uploads = ledger.uploads.forget_uploads
+    replace_uploads = ledger.uploads.replace_uploads
+
+    async def record_delivery(self, new: NewDelivery, now: float) -> Recorded | None:
+        """Keeps a callback and makes its task due, in one transaction. None when there is no such task."""
+        return await ledger.deliveries.record_deliveries(self, (new, now))
+
+    async def secret(self, name: str, *, length: int = 32) -> str:
+        """A secret of the database's own, made when it is first asked for. `length` in random bytes."""
+        return await _secret(self, name, secrets.token_urlsafe(length))
+
+    async def probe(self) -> None:
+        """Tries to write, so that a storage that failed is noticed to be well again. Raises StoreUnavailable."""
+        await self.write(lambda _: None)
+
+    @abstractmethod
+    def listen(self, listener: Listener) -> None:
+        """Tells a listener, in the loop, what every commit changed: once, in order, when it is on disk."""
+
+    @abstractmethod
+    async def open(self, patience: float = 30.0) -> None:
+        """Opens the ledger, waiting up to `patience` seconds for another owner, and brings its schema up to date."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Commits what waits, and lets go of the ledger."""
+
+    @abstractmethod
+    def problem(self) -> str | None:
+        """Why new things cannot be stored now, as a reason code; None when they can."""
+
+    @abstractmethod
+    async def backup(self, target: Path) -> None:
+        """Copies the whole ledger to a new file. Raises FileExistsError."""

@@ -1,0 +1,11 @@
+"""The engines under the store. Whoever adds one adds a line, and the contract is held to it too."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from receiver.store import Store, open_store
+
+ENGINES: dict[str, Callable[[Path], Store]] = {
+    "sqlite": lambda directory: open_store(f"sqlite:///{directory / 'ledger' / 'receiver.db'}"),
+}
+"""By name: a store in a directory, not yet opened."""
