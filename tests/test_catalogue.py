@@ -34,7 +34,7 @@ def a_model(*params: Param, later: tuple[str, ...] = ()) -> Model:
     return Model("a/model", "a model", ("Models",), "video", True, later_params=later, params=params)
 
 
-def a_param(kind: Type = Type.STRING, **facts: Any) -> Param:  # noqa: ANN401
+def a_param(kind: Type = Type.STRING, **facts: Any) -> Param:
     return Param(name="it", type=kind, **facts)
 
 

@@ -63,7 +63,7 @@ def download(
     task: str = TASK,
     attempt: int = 1,
     body: JsonObject | None = None,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> Work:
     given = {"timeout": 5.0, "allow_private": True, "directory": str(directory), **options}
     definition = Definition(name="save", kind=ActionKind.DOWNLOAD, **given)

@@ -147,7 +147,7 @@ def test_attributes_are_fixed_and_a_changed_document_does_not_change_them() -> N
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda event: pickle.loads(pickle.dumps(event))])
-def test_a_copy_of_an_event_is_an_event(copied: Any) -> None:  # noqa: ANN401
+def test_a_copy_of_an_event_is_an_event(copied: Any) -> None:
     event = Event(DOCUMENT)
     again = copied(event)
     assert again == event
@@ -186,7 +186,7 @@ def test_a_wait_until_a_moment_is_measured_when_it_is_asked() -> None:
         (datetime(2026, 11, 22), "`after` is a datetime without a time zone"),
     ],
 )
-def test_a_wait_that_is_none_is_refused_where_it_is_written(after: Any, problem: str) -> None:  # noqa: ANN401
+def test_a_wait_that_is_none_is_refused_where_it_is_written(after: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=r"^Retry: ") as caught:
         Retry("later", after=after)
     assert problem in str(caught.value)

@@ -48,7 +48,7 @@ EVENT: JsonObject = {
 }
 
 
-def work(**settings: Any) -> Work:  # noqa: ANN401
+def work(**settings: Any) -> Work:
     settings = {"timeout": 5.0, "allow_private": True, **settings}
     definition = Definition(name="save", kind=ActionKind.HTTP, **settings)
     return Work(definition=definition, body=EVENT, results=[], task_id=TASK, key=KEY, attempt=1)

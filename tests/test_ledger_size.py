@@ -1,14 +1,17 @@
 """What the one writer works for an event and for an action, however long the ledger: counted in steps of SQLite."""
 
-from collections.abc import AsyncIterator, Callable
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from ledgers import end_tasks
+from long_ledger import filters, make
 
 from receiver.model.entries import Settlement
-from receiver.model.records import ActionKind, Definition, End
+from receiver.model.records import ActionKind, Definition, End, Filter
 from receiver.server.definitions import KEEP_FILES
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.database import connect
@@ -121,3 +124,100 @@ async def test_skipping_and_freeing_do_not_go_through_what_is_owed(long: Countin
 async def test_of_many_downloads_that_are_due_the_first_to_expire_is_claimed(long: Counting) -> None:
     first = [await long.claim_action("keep-files", NOW, 60) for _ in range(3)]
     assert [claimed and claimed.event.id for claimed in first] == ["event-1", "event-2", "event-3"]
+
+
+# ---------------------------------------------------------------- lists
+
+
+class Planned(SqliteTransaction):
+    """Notes how SQLite goes about each statement before it runs it."""
+
+    def __init__(self, connection: sqlite3.Connection, plans: dict[str, list[str]]) -> None:
+        super().__init__(connection)
+        self.plans = plans
+
+    def all(self, sql: str, *values: object) -> list[Any]:
+        if sql not in self.plans:
+            plan = self.connection.execute(f"explain query plan {sql}", values).fetchall()
+            self.plans[sql] = [row["detail"] for row in plan]
+        return super().all(sql, *values)
+
+    def one(self, sql: str, *values: object) -> Any:
+        self.all(sql, *values)
+        return super().one(sql, *values)
+
+
+class Listing(Counting):
+    """Keeps the plan of every statement that reads."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.plans: dict[str, list[str]] = {}
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        def planned(tx: Transaction) -> T:
+            assert isinstance(tx, SqliteTransaction)
+            return work(Planned(tx.connection, self.plans))
+
+        return await super().read(planned)
+
+
+@pytest.fixture(scope="module")
+def long_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "receiver.db"
+    make(path, LONG_LISTS)
+    return path
+
+
+@pytest.fixture
+async def lists(long_file: Path) -> AsyncIterator[Listing]:
+    store = Listing(long_file)
+    await store.open()
+    yield store
+    await store.close()
+
+
+BIG = ("tasks", "actions", "deliveries", "events", "checks", "task_labels", "attempts")
+FIRST_FIFTY = re.compile(r"SCAN \w+ USING (COVERING )?INDEX \w+$")
+"""Walking an index in its own order for a page's worth of rows; whatever is walked whole shows in the steps."""
+LONG_LISTS = 40_000
+INDEXED, WALKED = 60_000, 300_000
+"""Steps for a page that indexes answer, and for one in which a bounded number of rows is looked at (`q`, two labels).
+Here it takes 160,000 to look at the target of every task, and 600,000 to look into its labels."""
+
+
+def scans(plans: Mapping[str, list[str]]) -> list[str]:
+    """Statements that go through a big table, by its name or by its letter in a join."""
+    return [
+        f"{line}: {' '.join(sql.split())}"
+        for sql, plan in plans.items()
+        for line in plan
+        if line.startswith("SCAN") and line.split()[1] in {*BIG, *"tade"} and not FIRST_FIFTY.match(line)
+    ]
+
+
+async def test_no_filter_of_any_list_goes_through_a_table(lists: Listing) -> None:
+    dear: dict[str, int] = {}
+    for listed, wanted in filters(LONG_LISTS):
+        lists.most = 0
+        await getattr(lists, listed)(wanted)
+        if lists.most > (WALKED if wanted.q or len(wanted.label) > 1 else INDEXED):
+            dear[f"{listed} {wanted}"] = lists.most
+    assert scans(lists.plans) == []
+    assert dear == {}
+    assert len(lists.plans) > 50
+
+
+async def test_counts_are_read_and_not_counted(lists: Listing) -> None:
+    lists.most = 0
+    (_, shop) = await lists.definition_states()
+    assert shop.counts["owed"] == LONG_LISTS // 100 - 20
+    (replay,) = [each for each in (await lists.replays(Filter(limit=500))).items if each.id == 1]
+    assert replay.state == "running"
+    assert lists.most < MOST
+    assert scans(lists.plans) == []
+
+
+async def test_a_plan_that_goes_through_a_table_is_found(lists: Listing) -> None:
+    await lists.read(lambda tx: tx.all("select key from tasks where again_of = 'x'"))
+    assert [line.partition(":")[0] for line in scans(lists.plans)] == ["SCAN tasks"]

@@ -47,7 +47,7 @@ class World:
     hook: str
     arrived: "asyncio.Queue[dict[str, Any]]"
 
-    async def __call__(self, method: Callable[..., T], *given: Any, **named: Any) -> T:  # noqa: ANN401
+    async def __call__(self, method: Callable[..., T], *given: Any, **named: Any) -> T:
         """A method of the client, which blocks, on a thread of its own."""
         return await asyncio.to_thread(method, *given, **named)
 

@@ -75,7 +75,7 @@ class Clock:
 class House:
     """A simulator, its clock, a client of it, and a receiver whose answers are given beforehand."""
 
-    def __init__(self, **knobs: Any) -> None:  # noqa: ANN401 (whatever the simulator takes)
+    def __init__(self, **knobs: Any) -> None:
         self.clock = Clock()
         self.answers: list[DeliveryAnswer] = []
         self.headers: list[Mapping[str, str]] = []
@@ -477,7 +477,7 @@ def test_a_range_nobody_understands_means_the_whole_file(header: str | None) -> 
 # Determinism
 
 
-async def _life(**knobs: Any) -> list[object]:  # noqa: ANN401 (whatever the simulator takes)
+async def _life(**knobs: Any) -> list[object]:
     house = House(**knobs)
     told: list[object] = [await house.submit() for _ in range(20)]
     await house.pass_time(100)

@@ -69,7 +69,7 @@ async def created(house: House, kind: str = "workflow", **body: object) -> str:
     return task_id
 
 
-async def ended(house: House, *faults: Fault, kind: str = "workflow", **options: Any) -> str:  # noqa: ANN401
+async def ended(house: House, *faults: Fault, kind: str = "workflow", **options: Any) -> str:
     house.sim.plan_next(*faults, **options)
     task_id = await created(house, kind)
     await house.pass_time(5)
