@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from enum import Enum
-from functools import cache, partial, wraps
+from functools import cache, wraps
 from types import UnionType
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -105,28 +105,45 @@ def decode(text: str) -> JsonObject:
     return value
 
 
+class _Plan(NamedTuple):
+    """How the columns of a row become the fields of a record: as they are, or read. Those with defaults may be null."""
+
+    plain: tuple[str, ...]
+    read: tuple[tuple[str, Callable[[Any], Any]], ...]
+    defaults: tuple[tuple[str, Callable[[Any], Any]], ...]
+
+
 def record(kind: type[S], row: Row, **given: object) -> S:
     """A row as a record: a column for each field that is not `given`, JSON where the field is no plain value.
 
     A null gives way to the field's default, where it has one.
     """
-    for name, read in _fields(kind):
-        if name not in given and (value := row[name]) is not None:
-            given[name] = read(value) if read else value
-        elif name not in given and name not in _defaults(kind):
-            given[name] = None
+    plan = _plan(kind, tuple(given))
+    for name in plan.plain:
+        given[name] = row[name]
+    for name, read in plan.read:
+        value = row[name]
+        given[name] = None if value is None else read(value)
+    for name, read in plan.defaults:
+        if (value := row[name]) is not None:
+            given[name] = read(value)
     return kind(**given)
 
 
 @cache
-def _defaults(kind: type[Struct]) -> frozenset[str]:
-    return frozenset(field.name for field in msgspec.structs.fields(kind) if not field.required)
-
-
-@cache
-def _fields(kind: type[Struct]) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+def _plan(kind: type[Struct], given: tuple[str, ...]) -> _Plan:
     hints = get_type_hints(kind)
-    return tuple((name, _reader(hints[name])) for name in kind.__struct_fields__)
+    readers = {name: _reader(hints[name]) for name in kind.__struct_fields__ if name not in given}
+    optional = {field.name for field in msgspec.structs.fields(kind) if not field.required}
+    return _Plan(
+        tuple(name for name, read in readers.items() if read is None and name not in optional),
+        tuple((name, read) for name, read in readers.items() if read is not None and name not in optional),
+        tuple((name, read or _as_it_is) for name, read in readers.items() if name in optional),
+    )
+
+
+def _as_it_is(value: T) -> T:
+    return value
 
 
 def _reader(hint: Any) -> Callable[[Any], Any] | None:
@@ -139,7 +156,7 @@ def _reader(hint: Any) -> Callable[[Any], Any] | None:
         return None
     if get_origin(hint) is dict and get_args(hint)[1] is not str:
         return decode
-    return partial(msgspec.json.decode, type=hint)
+    return msgspec.json.Decoder(hint).decode
 
 
 # ---------------------------------------------------------------- fragments of SQL

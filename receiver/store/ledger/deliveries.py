@@ -90,52 +90,57 @@ def _record(tx: Transaction, new: NewDelivery, now: float, counted: Counter[str]
     )
     if task is None:
         return None
-    stored_id = task["provider_task_id"]
-    contradicting = None not in (stored_id, new.provider_task_id) and stored_id != new.provider_task_id
-    duplicate = _keep(tx, task, new, now, contradicting=contradicting)
-    counted["callbacks_repeated" if duplicate else "callbacks_received"] += 1
-    due = not contradicting and _arrived(tx, task, now)
-    return Recorded(duplicate=duplicate, due=due)
+    named = new.provider_task_id
+    contradicting = named is not None and task["provider_task_id"] not in (None, named)
+    times = _times(tx, task, new, now, contradicting=contradicting)
+    counted["callbacks_received" if times in (0, 1) else "callbacks_repeated"] += 1
+    due = _arrived(tx, task, now, kept=times == 1, contradicting=contradicting)
+    return Recorded(duplicate=times > 1, due=due)
 
 
-def _keep(tx: Transaction, task: Row, new: NewDelivery, now: float, *, contradicting: bool) -> bool:
-    """Stores the bytes, or counts them when they are here already or too many others are. True for a duplicate."""
-    if tx.change(
-        "update deliveries set count = count + 1, last_at = ? where task = ? and purpose = ? and digest = ?",
-        *(now, task["key"], new.purpose, new.digest),
-    ):
-        return True
+def _times(tx: Transaction, task: Row, new: NewDelivery, now: float, *, contradicting: bool) -> int:
+    """How often these bytes have come by now; 0 for new ones that are not kept, because too many others are."""
     if task["bodies"] >= rules.DELIVERY_BODIES:
-        return False
+        again = """
+        update deliveries set count = count + 1, last_at = ? where task = ? and purpose = ? and digest = ?
+        returning count as value
+        """
+        return tx.value(again, now, task["key"], new.purpose, new.digest) or 0
     row = tx.one(
         """
         insert into deliveries (task, purpose, digest, received_at, last_at, size, provider_task_id, claim, problem,
           contradicting, body)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) returning id
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        on conflict (task, purpose, digest) do update set count = deliveries.count + 1, last_at = excluded.last_at
+        returning id, count
         """,
         *(task["key"], new.purpose, new.digest, now, now, new.size, new.provider_task_id, new.claim, new.problem),
         *(int(contradicting), new.body),
     )
-    tx.change("update tasks set bodies = bodies + 1 where key = ?", task["key"])
-    tx.changed("delivery", row["id"], "contradicting" if contradicting else "unreadable" if new.problem else "readable")
-    return False
+    if row["count"] == 1:
+        kind = "contradicting" if contradicting else "unreadable" if new.problem else "readable"
+        tx.changed("delivery", row["id"], kind)
+    count: int = row["count"]
+    return count
 
 
-def _arrived(tx: Transaction, task: Row, now: float) -> bool:
-    """The callback of this task is here: it is due now, or soon if it was asked about a moment ago."""
-    first = task["delivered_at"] is None
+def _arrived(tx: Transaction, task: Row, now: float, *, kept: bool, contradicting: bool) -> bool:
+    """Counts the body that was kept. A callback that is this task's makes it due: now, or soon if it was just asked."""
+    if contradicting:
+        if kept:
+            tx.change("update tasks set bodies = bodies + 1 where key = ?", task["key"])
+        return False
     if task["miss"] is not None:
         close_miss(tx, task, now)
     due = None
     if not task["settled"] and task["state"] != TaskState.QUEUED:
-        due = now if first else max(now, (task["queried_at"] or 0.0) + rules.QUERY_SPACING)
-    if first or due is not None:
-        tx.change(
-            """
-            update tasks set delivered_at = coalesce(delivered_at, ?),
-              check_at = case when check_at is null or check_at > ? then ? else check_at end
-            where key = ?
-            """,
-            *(now, due, due, task["key"]),
-        )
+        due = now if task["delivered_at"] is None else max(now, (task["queried_at"] or 0.0) + rules.QUERY_SPACING)
+    tx.change(
+        """
+        update tasks set bodies = bodies + ?, delivered_at = coalesce(delivered_at, ?),
+          check_at = case when check_at is null or check_at > ? then ? else check_at end
+        where key = ?
+        """,
+        *(int(kept), now, due, due, task["key"]),
+    )
     return due is not None
