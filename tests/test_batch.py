@@ -17,12 +17,13 @@ from servers import ADMIN_TOKEN, Server, environment, launched, rows, running, u
 from test_cli import Operator, run
 from test_client import MODEL, RunningServer
 
-from receiver.cli.batch.lines import BadLine, Line, filled, read_drafts, with_keys
+from receiver.cli.batch.lines import BadLine, BatchLine, filled, read_drafts, with_keys
 from receiver.cli.batch.progress import line_now_and_then
-from receiver.cli.batch.rows import Common, Wrong, is_csv
+from receiver.cli.batch.rows import Common, is_csv
 from receiver.cli.batch.run import Batch, Patience
 from receiver.cli.batch.tally import LineReport, Tally, Why, grouped, spent, summed
 from receiver.client import ApiError, Client, Unreachable
+from receiver.model.errors import Refused
 from receiver.simulator import Fault
 
 pytestmark = pytest.mark.story
@@ -31,14 +32,14 @@ VIDEO = "rhart-video-v3.1-pro-official/reference-to-video"
 WORKFLOW = "1904136902449209346"
 
 
-def read(text: str | bytes, *, csv: bool = False, **common: object) -> tuple[list[Line], list[BadLine]]:
+def read(text: str | bytes, *, csv: bool = False, **common: object) -> tuple[list[BatchLine], list[BadLine]]:
     given = Common(batch="b", **common)  # type: ignore[arg-type]
     drafts, bad = read_drafts(text if isinstance(text, bytes) else text.encode(), given, csv=csv)
     lines, unread = with_keys(drafts, given, {})
     return lines, bad + unread
 
 
-def good(text: str | bytes, *, csv: bool = False, **common: object) -> list[Line]:
+def good(text: str | bytes, *, csv: bool = False, **common: object) -> list[BatchLine]:
     lines, bad = read(text, csv=csv, **common)
     assert bad == []
     return lines
@@ -65,7 +66,7 @@ def test_places_are_filled_from_the_line_and_doubled_braces_are_braces() -> None
 
 @pytest.mark.parametrize("template", ["{", "}", "{x", "x}", "{}", "{nope}", "{{}", "{object}", "{none}", "{a{n}}"])
 def test_a_template_that_means_nothing_is_a_problem(template: str) -> None:
-    with pytest.raises(Wrong):
+    with pytest.raises(Refused):
         filled(template, {"n": 1, "object": {}, "none": None})
 
 

@@ -19,7 +19,7 @@ from receiver.cli.waiting import byte_bar
 
 if TYPE_CHECKING:
     from receiver.cli.batch.contents import AttachedFile
-    from receiver.cli.batch.lines import BadLine, Line
+    from receiver.cli.batch.lines import BadLine, BatchLine
     from receiver.cli.batch.rows import Common
     from receiver.cli.batch.tally import Report
 
@@ -154,7 +154,7 @@ def _usual_name(file: str) -> str:
     return f"{told[:100]}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
 
-def _read(file: str, common: "Common") -> "list[Line]":
+def _read(file: str, common: "Common") -> "list[BatchLine]":
     """The orders of a file. Raises Ended with every line that is none."""
     from receiver.cli.batch.contents import contents
     from receiver.cli.batch.lines import read_drafts, with_keys
@@ -166,7 +166,7 @@ def _read(file: str, common: "Common") -> "list[Line]":
     _refuse(bad, len(drafts))
     if not drafts:
         raise Ended(f"{file} has no lines", USED_WRONGLY)
-    paths = [each.path for draft in drafts for each in draft.places.files]
+    paths = [each.path for draft in drafts for each in draft.written.files]
     with byte_bar("reading the files that the lines name") if paths else nullcontext(_nobody) as tell:
         known = contents(paths, tell)
     lines, bad = with_keys(drafts, common, known)
@@ -194,7 +194,7 @@ def _told(line: "BadLine") -> list[str]:
     ]
 
 
-def _show_orders(lines: "list[Line]", common: "Common", as_json: bool) -> None:
+def _show_orders(lines: "list[BatchLine]", common: "Common", as_json: bool) -> None:
     files = _files(lines)
     if as_json:
         orders = [
@@ -222,7 +222,7 @@ def _show_orders(lines: "list[Line]", common: "Common", as_json: bool) -> None:
     note(f"{len(lines)} lines are right; {rest if files else 'nothing was ordered'}")
 
 
-def _files(lines: "list[Line]") -> "list[tuple[AttachedFile, list[int]]]":
+def _files(lines: "list[BatchLine]") -> "list[tuple[AttachedFile, list[int]]]":
     """Every file that lines name, by its content, under the first path it has, and the numbers of the lines."""
     found: dict[str, tuple[AttachedFile, list[int]]] = {}
     for line in lines:
@@ -242,7 +242,7 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _perform(
-    lines: "list[Line]",
+    lines: "list[BatchLine]",
     common: "Common",
     concurrency: int,
     follow: bool,

@@ -7,18 +7,18 @@ what is in doubt or lost, which is short.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import takewhile
 from typing import TypeVar
 
-from receiver.cli.batch.lines import Line
+from receiver.cli.batch.lines import BatchLine
 from receiver.cli.batch.refusals import AWAY, Interrupted, is_fatal, reasons
 from receiver.cli.batch.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
-from receiver.cli.batch.uploads import Uploads, agrees, wanting
+from receiver.cli.batch.uploads import Uploads, wanting
 from receiver.client import ApiError, Client, Listed, Unreachable
-from receiver.model.views import ActionView, EventView, OrderedView, shown_input
+from receiver.model.views import ActionView, EventView, TaskView
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class Batch:
 
     def run(
         self,
-        lines: Sequence[Line],
+        lines: Sequence[BatchLine],
         concurrency: int,
         tell: Callable[[], None],
         *,
@@ -123,16 +123,16 @@ class Batch:
         stop = threading.Event()
         patience = Patience(self._patience.bound, stop)
         begun = time.monotonic()
-        while for_files and any(self._is_saving(patience, name) for name in self._names):
+        while for_files and any(self._is_saving(patience, name) for name in tuple(self._names)):
             if time.monotonic() - begun > SAVING_PATIENCE:
                 break
             stop.wait(FIRST_LOOK)
-        for name in self._names:
+        for name in tuple(self._names):
             self._tally.happened(self._events(patience, name, lambda event: False))
 
     # ------------------------------------------------------------ ordering
 
-    def _work(self, waiting: deque[Line], checked: bool) -> None:
+    def _work(self, waiting: deque[BatchLine], checked: bool) -> None:
         try:
             while not self._stop.is_set():
                 try:
@@ -146,54 +146,45 @@ class Batch:
             self._stop.set()
             raise
 
-    def _order(self, line: Line, checked: bool, *, again: bool = False) -> None:
-        """Orders a line; first as if its files were there, for the server may have them from an earlier run."""
-        sent = self.uploads.sent(line.files)
+    def _order(self, line: BatchLine, checked: bool, *, again: bool = False) -> None:
+        """Orders a line; first as if its files were there, for the server may have them from an earlier run.
+
+        A refusal is the line's end, unless all that the order lacks is files that can be uploaded, once.
+        """
+        sent = self.uploads.sent.copy()
         try:
-            task = self._patience.ask(partial(self._submit, line, checked))
+            self._tally.ordered(line, self._task(line, checked))
         except ApiError as error:
             if is_fatal(error):
                 raise
-            self._not_taken(line, checked, error, sent, again=again)
-        else:
-            self._tally.ordered(line, task)
+            told = reasons(error)
+            missing, others = wanting(line.files, told) if error.status == UNPROCESSABLE else ([], told)
+            uploadable = missing and not others and not again
+            problems = self.uploads.send(missing, sent) if uploadable else others or told
+            if problems:
+                self._tally.refused(line, problems)
+            else:
+                self._order(line, checked, again=True)
 
-    def _submit(self, line: Line, checked: bool) -> OrderedView:
+    def _task(self, line: BatchLine, checked: bool) -> TaskView:
+        """The task of a line, ordered now or earlier: another batch's, when the file was moved since.
+
+        A key is made of all that an order says, so what has this key is the same order but for the batch's label.
+        """
         order = line.order
-        return self._client.submit(
-            order.target,
-            order.input,
-            kind=order.kind.value,
-            api=order.api.value,
-            validate=checked,
-            labels={**order.labels, BATCH_LABEL: self._tally.batch},
-            idempotency_key=line.key,
-        )
-
-    def _not_taken(self, line: Line, checked: bool, error: ApiError, sent: Mapping[str, int], *, again: bool) -> None:
-        """A refusal is the line's end, unless all that the order lacks is files that can be uploaded, once."""
-        told = reasons(error)
-        missing, others = wanting(line.files, told) if error.status == UNPROCESSABLE else ([], told)
-        if others or not missing or again:
-            if not self._adopt(line, error):
-                self._tally.refused(line, others or told)
-        elif problems := self.uploads.send(missing, sent):
-            self._tally.refused(line, problems)
-        else:
-            self._order(line, checked, again=True)
-
-    def _adopt(self, line: Line, error: ApiError) -> bool:
-        """Takes the task of a line that was ordered under another batch's name, because its file was moved."""
-        details = error.details
-        if error.code != "idempotency_conflict" or not isinstance(details, dict):
-            return False
-        task = self._patience.ask(lambda: self._client.task(str(details.get("task"))))
-        name = task.labels.get(BATCH_LABEL)
-        if name is None or not agrees(shown_input(line.order.input), task.input, task.uploads):
-            return False
-        self._names = self._names | {name}
-        self._tally.ordered(line, task)
-        return True
+        labels = {**order.labels, BATCH_LABEL: self._tally.batch}
+        how = {"kind": order.kind.value, "api": order.api.value, "idempotency_key": line.key}
+        submit = partial(self._client.submit, order.target, order.input, validate=checked, labels=labels, **how)
+        try:
+            return self._patience.ask(submit)
+        except ApiError as error:
+            if error.code != "idempotency_conflict" or not isinstance(error.details, dict):
+                raise
+            task = self._patience.ask(partial(self._client.task, str(error.details.get("task"))))
+            if BATCH_LABEL not in task.labels:
+                raise
+            self._names.add(task.labels[BATCH_LABEL])
+            return task
 
     # ------------------------------------------------------------ following
 
@@ -215,12 +206,12 @@ class Batch:
 
     def _look(self) -> bool:
         """Asks for what is new. Whether there was anything."""
-        new = [event for name in self._names for event in self._events(self._patience, name, self._tally.knows)]
+        new = [event for name in tuple(self._names) for event in self._events(self._patience, name, self._tally.knows)]
         self._tally.happened(new)
         self._tally.doubted(
             {
                 task.id: task.state
-                for name in self._names
+                for name in tuple(self._names)
                 for task in _all_of(
                     self._patience,
                     partial(self._client.tasks, label={BATCH_LABEL: name}, state=(IN_DOUBT, LOST), limit=PAGE),

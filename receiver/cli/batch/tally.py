@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 
 from msgspec import Struct
 
-from receiver.cli.batch.lines import Line
+from receiver.cli.batch.lines import BatchLine
 from receiver.model.views import EventView, TaskView
 
 UNSENT = "unsent"
@@ -64,7 +64,7 @@ class Report(Struct, frozen=True, kw_only=True):
 class _Entry:
     __slots__ = ("errors", "line", "state", "task")
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: BatchLine) -> None:
         self.line = line
         self.task: str | None = None
         self.state = UNSENT
@@ -74,7 +74,7 @@ class _Entry:
 class Tally:
     """The lines of a batch and what is known of them. Threads may tell it at once; events may precede answers."""
 
-    def __init__(self, batch: str, lines: Iterable[Line]) -> None:
+    def __init__(self, batch: str, lines: Iterable[BatchLine]) -> None:
         self.batch = batch
         self._entries = {line.number: _Entry(line) for line in lines}
         self._events: dict[str, EventView] = {}
@@ -83,12 +83,12 @@ class Tally:
 
     # ------------------------------------------------------------ what is told
 
-    def ordered(self, line: Line, task: TaskView) -> None:
+    def ordered(self, line: BatchLine, task: TaskView) -> None:
         with self._lock:
             entry = self._entries[line.number]
             entry.task, entry.state = task.id, task.state
 
-    def refused(self, line: Line, errors: Sequence[Why]) -> None:
+    def refused(self, line: BatchLine, errors: Sequence[Why]) -> None:
         with self._lock:
             entry = self._entries[line.number]
             entry.state, entry.errors = REFUSED, list(errors)
