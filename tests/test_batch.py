@@ -258,7 +258,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_when_the_serve
     times = iter([0.0, 1.0, 11.0, 12.0, 13.0, 14.0])
     tell = line_now_and_then(lambda: next(times), said.append)
     for away in (None, None, "gone", "gone", None):
-        tell({"submitted": 2, "unsent": 1}, away)
+        tell({"submitted": 2, "unsent": 1}, away, None)
     assert [line.partition("; ")[2] for line in said] == ["", "waiting for the server: gone", ""]
     assert said[0] == "submitted 2, running 2, done 0, failed 0, in doubt 0"
 

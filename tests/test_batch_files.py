@@ -359,7 +359,7 @@ def perform(desk: Desk, lines: list[BatchLine], *, threads: int = 1, bound: floa
     with desk.client() as client:
         work = Batch(client, tally, patient(stop, bound), stop)
         work.run(lines, threads, lambda: None, checked=True, doubt_patience=None)
-        assert work.uploads.standing() is None
+        assert work.uploads.under_way() is None
     return tally
 
 
@@ -535,7 +535,7 @@ def test_an_interruption_ends_an_upload_in_its_middle(home: Path) -> None:
     file = AttachedFile(place="p", path=path, id=id_of(path), size=path.stat().st_size)
 
     def interrupt() -> None:
-        seen.append(uploads.standing())
+        seen.append(uploads.under_way())
         stop.set()
 
     transport = Interrupting(interrupt)
@@ -543,7 +543,7 @@ def test_an_interruption_ends_an_upload_in_its_middle(home: Path) -> None:
         uploads = Uploads(client, lambda question: question(), stop)
         with pytest.raises(Interrupted):
             uploads.send([file], uploads.sent.copy())
-        assert uploads.standing() is None
+        assert uploads.under_way() is None
     assert (seen, transport.pieces) == (["uploading 1 file, 0.0 of 2.9 MiB"], 1)
 
 

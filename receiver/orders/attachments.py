@@ -5,7 +5,7 @@ day, but an order may wait in our queue for longer, or be sent again much later.
 for which uploads, and they are looked up anew whenever it is about to be sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -40,12 +40,14 @@ class Attached(Struct, frozen=True, kw_only=True):
 async def named_uploads(store: Store, document: JsonObject, site: str, now: float) -> Named:
     """What is known of the uploads that an order names. `now` in seconds since 1970."""
     names = dict.fromkeys(ID.findall(msgspec.json.encode(document.get("input")).decode()))
-    found = await store.uploads(list(names)[:MOST])
+    return await _known(store, list(names)[:MOST], site, now)
+
+
+async def _known(store: Store, names: Collection[str], site: str, now: float) -> Named:
+    found = await store.uploads(names)
     fresh = {name: upload for name, upload in found.items() if is_fresh(upload, now, site)}
-    return Named(
-        uploads=fresh,
-        refused={name: _too_old(name, upload, site) for name, upload in found.items() if name not in fresh},
-    )
+    refused = {name: _too_old(name, upload, site) for name, upload in found.items() if name not in fresh}
+    return Named(uploads=fresh, refused=refused)
 
 
 class References:
@@ -96,18 +98,14 @@ async def refreshed(store: Store, task: Task, site: str, now: float) -> tuple[At
     """
     if not task.uploads:
         return Attached(input=task.input, uploads={}), []
-    known = await store.uploads(task.uploads)
-    today = {name: _stand_in(task.kind, each) for name, each in known.items() if is_fresh(each, now, site)}
+    references = References(task.kind, await _known(store, task.uploads, site, now), checked=False)
     names = {text: name for name, text in task.uploads.items()}
-    problems: Problems = []
 
     def renewed(spot: Spot) -> str:
-        name = names.get(spot.text)
-        if name is not None and name not in today:
-            problems.append((spot.path, _too_old(name, known.get(name), site)))
-        return today.get(name or "", spot.text)
+        return references.sent(spot._replace(text=names[spot.text])) if spot.text in names else spot.text
 
-    return Attached(input=changed(task.kind, None, task.input, renewed), uploads=today), problems
+    input = changed(task.kind, None, task.input, renewed)
+    return Attached(input=input, uploads=references.used), references.unknown
 
 
 def _stand_in(kind: Kind, upload: Upload) -> str:

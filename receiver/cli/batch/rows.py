@@ -1,9 +1,9 @@
 """The file of a batch, taken apart: JSONL or CSV, and what each line gives, before templates. Pure."""
 
 import csv
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from io import StringIO
 
 import msgspec
 from msgspec import Struct
@@ -102,7 +102,9 @@ def _csv_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
     except UnicodeDecodeError as error:
         yield content.count(b"\n", 0, error.start) + 1, partial(_fail, invalid("", "not UTF-8: save the file as UTF-8"))
         return
-    reader = csv.reader(_kept_ends(text), delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(
+        StringIO(text, newline="\n"), delimiter=_delimiter(text), strict=True
+    )  # quoted cells keep line ends
     header: list[str] | None = None
     number = 1
     try:
@@ -117,11 +119,6 @@ def _csv_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
         yield number, partial(_fail, invalid("", f"not CSV: {error}"))
     except Refused as refused:
         yield number, partial(_fail, refused)
-
-
-def _kept_ends(text: str) -> Iterable[str]:
-    """Lines with their ends, which a quoted cell keeps."""
-    return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def _delimiter(text: str) -> str:

@@ -20,7 +20,6 @@ NOT_UPLOADED = "not_uploaded"
 WAITING = frozenset({"queued", "submitting", "submitted"})
 TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
 """States of which a report says more than how many there are."""
-MONEY = ("consumeMoney", "thirdPartyConsumeMoney", "consumeCoins")
 SPENT = {"consumeMoney": "money", "thirdPartyConsumeMoney": "money", "consumeCoins": "coins"}
 """What people call it. The provider's own charge and a third party's come out of the same purse."""
 
@@ -61,14 +60,13 @@ class Report(Struct, frozen=True, kw_only=True):
     tasks: list[LineReport]
 
 
-class _Entry:
-    __slots__ = ("errors", "line", "state", "task")
+class _Entry(Struct):
+    """A line, and what its order was answered."""
 
-    def __init__(self, line: BatchLine) -> None:
-        self.line = line
-        self.task: str | None = None
-        self.state = UNSENT
-        self.errors: list[Why] = []
+    line: BatchLine
+    task: str | None = None
+    state: str = UNSENT
+    errors: list[Why] = []
 
 
 class Tally:
@@ -170,19 +168,19 @@ def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
 
 def summed(usages: Iterable[Mapping[str, object]]) -> dict[str, str]:
     """What the provider says it took, to the last digit; what it did not say is left out."""
-    sums: dict[str, Decimal] = {}
-    for usage in usages:
-        for name in MONEY:
-            if (amount := _amount(usage.get(name))) is not None:
-                sums[name] = sums.get(name, Decimal(0)) + amount
-    return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
+    amounts = ((name, _amount(usage.get(name))) for usage in usages for name in SPENT)
+    return _sums((name, amount) for name, amount in amounts if amount is not None)
 
 
 def spent(cost: Mapping[str, str]) -> dict[str, str]:
     """A report's cost as money and coins."""
+    return _sums((SPENT[name], Decimal(amount)) for name, amount in cost.items())
+
+
+def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, str]:
     sums: dict[str, Decimal] = {}
-    for name, amount in cost.items():
-        sums[SPENT[name]] = sums.get(SPENT[name], Decimal(0)) + Decimal(amount)
+    for name, amount in amounts:
+        sums[name] = sums.get(name, Decimal(0)) + amount
     return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
 
 

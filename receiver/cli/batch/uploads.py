@@ -53,13 +53,13 @@ class Uploads:
             if file.id in self._refused
         ]
 
-    def standing(self) -> str | None:
+    def under_way(self) -> str | None:
         """How far the uploads are that are under way, in words; None when there are none."""
-        under_way = [*self._under_way.values()]
-        if not under_way:
+        files = [*self._under_way.values()]
+        if not files:
             return None
-        done, total = (sum(sizes) / 2**20 for sizes in zip(*under_way, strict=True))
-        return f"uploading {len(under_way)} file{'s' * (len(under_way) > 1)}, {done:.1f} of {total:.1f} MiB"
+        done, total = (sum(sizes) / 2**20 for sizes in zip(*files, strict=True))
+        return f"uploading {len(files)} file{'s' * (len(files) > 1)}, {done:.1f} of {total:.1f} MiB"
 
     def _upload(self, file: AttachedFile) -> None:
         """Counts the file as sent, or remembers why it is not to be tried again in this run."""
