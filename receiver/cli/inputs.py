@@ -19,8 +19,8 @@ def read_input(text: str | None, body: bytes | None, pairs: Sequence[str], read:
     """
     if text is not None and body is not None:
         raise click.UsageError("give --input or --body, not both")
-    given = _object(text.encode(errors="replace") if text is not None else body)
-    return given | read_pairs(pairs, read or _json_or_text)
+    given = _json_object(text.encode(errors="replace") if text is not None else body)
+    return given | read_pairs(pairs, read or _untyped)
 
 
 def read_pairs(pairs: Sequence[str], read: Reader) -> JsonObject:
@@ -46,12 +46,12 @@ def read_nodes(nodes: Sequence[str]) -> list[JsonObject]:
         node, dot, field = place.partition(".")
         if not (separator and dot and node and field):
             raise click.UsageError(f"expected NODE.FIELD=VALUE, such as 6.text=..., got {text[:80]!r}")
-        found.append({"nodeId": node, "fieldName": field, "fieldValue": _value(_utf8(value))})
+        found.append({"nodeId": node, "fieldName": field, "fieldValue": _json_or_text(_utf8(value))})
     return found
 
 
-def _json_or_text(_: str, text: str | Sequence[str]) -> Json:
-    return _value(text) if isinstance(text, str) else [_value(each) for each in text]
+def _untyped(_: str, text: str | Sequence[str]) -> Json:
+    return _json_or_text(text) if isinstance(text, str) else [_json_or_text(each) for each in text]
 
 
 def _utf8(text: str) -> str:
@@ -62,7 +62,7 @@ def _utf8(text: str) -> str:
     return text
 
 
-def _value(text: str) -> Json:
+def _json_or_text(text: str) -> Json:
     """JSON when it is JSON, else the text itself."""
     try:
         value: Json = msgspec.json.decode(text)
@@ -71,7 +71,7 @@ def _value(text: str) -> Json:
         return text
 
 
-def _object(text: bytes | None) -> JsonObject:
+def _json_object(text: bytes | None) -> JsonObject:
     if text is None:
         return {}
     try:

@@ -38,13 +38,13 @@ class LocalOrder:
         self._kind = Kind(str(kind)) if kind in list(Kind) else Kind.MODEL
         self._model = known_model(str(target)) if self._kind is Kind.MODEL else None
         found = spots(self._kind, self._model, input)
-        self.files = [LocalFile(spot, path) for spot in found if (path := _path(spot.text)) is not None]
+        self.files = [LocalFile(spot, path) for spot in found if (path := _named_path(spot.text)) is not None]
 
     def with_ids(self, ids: Mapping[Path, str]) -> JsonObject:
         """The input as the server takes it, with the ids of uploads in the places of files."""
 
         def sent(spot: Spot) -> str:
-            path = _path(spot.text)
+            path = _named_path(spot.text)
             if path is not None:
                 return ids[path]
             return spot.text[1:] if spot.text.startswith(SIGN * 2) else spot.text
@@ -122,7 +122,7 @@ def _file_problem(file: LocalFile, checked: bool) -> str | None:
     return f"{problem} ({path})" if problem else None
 
 
-def _path(text: str) -> Path | None:
+def _named_path(text: str) -> Path | None:
     """The file that a text names; None when it is a text like any other."""
     if not text.startswith(SIGN) or text == SIGN or text.startswith(SIGN * 2):
         return None

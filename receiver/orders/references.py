@@ -81,7 +81,7 @@ def _parameter(model: Model | None, name: str, value: Json, change: Change) -> J
     param = parameter(model, name) if model is not None else None
     if isinstance(value, dict) or (param is not None and param.media is None):
         return value
-    return _with_texts(value, lambda path, text: change(Spot(path, text, param)), f"input.{name}", 1)
+    return with_texts(value, lambda path, text: change(Spot(path, text, param)), f"input.{name}", 1)
 
 
 def _node(node: Json, path: str, change: Change) -> Json:
@@ -109,18 +109,18 @@ def _graph(graph: str, change: Change) -> str:
             return graph
         for name, node in nodes.items():
             if isinstance(node, dict) and "inputs" in node:
-                node["inputs"] = _with_texts(node["inputs"], counted, f"input.{GRAPH}.{name}.inputs", DEPTH)
+                node["inputs"] = with_texts(node["inputs"], counted, f"input.{GRAPH}.{name}.inputs", DEPTH)
         return msgspec.json.encode(nodes).decode() if changes else graph
     except (Unreadable, RecursionError):
         return graph
 
 
-def _with_texts(value: Json, change: Callable[[str, str], str], path: str, depth: int) -> Json:
-    """A value with the texts in it changed, down to a depth. `change` is told the path of each."""
+def with_texts(value: Json, change: Callable[[str, str], str], path: str, depth: int = -1) -> Json:
+    """A value with the texts in it changed, `depth` levels deep; -1: all. `change` is given the path of each, too."""
     if isinstance(value, str):
         return change(path, value)
     if isinstance(value, dict) and depth:
-        return {name: _with_texts(item, change, f"{path}.{name}", depth - 1) for name, item in value.items()}
+        return {name: with_texts(item, change, f"{path}.{name}", depth - 1) for name, item in value.items()}
     if isinstance(value, list) and depth:
-        return [_with_texts(item, change, f"{path}[{place}]", depth - 1) for place, item in enumerate(value)]
+        return [with_texts(item, change, f"{path}[{place}]", depth - 1) for place, item in enumerate(value)]
     return value

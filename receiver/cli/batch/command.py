@@ -196,7 +196,9 @@ def _show_orders(lines: "list[BatchLine]", common: "Common", as_json: bool) -> N
             {"line": line.number, "key": line.key, **{name: getattr(line.order, name) for name in shown}}
             for line in lines
         ]
-        named = [{"id": each.id, "path": str(each.path), "size": each.size, "lines": lines} for each, lines in files]
+        named = [
+            {"id": each.id, "path": str(each.path), "size": each.size, "lines": numbers} for each, numbers in files
+        ]
         document({"batch": common.batch, "lines": len(lines), "orders": orders, "files": named})
         return
     for target, count in Counter(line.order.target for line in lines).most_common():

@@ -7,7 +7,6 @@ their keys later, for large files are hashed when all lines are right. Pure but 
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import click
@@ -18,11 +17,12 @@ from receiver.cli.batch.contents import AttachedFile, Content
 from receiver.cli.batch.rows import Common, Given, rows
 from receiver.cli.inputs import Reader, read_input
 from receiver.cli.local_files import LocalOrder, problems_of, types_of
+from receiver.model import templates
 from receiver.model.entries import NewTask
 from receiver.model.errors import Refused, invalid
 from receiver.model.records import Json, JsonObject, Kind
-from receiver.model.templates import LoneBrace, fill
 from receiver.orders.reading import order_digest
+from receiver.orders.references import with_texts
 
 ASIDE = "_"
 """How the name of a field begins that only templates use."""
@@ -84,7 +84,7 @@ def with_keys(
         order = _with_ids(draft, {path: content.id for _, path, content in named})
         files = [AttachedFile(place=place, path=path, id=each.id, size=each.size) for place, path, each in named]
         seen[order.digest] += 1
-        key = _key(order, seen[order.digest], common)
+        key = f"batch-{f'{common.anew}-' if common.anew else ''}{order.digest.hex()}-{seen[order.digest]}"
         lines.append(BatchLine(number=draft.number, key=key, order=order, files=tuple(files)))
     return lines, bad
 
@@ -102,8 +102,8 @@ def filled(text: str, fields: Mapping[str, Json], path: str = "") -> str:
         return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
     try:
-        return fill(text, value_of)
-    except LoneBrace as error:
+        return templates.fill(text, value_of)
+    except templates.LoneBrace as error:
         raise invalid(path, f"{error}, or give --literal") from None
 
 
@@ -119,28 +119,34 @@ def _with_ids(draft: Draft, ids: Mapping[Path, str]) -> NewTask:
 
 def _order(number: int, given: Given, common: Common) -> LocalOrder:
     """The order that a line is, with its templates filled. Raises Refused."""
-    filling = partial(_fill, fields={**given.fields, "line": number})
-    read = (lambda value, path: value) if common.literal else filling
-    rest: JsonObject = {name: read(value, name) for name, value in given.rest.items()}
+    fields = {**given.fields, "line": number}
+
+    def fill(path: str, text: str) -> str:
+        return filled(text, fields, path)
+
+    def read(path: str, value: Json) -> Json:
+        return value if common.literal else with_texts(value, fill, path)
+
+    rest: JsonObject = {name: read(name, value) for name, value in given.rest.items()}
     if common.model is not None:
         rest.setdefault("target", common.model)
-    own = {name: read(value, name) for name, value in given.input.items() if not name.startswith(ASIDE)}
+    own = {name: read(name, value) for name, value in given.input.items() if not name.startswith(ASIDE)}
     types = types_of(str(rest.get("target"))) if rest.get("kind", Kind.MODEL) == Kind.MODEL else None
     if given.texts:
         own = _read_pairs([f"{name}={cell}" for name, cell in own.items()], types, "")
-    labels = {name: read(value, f"labels.{name}") for name, value in given.labels.items()}
-    labels |= {name: filling(text, f"--label {name}") for name, text in common.labels.items()}
+    labels = {name: read(f"labels.{name}", value) for name, value in given.labels.items()}
+    labels |= {name: fill(f"--label {name}", text) for name, text in common.labels.items()}
     if "batch" in labels:
         raise invalid("labels.batch", "this label is the batch's own; --name sets it")
     rest |= {"labels": labels, "validate": common.checked}
-    return LocalOrder({**own, **_common_input(common, filling, types)}, rest)
+    return LocalOrder({**own, **_common_input(common, fill, types)}, rest)
 
 
-def _common_input(common: Common, filling: Callable[[Json, str], Json], types: Reader | None) -> JsonObject:
+def _common_input(common: Common, fill: Callable[[str, str], str], types: Reader | None) -> JsonObject:
     pairs = []
     for pair in common.pairs:
         name, separator, template = pair.partition("=")
-        pairs.append(f"{name}{separator}{filling(template, f'--set {name}')}")
+        pairs.append(f"{name}{separator}{fill(f'--set {name}', template)}")
     return _read_pairs(pairs, types, "--set")
 
 
@@ -149,20 +155,3 @@ def _read_pairs(pairs: list[str], types: Reader | None, path: str) -> JsonObject
         return read_input(None, None, pairs, types)
     except click.UsageError as error:
         raise invalid(path, error.message) from None
-
-
-def _fill(value: Json, path: str, fields: Mapping[str, Json]) -> Json:
-    """A value with every text in it filled."""
-    match value:
-        case str():
-            return filled(value, fields, path)
-        case list():
-            return [_fill(item, f"{path}[{index}]", fields) for index, item in enumerate(value)]
-        case dict():
-            return {name: _fill(item, f"{path}.{name}", fields) for name, item in value.items()}
-    return value
-
-
-def _key(order: NewTask, occurrence: int, common: Common) -> str:
-    name = f"{common.anew}-" if common.anew else ""
-    return f"batch-{name}{order.digest.hex()}-{occurrence}"

@@ -81,12 +81,12 @@ def _read_json(line: bytes, common: Common) -> Given:
         raise invalid(
             strange[0], f"there is no such field of an order; there are {', '.join(sorted(WHOLE_ORDER))}{hint}"
         )
-    input, labels = (_object(value.pop(name, {}), name) for name in ("input", "labels"))
+    input, labels = (_fields(value.pop(name, {}), name) for name in ("input", "labels"))
     named = {f"{LABEL}{name}": text for name, text in labels.items()}
     return Given(input=input, labels=labels, rest=value, fields={**value, **named, **input}, texts=False)
 
 
-def _object(value: Json, path: str) -> JsonObject:
+def _fields(value: Json, path: str) -> JsonObject:
     if not isinstance(value, dict):
         raise invalid(path, "expected an object")
     return value
@@ -102,9 +102,8 @@ def _csv_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
     except UnicodeDecodeError as error:
         yield content.count(b"\n", 0, error.start) + 1, partial(_fail, invalid("", "not UTF-8: save the file as UTF-8"))
         return
-    reader = csv.reader(
-        StringIO(text, newline="\n"), delimiter=_delimiter(text), strict=True
-    )  # quoted cells keep line ends
+    lines = StringIO(text, newline="\n")  # a quoted cell keeps the ends of its lines
+    reader = csv.reader(lines, delimiter=_delimiter(text), strict=True)
     header: list[str] | None = None
     number = 1
     try:

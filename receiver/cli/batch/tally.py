@@ -21,7 +21,7 @@ WAITING = frozenset({"queued", "submitting", "submitted"})
 TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
 """States of which a report says more than how many there are."""
 SPENT = {"consumeMoney": "money", "thirdPartyConsumeMoney": "money", "consumeCoins": "coins"}
-"""What people call it. The provider's own charge and a third party's come out of the same purse."""
+"""What an amount is called in a report. The provider's own charge and a third party's are paid from one balance."""
 
 
 class Why(Struct, frozen=True, kw_only=True):
@@ -33,6 +33,8 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class LineReport(Struct, frozen=True, kw_only=True):
+    """What became of one line."""
+
     line: int
     key: str
     task: str | None
@@ -51,6 +53,8 @@ class Reason(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
+    """What became of a batch; `cost` is by the provider's own names, `files` are those saved."""
+
     batch: str
     lines: int
     counts: dict[str, int]
@@ -79,20 +83,22 @@ class Tally:
         self._doubtful: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
-    # ------------------------------------------------------------ what is told
+    # ------------------------------------------------------------ news
 
     def ordered(self, line: BatchLine, task: TaskView) -> None:
+        """The server has a task for a line."""
         with self._lock:
             entry = self._entries[line.number]
             entry.task, entry.state = task.id, task.state
 
     def refused(self, line: BatchLine, errors: Sequence[Why]) -> None:
+        """A line was not ordered."""
         with self._lock:
             entry = self._entries[line.number]
             entry.state, entry.errors = REFUSED, list(errors)
 
     def happened(self, events: Iterable[EventView]) -> None:
-        """Events, newest first; those of strangers' tasks do no harm."""
+        """Tasks have ended; events of tasks that are not this batch's do no harm."""
         with self._lock:
             for event in events:
                 self._events[event.task] = event
@@ -103,11 +109,12 @@ class Tally:
             self._doubtful = dict(states)
 
     def knows(self, event: EventView) -> bool:
+        """Whether this event of its task was heard of before."""
         with self._lock:
             known = self._events.get(event.task)
             return known is not None and known.id == event.id
 
-    # ------------------------------------------------------------ what is known
+    # ------------------------------------------------------------ answers
 
     def counts(self) -> Counter[str]:
         """How many lines are in which state."""

@@ -21,7 +21,7 @@ Ask: TypeAlias = Callable[[Callable[[], UploadView]], UploadView]
 
 
 class _NotUploaded(Exception):
-    """The server, or this machine, will not have a file sent, and why."""
+    """A file could not be uploaded; the message says why."""
 
 
 class Uploads:
@@ -36,7 +36,7 @@ class Uploads:
         self._locks: dict[str, threading.Lock] = {}
         self._refused: dict[str, str] = {}
         self._under_way: dict[str, tuple[int, int]] = {}
-        self._hasty = False
+        self._provider_was_away = False
 
     def send(self, files: Sequence[AttachedFile], sent: Mapping[str, int]) -> list[Why]:
         """Uploads the files whose counts have not changed since they were `sent`. Returns why that fails, if it does.
@@ -65,7 +65,7 @@ class Uploads:
         """Counts the file as sent, or remembers why it is not to be tried again in this run."""
         try:
             made = self._ask(partial(self._once, file))
-            self._hasty = False
+            self._provider_was_away = False
             if made.id != file.id:
                 raise _NotUploaded("it has changed meanwhile; give the same command again")
             self.sent[file.id] += 1
@@ -74,7 +74,7 @@ class Uploads:
                 if error.code != PROVIDER:
                     raise
                 # The server is there, and the provider was away for all our patience: others are asked for once only.
-                self._hasty = True
+                self._provider_was_away = True
             self._refused[file.id] = f"{file.path} cannot be uploaded: {error}"
         finally:
             self._under_way.pop(file.id, None)
@@ -95,7 +95,7 @@ class Uploads:
         """Whether a refusal is this file's alone, and would be the same again."""
         if error.code != PROVIDER:
             return not is_fatal(error)
-        return self._hasty or (isinstance(error.details, dict) and error.details.get("retryable") is False)
+        return self._provider_was_away or (isinstance(error.details, dict) and error.details.get("retryable") is False)
 
     def _progress(self, file: AttachedFile, done: int, total: int | None) -> None:
         if self._stop.is_set():
