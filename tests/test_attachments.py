@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from receiver.model.records import JsonObject, Kind
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_REMEMBERED
-from receiver.orders.references import Change, Spot, changed
+from receiver.orders.references import Change, Spot, changed, spots
+from receiver.runninghub import catalogue
 
 PICTURE = b"\x89PNG" + bytes(range(256)) * 20
 ID = f"upload:{hashlib.sha256(PICTURE).hexdigest()[:32]}"
@@ -228,6 +229,29 @@ async def test_an_upload_is_remembered_for_a_month_so_that_messages_can_name_its
     message = (await house.api.post("/tasks", json=order)).json()["error"]["details"][0]["message"]
     assert message.startswith(f"there is no upload {ID}, or it is too old; upload the file again")
     assert await house.store.uploads([ID]) == {}
+
+
+# ---------------------------------------------------------------- where files may be named
+
+
+def test_a_model_names_files_where_it_takes_them_and_where_nobody_knows_it() -> None:
+    known = catalogue.find(MODEL).model
+    input: JsonObject = {"prompt": ID, "imageUrls": [ID, 7, [ID]], "later": ID, "more": {"a": ID}}
+    assert [spot.path for spot in spots(Kind.MODEL, known, input)] == ["input.imageUrls[0]", "input.later"]
+    assert [spot.path for spot in spots(Kind.MODEL, None, input)] == [
+        "input.prompt",
+        "input.imageUrls[0]",
+        "input.later",
+    ]
+
+
+@pytest.mark.parametrize("kind", [Kind.WORKFLOW, Kind.APP, Kind.QUICK])
+def test_nodes_name_files_in_their_values_and_only_a_workflow_has_a_graph(kind: Kind) -> None:
+    nodes: JsonObject = {"nodeId": ID, "fieldName": "image", "fieldValue": ID}
+    input: JsonObject = {"nodeInfoList": [7, {"fieldValue": 7}, nodes], "workflow": json.dumps(GRAPH), "other": ID}
+    of_graph = [f"input.workflow.9.inputs.{place}" for place in ("image", "more[0]", "more[1].mask")]
+    found = [spot.path for spot in spots(kind, None, input) if spot.text == ID]
+    assert found == ["input.nodeInfoList[2].fieldValue", *(of_graph if kind is Kind.WORKFLOW else [])]
 
 
 # ---------------------------------------------------------------- whole workflows

@@ -214,6 +214,12 @@ def test_equal_lines_are_numbered_and_other_lines_do_not_matter() -> None:
     assert [line.key for line in good('{"prompt" : "\\u0078"}', model=MODEL)] == [one]
 
 
+def test_a_key_is_what_it_was_in_earlier_versions_so_that_a_batch_of_theirs_orders_nothing_twice() -> None:
+    digest = "00d4918784598c23d4e30e16a24e1aff6ed8d704292615d9d1f84d55dc0282e3"
+    assert [line.key for line in good(prompts("x", "x"), model=MODEL)] == [f"batch-{digest}-1", f"batch-{digest}-2"]
+    assert good(prompts("x"), model=MODEL, anew="again")[0].key == f"batch-again-{digest}-1"
+
+
 def test_labels_and_another_name_make_another_order() -> None:
     keys = {
         good(prompts("x"), model=MODEL, **more)[0].key
@@ -380,6 +386,15 @@ def test_a_file_that_was_edited_orders_what_is_new_and_one_that_was_moved_nothin
         operator("batch", str(moved), "--model", MODEL, "--set", "prompt={prompt}!", "--name", "anew", "--json").stdout
     )
     assert (third["batch"], operator.server.simulator.count("submit") - before) == ("anew", 5)
+
+
+def test_a_key_that_was_used_outside_of_batches_is_its_lines_failure(operator: Operator) -> None:
+    words, stdin = ("batch", "-", "--model", MODEL, "--json"), prompts("outside of batches")
+    key = json.loads(operator(*words, "--dry-run", stdin=stdin).stdout)["orders"][0]["key"]
+    operator("submit", MODEL, "prompt=outside of batches", "--idempotency-key", key)
+    report = json.loads(operator(*words, code=1, stdin=stdin).stdout)
+    assert report["counts"] == {"refused": 1}
+    assert report["tasks"][0]["errors"][0]["code"] == "idempotency_conflict"
 
 
 def test_bad_lines_are_all_told_before_anything_is_ordered(operator: Operator) -> None:

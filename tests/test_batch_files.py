@@ -193,17 +193,20 @@ def test_a_whole_workflow_may_name_files_in_the_inputs_of_its_nodes(home: Path) 
     graph: dict[str, dict[str, Any]] = {
         "3": {"inputs": {"seed": 2**64 - 1, "cfg": 7.0, "model": ["4", 0]}, "class_type": "@KSampler"},
         "6": {"inputs": {"text": "@@somebody", "sign": "@"}},
-        "9": {"inputs": {"image": f"@{home}/one.jpg"}},
+        "9": {"inputs": {"image": f"@{home}/one.jpg", "more": [{"mask": f"@{home}/two.jpg"}]}},
     }
     (as_text,) = good(of_workflow({"workflow": json.dumps(graph)}), model=None, literal=True)
     (as_object,) = good(of_workflow({"workflow": graph}), model=None)
     assert graph_of(as_text.order.input["workflow"]) == {
         "3": graph["3"],
         "6": {"inputs": {"text": "@somebody", "sign": "@"}},
-        "9": {"inputs": {"image": id_of(home / "one.jpg")}},
+        "9": {"inputs": {"image": id_of(home / "one.jpg"), "more": [{"mask": id_of(home / "two.jpg")}]}},
     }
     assert as_object.key == as_text.key
-    assert as_text.files[0].place == "input.workflow.9.inputs.image"
+    assert [file.place for file in as_text.files] == [
+        "input.workflow.9.inputs.image",
+        "input.workflow.9.inputs.more[0].mask",
+    ]
     graph["9"]["inputs"]["image"] = "@no/such.jpg"
     told = problems(of_workflow({"workflow": graph}), model=None)[1]
     assert told.startswith("input.workflow.9.inputs.image: no/such.jpg: there is no such file")
