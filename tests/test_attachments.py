@@ -9,9 +9,10 @@ from house import INPUT, MODEL, House, open_house
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.model.records import JsonObject
+from receiver.model.records import JsonObject, Kind
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_REMEMBERED
-from receiver.orders.attachments import with_graph_texts
+from receiver.orders.references import Change, Spot, changed, spots
+from receiver.runninghub import catalogue
 
 PICTURE = b"\x89PNG" + bytes(range(256)) * 20
 ID = f"upload:{hashlib.sha256(PICTURE).hexdigest()[:32]}"
@@ -230,6 +231,29 @@ async def test_an_upload_is_remembered_for_a_month_so_that_messages_can_name_its
     assert await house.store.uploads([ID]) == {}
 
 
+# ---------------------------------------------------------------- where files may be named
+
+
+def test_a_model_names_files_where_it_takes_them_and_where_nobody_knows_it() -> None:
+    known = catalogue.find(MODEL).model
+    input: JsonObject = {"prompt": ID, "imageUrls": [ID, 7, [ID]], "later": ID, "more": {"a": ID}}
+    assert [spot.path for spot in spots(Kind.MODEL, known, input)] == ["input.imageUrls[0]", "input.later"]
+    assert [spot.path for spot in spots(Kind.MODEL, None, input)] == [
+        "input.prompt",
+        "input.imageUrls[0]",
+        "input.later",
+    ]
+
+
+@pytest.mark.parametrize("kind", [Kind.WORKFLOW, Kind.APP, Kind.QUICK])
+def test_nodes_name_files_in_their_values_and_only_a_workflow_has_a_graph(kind: Kind) -> None:
+    nodes: JsonObject = {"nodeId": ID, "fieldName": "image", "fieldValue": ID}
+    input: JsonObject = {"nodeInfoList": [7, {"fieldValue": 7}, nodes], "workflow": json.dumps(GRAPH), "other": ID}
+    of_graph = [f"input.workflow.9.inputs.{place}" for place in ("image", "more[0]", "more[1].mask")]
+    found = [spot.path for spot in spots(kind, None, input) if spot.text == ID]
+    assert found == ["input.nodeInfoList[2].fieldValue", *(of_graph if kind is Kind.WORKFLOW else [])]
+
+
 # ---------------------------------------------------------------- whole workflows
 
 
@@ -281,9 +305,13 @@ async def test_a_whole_workflow_is_sent_again_with_todays_file_name(house: House
     assert inputs == {"image": name, "more": [name, {"mask": name}]}
 
 
+def with_graph_texts(graph: str, change: Change) -> str:
+    return str(changed(Kind.WORKFLOW, None, {"workflow": graph}, change)["workflow"])
+
+
 def test_a_graph_that_names_no_upload_stays_as_it_is_to_the_letter() -> None:
     for graph in (json.dumps(GRAPH, indent=3), "not JSON", "[1]", "", '{"3": 1, "4": {"inputs": "x"}}', "[" * 100_000):
-        assert with_graph_texts(graph, lambda path, text: text) == graph
+        assert with_graph_texts(graph, lambda spot: spot.text) == graph
 
 
 JSON = st.recursive(
@@ -299,10 +327,10 @@ def test_nothing_but_the_texts_that_change_changes_in_a_graph(graph: dict[str, J
     text = json.dumps({**graph, "upload": {"inputs": {"image": ID}, "title": ID}})
     seen = []
 
-    def change(path: str, text: str) -> str:
-        seen.append(path)
-        return "name" if text == ID else text
+    def change(spot: Spot) -> str:
+        seen.append(spot.path)
+        return "name" if spot.text == ID else spot.text
 
     expected = {**graph, "upload": {"inputs": {"image": "name"}, "title": ID}}
     assert json.loads(with_graph_texts(text, change)) == expected
-    assert "upload.inputs.image" in seen
+    assert "input.workflow.upload.inputs.image" in seen

@@ -17,12 +17,13 @@ from servers import ADMIN_TOKEN, Server, environment, launched, rows, running, u
 from test_cli import Operator, run
 from test_client import MODEL, RunningServer
 
-from receiver.cli.batch.lines import BadLine, Line, filled, read_drafts, with_keys
+from receiver.cli.batch.lines import BadLine, BatchLine, filled, read_drafts, with_keys
 from receiver.cli.batch.progress import line_now_and_then
-from receiver.cli.batch.rows import Common, Wrong, is_csv
+from receiver.cli.batch.rows import Common, is_csv
 from receiver.cli.batch.run import Batch, Patience
 from receiver.cli.batch.tally import LineReport, Tally, Why, grouped, spent, summed
 from receiver.client import ApiError, Client, Unreachable
+from receiver.model.errors import Refused
 from receiver.simulator import Fault
 
 pytestmark = pytest.mark.story
@@ -31,14 +32,14 @@ VIDEO = "rhart-video-v3.1-pro-official/reference-to-video"
 WORKFLOW = "1904136902449209346"
 
 
-def read(text: str | bytes, *, csv: bool = False, **common: object) -> tuple[list[Line], list[BadLine]]:
+def read(text: str | bytes, *, csv: bool = False, **common: object) -> tuple[list[BatchLine], list[BadLine]]:
     given = Common(batch="b", **common)  # type: ignore[arg-type]
     drafts, bad = read_drafts(text if isinstance(text, bytes) else text.encode(), given, csv=csv)
     lines, unread = with_keys(drafts, given, {})
     return lines, bad + unread
 
 
-def good(text: str | bytes, *, csv: bool = False, **common: object) -> list[Line]:
+def good(text: str | bytes, *, csv: bool = False, **common: object) -> list[BatchLine]:
     lines, bad = read(text, csv=csv, **common)
     assert bad == []
     return lines
@@ -65,7 +66,7 @@ def test_places_are_filled_from_the_line_and_doubled_braces_are_braces() -> None
 
 @pytest.mark.parametrize("template", ["{", "}", "{x", "x}", "{}", "{nope}", "{{}", "{object}", "{none}", "{a{n}}"])
 def test_a_template_that_means_nothing_is_a_problem(template: str) -> None:
-    with pytest.raises(Wrong):
+    with pytest.raises(Refused):
         filled(template, {"n": 1, "object": {}, "none": None})
 
 
@@ -213,6 +214,12 @@ def test_equal_lines_are_numbered_and_other_lines_do_not_matter() -> None:
     assert [line.key for line in good('{"prompt" : "\\u0078"}', model=MODEL)] == [one]
 
 
+def test_a_key_is_what_it_was_in_earlier_versions_so_that_a_batch_of_theirs_orders_nothing_twice() -> None:
+    digest = "00d4918784598c23d4e30e16a24e1aff6ed8d704292615d9d1f84d55dc0282e3"
+    assert [line.key for line in good(prompts("x", "x"), model=MODEL)] == [f"batch-{digest}-1", f"batch-{digest}-2"]
+    assert good(prompts("x"), model=MODEL, anew="again")[0].key == f"batch-again-{digest}-1"
+
+
 def test_labels_and_another_name_make_another_order() -> None:
     keys = {
         good(prompts("x"), model=MODEL, **more)[0].key
@@ -257,7 +264,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_when_the_serve
     times = iter([0.0, 1.0, 11.0, 12.0, 13.0, 14.0])
     tell = line_now_and_then(lambda: next(times), said.append)
     for away in (None, None, "gone", "gone", None):
-        tell({"submitted": 2, "unsent": 1}, away)
+        tell({"submitted": 2, "unsent": 1}, away, None)
     assert [line.partition("; ")[2] for line in said] == ["", "waiting for the server: gone", ""]
     assert said[0] == "submitted 2, running 2, done 0, failed 0, in doubt 0"
 
@@ -379,6 +386,15 @@ def test_a_file_that_was_edited_orders_what_is_new_and_one_that_was_moved_nothin
         operator("batch", str(moved), "--model", MODEL, "--set", "prompt={prompt}!", "--name", "anew", "--json").stdout
     )
     assert (third["batch"], operator.server.simulator.count("submit") - before) == ("anew", 5)
+
+
+def test_a_key_that_was_used_outside_of_batches_is_its_lines_failure(operator: Operator) -> None:
+    words, stdin = ("batch", "-", "--model", MODEL, "--json"), prompts("outside of batches")
+    key = json.loads(operator(*words, "--dry-run", stdin=stdin).stdout)["orders"][0]["key"]
+    operator("submit", MODEL, "prompt=outside of batches", "--idempotency-key", key)
+    report = json.loads(operator(*words, code=1, stdin=stdin).stdout)
+    assert report["counts"] == {"refused": 1}
+    assert report["tasks"][0]["errors"][0]["code"] == "idempotency_conflict"
 
 
 def test_bad_lines_are_all_told_before_anything_is_ordered(operator: Operator) -> None:

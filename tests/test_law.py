@@ -48,6 +48,7 @@ PURE = (
     "actions.download.ranges",
     "egress.answers",
     "egress.unpack",
+    "orders.references",
     "runninghub.bodies",
     "runninghub.errors",
     "runninghub.nodes",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from receiver.client import Client
     from receiver.model.offers import AppView, NodeView
+    from receiver.model.records import JsonObject
 
 MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
 WORDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
@@ -92,7 +93,7 @@ def styles(app_id: str, kind: int, as_json: bool) -> None:
         table(list(STYLE_FIELDS.values()), rows)
 
 
-def complete(client: "Client", app_id: str, order: "dict[str, object]") -> None:
+def complete(client: "Client", app_id: str, order: "JsonObject") -> None:
     """Lays what RunningHub says of an app's nodes under the overrides of a quick creation, which wants all of it.
 
     Nodes that the app does not have stay as they are, for the server to refuse.

@@ -6,24 +6,24 @@ from typing import TypeAlias
 import click
 import msgspec
 
-Reader: TypeAlias = Callable[[str, str | Sequence[str]], object]
+from receiver.model.records import Json, JsonObject
+
+Reader: TypeAlias = Callable[[str, str | Sequence[str]], Json]
 """What texts mean for a key: one text, or several where the key was repeated or written as a list."""
 
 
-def read_input(
-    text: str | None, body: bytes | None, pairs: Sequence[str], read: Reader | None = None
-) -> dict[str, object]:
+def read_input(text: str | None, body: bytes | None, pairs: Sequence[str], read: Reader | None = None) -> JsonObject:
     """The input in `--input` or `--body`, with the pairs over it. Raises UsageError.
 
     `read` knows the types of a model's parameters; without it what is JSON is JSON, and all else is text.
     """
     if text is not None and body is not None:
         raise click.UsageError("give --input or --body, not both")
-    given = _object(text.encode(errors="replace") if text is not None else body)
-    return given | read_pairs(pairs, read or _json_or_text)
+    given = _json_object(text.encode(errors="replace") if text is not None else body)
+    return given | read_pairs(pairs, read or _untyped)
 
 
-def read_pairs(pairs: Sequence[str], read: Reader) -> dict[str, object]:
+def read_pairs(pairs: Sequence[str], read: Reader) -> JsonObject:
     """`key=value` pairs as an object; a key that is repeated, or written `key[]`, is a list. Raises UsageError."""
     found: dict[str, list[str]] = {}
     lists: set[str] = set()
@@ -38,20 +38,20 @@ def read_pairs(pairs: Sequence[str], read: Reader) -> dict[str, object]:
     return {name: read(name, texts if name in lists else texts[0]) for name, texts in found.items()}
 
 
-def read_nodes(nodes: Sequence[str]) -> list[dict[str, object]]:
+def read_nodes(nodes: Sequence[str]) -> list[JsonObject]:
     """`NODE.FIELD=VALUE` overrides as the provider's nodeInfoList. Raises UsageError."""
-    found: list[dict[str, object]] = []
+    found: list[JsonObject] = []
     for text in nodes:
         place, separator, value = text.partition("=")
         node, dot, field = place.partition(".")
         if not (separator and dot and node and field):
             raise click.UsageError(f"expected NODE.FIELD=VALUE, such as 6.text=..., got {text[:80]!r}")
-        found.append({"nodeId": node, "fieldName": field, "fieldValue": _value(_utf8(value))})
+        found.append({"nodeId": node, "fieldName": field, "fieldValue": _json_or_text(_utf8(value))})
     return found
 
 
-def _json_or_text(_: str, text: str | Sequence[str]) -> object:
-    return _value(text) if isinstance(text, str) else [_value(each) for each in text]
+def _untyped(_: str, text: str | Sequence[str]) -> Json:
+    return _json_or_text(text) if isinstance(text, str) else [_json_or_text(each) for each in text]
 
 
 def _utf8(text: str) -> str:
@@ -62,15 +62,16 @@ def _utf8(text: str) -> str:
     return text
 
 
-def _value(text: str) -> object:
+def _json_or_text(text: str) -> Json:
     """JSON when it is JSON, else the text itself."""
     try:
-        return msgspec.json.decode(text)
+        value: Json = msgspec.json.decode(text)
+        return value
     except (msgspec.DecodeError, RecursionError):
         return text
 
 
-def _object(text: bytes | None) -> dict[str, object]:
+def _json_object(text: bytes | None) -> JsonObject:
     if text is None:
         return {}
     try:

@@ -1,135 +1,132 @@
-"""Where an order may name local files: `@path` where a file is expected; `@@text` is the text `@text`.
+"""Local files in an order: `@path` where a file may be named; `@@text` is the text `@text`."""
 
-A file is expected where the catalogue says so, where nobody knows a parameter, in the fieldValues of a nodeInfoList,
-and in the inputs of the nodes of a whole workflow.
-"""
-
-from collections.abc import Iterator
+import os
+from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from receiver.model.records import Json
-    from receiver.runninghub.catalogue import Model, Param
+from receiver.cli.inputs import Reader
+from receiver.model.entries import NewTask
+from receiver.model.errors import Refused, problems
+from receiver.model.records import JsonObject, Kind
+from receiver.model.rules import UPLOAD_LIMITS
+from receiver.orders.reading import read_order
+from receiver.orders.references import PENDING, Spot, changed, spots
+from receiver.runninghub import catalogue, validation
 
 SIGN = "@"
-GRAPH = "workflow"
-"""The field that holds the whole graph of a workflow, as JSON in a text (page "Start ComfyUI Task", advanced)."""
 
 
-class Spot(NamedTuple):
-    """A place in an order where a text may name a file: `holder[key]`, called `name`."""
-
-    holder: "dict[str, Json] | list[Json]"
-    key: "str | int"
-    name: str
-    param: "Param | None"
-
-    def put(self, text: str) -> None:
-        self.holder[self.key] = text  # type: ignore[index]
-
-
-class FileSpot(NamedTuple):
-    """A place in an order that waits for a file."""
+class LocalFile(NamedTuple):
+    """A file of this machine, and where an order names it."""
 
     spot: Spot
     path: Path
 
 
-class Places:
-    """An order's input and the places in it that name files. What has a second @ becomes the text behind the first.
+class LocalOrder:
+    """An order as it is written on this machine: `input` may name `files`, else it is what the API takes.
 
-    `target` is the model, None for what is no model's. A graph that is given as an object becomes the text that the
-    provider takes; `seal` writes it anew when something was put into it.
+    `rest` is all that the order has beside its input.
     """
 
-    def __init__(self, order: "dict[str, object]", target: str | None) -> None:
-        self.model = _model(target) if target is not None else None
-        self.files: list[FileSpot] = []
-        self._order = order
-        self._graph = _graph(order) if target is None else None
-        self._must_seal = isinstance(order.get(GRAPH), dict)
-        if target is not None:
-            self._read(_inputs(order, self.model))
-        else:
-            self._read(_nodes(order))
-            self._must_seal = self._read(_graph_inputs(self._graph or {})) or self._must_seal
-        self.seal()
+    def __init__(self, input: JsonObject, rest: JsonObject) -> None:
+        kind, target = rest.get("kind", Kind.MODEL), rest.get("target")
+        self.input = input
+        self.rest = rest
+        self._kind = Kind(str(kind)) if kind in list(Kind) else Kind.MODEL
+        self._model = known_model(str(target)) if self._kind is Kind.MODEL else None
+        found = spots(self._kind, self._model, input)
+        self.files = [LocalFile(spot, path) for spot in found if (path := _named_path(spot.text)) is not None]
 
-    def seal(self) -> None:
-        """Writes down what was put into places. Until then a graph's text is as it was."""
-        if self._graph is not None and self._must_seal:
-            import msgspec
+    def with_ids(self, ids: Mapping[Path, str]) -> JsonObject:
+        """The input as the server takes it, with the ids of uploads in the places of files."""
 
-            self._order[GRAPH] = msgspec.json.encode(self._graph).decode()
+        def sent(spot: Spot) -> str:
+            path = _named_path(spot.text)
+            if path is not None:
+                return ids[path]
+            return spot.text[1:] if spot.text.startswith(SIGN * 2) else spot.text
 
-    def _read(self, spots: Iterator[Spot]) -> bool:
-        """Whether any of the texts begins with the sign."""
-        found = False
-        for spot in [*spots]:
-            text = spot.holder[spot.key]  # type: ignore[index]
-            if not isinstance(text, str) or not text.startswith(SIGN) or text == SIGN:
-                continue
-            found = True
-            if text.startswith(SIGN * 2):
-                spot.put(text[1:])
-            else:
-                self.files.append(FileSpot(spot, _expanded(text[1:])))
-        return found
+        return changed(self._kind, self._model, self.input, sent)
+
+    def judged(self) -> NewTask:
+        """The order, judged as the server will judge it. Raises Refused with all that is wrong with it and its files.
+
+        A file of an order that would be refused need not be sent.
+        """
+        checked = self.rest.get("validate") is not False
+        found = [(file.spot.path, told) for file in self.files if (told := _file_problem(file, checked)) is not None]
+        pending = self.with_ids({file.path: PENDING for file in self.files})
+        try:
+            order = read_order({**self.rest, "input": pending}, "", None).task
+        except Refused as refused:
+            found += problems_of(refused)
+        if found:
+            raise problems(found)
+        return order
 
 
-def _model(name: str) -> "Model | None":
-    from receiver.runninghub import catalogue
-
+def known_model(name: str) -> catalogue.Model | None:
+    """The catalogue's model of this name; None when there is none."""
     try:
         return catalogue.find(name).model
     except catalogue.UnknownModel:
         return None
 
 
-def _inputs(order: "dict[str, object]", model: "Model | None") -> Iterator[Spot]:
-    """Where a model takes files; a parameter that nobody knows may take one."""
-    from receiver.runninghub.catalogue import parameter
-
-    for name, value in order.items():
-        param = parameter(model, name) if model is not None else None
-        if param is not None and param.media is None:
-            continue
-        if isinstance(value, list):
-            yield from (Spot(value, place, f"input.{name}[{place}]", param) for place in range(len(value)))
-        else:
-            yield Spot(order, name, f"input.{name}", param)  # type: ignore[arg-type]
+@cache
+def types_of(model: str) -> Reader | None:
+    """How the texts of a model's parameters are read; None when the catalogue does not know it."""
+    known = known_model(model)
+    return partial(catalogue.coerce, known) if known is not None else None
 
 
-def _nodes(order: "dict[str, object]") -> Iterator[Spot]:
-    nodes = order.get("nodeInfoList")
-    for place, node in enumerate(nodes if isinstance(nodes, list) else []):
-        if isinstance(node, dict) and "fieldValue" in node:
-            yield Spot(node, "fieldValue", f"input.nodeInfoList[{place}].fieldValue", None)
+def problems_of(refused: Refused) -> list[tuple[str, str]]:
+    """What is wrong with an order that was judged here already, each with its path in it."""
+    details = refused.details if isinstance(refused.details, list) else []
+    found = [(str(each.get("path", "")), str(each.get("message", ""))) for each in details if isinstance(each, dict)]
+    return found or [("", refused.message)]
 
 
-def _graph(order: "dict[str, object]") -> "dict[str, Json] | None":
-    """The graph of a whole workflow; None when there is none that can be read."""
-    import msgspec
-
-    value = order.get(GRAPH)
-    if isinstance(value, str):
-        try:
-            value = msgspec.json.decode(value)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return None
-    return value if isinstance(value, dict) else None
-
-
-def _graph_inputs(graph: "dict[str, Json]") -> Iterator[Spot]:
-    for name, node in graph.items():
-        inputs = node.get("inputs") if isinstance(node, dict) else None
-        if isinstance(inputs, dict):
-            yield from (Spot(inputs, field, f"input.{GRAPH}.{name}.inputs.{field}", None) for field in inputs)
-
-
-def _expanded(text: str) -> Path:
+def unsendable(path: Path, purpose: str = "file") -> str | None:
+    """Why a file cannot be uploaded at all."""
     try:
-        return Path(text).expanduser()
+        if not path.is_file():
+            return "is no file" if path.exists() else "there is no such file"
+        with path.open("rb"):
+            size = path.stat().st_size
+    except OSError as error:
+        return error.strerror or "cannot be read"
+    except ValueError:
+        return "there is no such file"
+    if size == 0:
+        return "is empty"
+    limit = UPLOAD_LIMITS[purpose]
+    return f"is larger than {limit // 2**20} MiB" if size > limit else None
+
+
+def _file_problem(file: LocalFile, checked: bool) -> str | None:
+    """Why a file cannot stand where it is named, with its path and the remedy; None when it can.
+
+    When `checked`, its type and size are judged by what the catalogue knows of the place.
+    """
+    spot, path = file
+    problem = unsendable(path)
+    if problem is not None:
+        where = "" if path.is_absolute() else f" (looked for in {os.getcwd()})"
+        return f"{path}: {problem}{where}; for the text itself write @@"
+    if spot.param is not None and checked:
+        problem = validation.file_problem(spot.param, path.name, path.stat().st_size)
+    return f"{problem} ({path})" if problem else None
+
+
+def _named_path(text: str) -> Path | None:
+    """The file that a text names; None when it is a text like any other."""
+    if not text.startswith(SIGN) or text == SIGN or text.startswith(SIGN * 2):
+        return None
+    try:
+        return Path(text[1:]).expanduser()
     except RuntimeError:
-        return Path(text)
+        return Path(text[1:])

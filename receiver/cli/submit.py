@@ -1,6 +1,5 @@
 """`receiver submit`: an order from the command line, and waiting for what it makes."""
 
-from functools import partial
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -12,10 +11,9 @@ from receiver.cli.show import clean, document, fields, note
 from receiver.cli.waiting import spinner
 
 if TYPE_CHECKING:
-    from receiver.cli.inputs import Reader
     from receiver.client import Client
     from receiver.model.offers import PreviewView
-    from receiver.model.records import Price
+    from receiver.model.records import JsonObject, Price
     from receiver.model.views import TaskDetail
 
 SAVING_PATIENCE = 120.0
@@ -87,37 +85,33 @@ def submit(
       receiver submit --quick 1877265245566922801 quickCreateCode=002 --node 6.text="a lighthouse"
     """
     from receiver.cli.apps import complete
-    from receiver.cli.files import find_files, upload_files
+    from receiver.cli.files import read_files, upload_files
     from receiver.cli.inputs import read_input, read_nodes
+    from receiver.cli.local_files import types_of
+    from receiver.runninghub.bodies import NODES
 
     kind, target, pairs = _target(words, {"workflow": workflow, "app": app, "quick": quick})
     if kind == "model" and (nodes or api):
         raise click.UsageError("--node and --v1 go with --workflow, --app or --quick")
     if dry_run and (wait or idempotency_key):
         raise click.UsageError("--dry-run orders nothing: leave --wait and --idempotency-key out")
-    order = read_input(text, file.read() if file else None, pairs, _types_of(target) if kind == "model" else None)
+    input = read_input(text, file.read() if file else None, pairs, types_of(target) if kind == "model" else None)
     if nodes:
-        order["nodeInfoList"] = read_nodes(nodes)
+        input[NODES] = [*read_nodes(nodes)]
     if kind == "quick" and not force:
         with connect() as client:
-            complete(client, target, order)
-    rest = {"kind": kind, "api": api, "target": target, "labels": dict(labels), "validate": not force}
-    files = find_files(order, target if kind == "model" else None, checked=not force, rest=rest)
+            complete(client, target, input)
+    marks = dict(labels)
+    rest: JsonObject = {"kind": kind, "api": api, "target": target, "labels": {**marks}, "validate": not force}
+    order = read_files(input, rest)
     with connect() as client:
-        upload_files(client, files)
+        input = upload_files(client, order)
         if dry_run:
-            _preview(
-                client.preview(target, order, kind=kind, api=api, validate=not force, labels=dict(labels)), as_json
-            )
+            shown = client.preview(target, input, kind=kind, api=api, validate=not force, labels=marks)
+            _preview(shown, as_json)
             return
         task = client.submit(
-            target,
-            order,
-            kind=kind,
-            api=api,
-            validate=not force,
-            labels=dict(labels),
-            idempotency_key=idempotency_key,
+            target, input, kind=kind, api=api, validate=not force, labels=marks, idempotency_key=idempotency_key
         )
         if task.note:
             note(clean(task.note))
@@ -161,17 +155,6 @@ def _priced(price: "Price | None") -> str | None:
         return None
     said = price.text or f"{price.amount or ''} {price.currency or ''}".strip()
     return f"{said}, free this time".lstrip(", ") if price.free else said
-
-
-def _types_of(model: str) -> "Reader | None":
-    """How the texts of a known model's parameters are read; an unknown one is the server's to refuse."""
-    from receiver.runninghub import catalogue
-
-    try:
-        known = catalogue.find(model).model
-    except catalogue.UnknownModel:
-        return None
-    return partial(catalogue.coerce, known)
 
 
 def _wait(client: "Client", task_id: str, as_json: bool) -> None:

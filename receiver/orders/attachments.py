@@ -1,26 +1,33 @@
-"""Uploads inside an order: where they stand, and what stands for them.
+"""Uploads inside an order: which ones it names, whether they may be used, and what the provider is sent for them.
 
-An order names a file of ours by the id of its upload; the provider is sent a link, or a file name, in that place. A
-link dies within a day, but an order may wait in our queue for longer, or be sent again much later. So a task remembers
-which texts stand for which uploads, and they are looked up anew whenever it is about to be sent.
+An order names an upload by its id; the provider is sent a link, or a file name, in that place. A link dies within a
+day, but an order may wait in our queue for longer, or be sent again much later. So a task remembers which texts stand
+for which uploads, and they are looked up anew whenever it is about to be sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 
 import msgspec
 from msgspec import Struct
 
-from receiver.model.records import Json, JsonObject, Kind, Task, Upload
+from receiver.model.records import JsonObject, Kind, Task, Upload
 from receiver.model.rules import is_fresh
-from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
+from receiver.orders.references import DIGITS, ID, PREFIX, Spot, changed
+from receiver.runninghub.catalogue import Param
+from receiver.runninghub.validation import file_problem
 from receiver.store import Store
 
-Change = Callable[[str, str], str]
-"""What a text becomes: of its path, such as `3.inputs.image`, and itself."""
 Problems = list[tuple[str, str]]
 """What is wrong, each with its path in the order."""
-GRAPH = "workflow"
-"""The field of a workflow's order that has a whole graph in it (page "Start ComfyUI Task 2 - Advanced")."""
+MOST = 500
+"""How many uploads one order may name; it is more than any model or workflow takes."""
+
+
+class Named(Struct, frozen=True, kw_only=True):
+    """The uploads that an order names and that may be used, by id; and what is wrong with older ones that it names."""
+
+    uploads: Mapping[str, Upload]
+    refused: Mapping[str, str]
 
 
 class Attached(Struct, frozen=True, kw_only=True):
@@ -30,6 +37,60 @@ class Attached(Struct, frozen=True, kw_only=True):
     uploads: dict[str, str]
 
 
+async def named_uploads(store: Store, document: JsonObject, site: str, now: float) -> Named:
+    """What is known of the uploads that an order names. `now` in seconds since 1970."""
+    names = dict.fromkeys(ID.findall(msgspec.json.encode(document.get("input")).decode()))
+    return await _known(store, list(names)[:MOST], site, now)
+
+
+async def _known(store: Store, names: Collection[str], site: str, now: float) -> Named:
+    found = await store.uploads(names)
+    fresh = {name: upload for name, upload in found.items() if is_fresh(upload, now, site)}
+    refused = {name: _too_old(name, upload, site) for name, upload in found.items() if name not in fresh}
+    return Named(uploads=fresh, refused=refused)
+
+
+class References:
+    """What the provider is sent for the uploads that an order names, and everything that is wrong with them.
+
+    `used` tells which were there and what stands for them, `found` what is wrong, and `unknown` which uploads are too
+    old or were never there: that is no fault of the order's, which may have been taken when they were young. When
+    `checked`, a file must suit its parameter. With `named` None all ids are good, and stay as they are.
+    """
+
+    def __init__(self, kind: Kind, named: Named | None, *, checked: bool) -> None:
+        self.used: dict[str, str] = {}
+        self.found: Problems = []
+        self.unknown: Problems = []
+        self._kind = kind
+        self._named = named
+        self._checked = checked
+
+    def sent(self, spot: Spot) -> str:
+        """What is sent in a place where a file may be named."""
+        path, text, param = spot
+        if problem := self._problem(text, param):
+            self.found.append((path, problem))
+        elif self._named is not None and ID.fullmatch(text):
+            upload = self._named.uploads.get(text)
+            if upload is not None:
+                self.used[text] = _stand_in(self._kind, upload)
+                return self.used[text]
+            self.unknown.append((path, self._named.refused.get(text) or _too_old(text, None, "")))
+        return text
+
+    def _problem(self, text: str, param: Param | None) -> str | None:
+        """What is wrong with a reference to a file in itself. Where nobody knows a place, it may be any text."""
+        if param is None:
+            return None
+        if self._checked and text.startswith("@"):
+            return "upload the file first (POST /api/uploads), and give the id that it gets"
+        if text.startswith(PREFIX) and not ID.fullmatch(text):
+            return f"expected an upload's id, {PREFIX} and {DIGITS} hexadecimal digits, as it was given"
+        upload = self._named.uploads.get(text) if self._named is not None and self._checked else None
+        return _unsuitable(param, upload) if upload is not None else None
+
+
 async def refreshed(store: Store, task: Task, site: str, now: float) -> tuple[Attached, Problems]:
     """A task's input with what stands for its uploads now, and what is wrong with uploads that are too old for `site`.
 
@@ -37,31 +98,22 @@ async def refreshed(store: Store, task: Task, site: str, now: float) -> tuple[At
     """
     if not task.uploads:
         return Attached(input=task.input, uploads={}), []
-    known = await store.uploads(task.uploads)
-    today = {name: stand_in(task.kind, each) for name, each in known.items() if is_fresh(each, now, site)}
-    dead = {text: name for name, text in task.uploads.items() if name not in today}
-    texts = {text: today[name] for name, text in task.uploads.items() if name in today}
-    problems: Problems = []
+    references = References(task.kind, await _known(store, task.uploads, site, now), checked=False)
+    names = {text: name for name, text in task.uploads.items()}
 
-    def change(path: str, text: str) -> str:
-        if text in dead:
-            problems.append((path, too_old(dead[text], known.get(dead[text]), site)))
-        return texts.get(text, text)
+    def renewed(spot: Spot) -> str:
+        return references.sent(spot._replace(text=names[spot.text])) if spot.text in names else spot.text
 
-    renewed = _with_texts(task.input, change, "input", DEPTH)
-    assert isinstance(renewed, dict)
-    graph = renewed.get(GRAPH)
-    if task.kind is Kind.WORKFLOW and isinstance(graph, str):
-        renewed[GRAPH] = with_graph_texts(graph, lambda path, text: change(f"input.{GRAPH}.{path}", text))
-    return Attached(input=renewed, uploads=today), problems
+    input = changed(task.kind, None, task.input, renewed)
+    return Attached(input=input, uploads=references.used), references.unknown
 
 
-def stand_in(kind: Kind, upload: Upload) -> str:
+def _stand_in(kind: Kind, upload: Upload) -> str:
     """What the provider is sent for an upload: models take links, nodes take file names (page "Upload Resource")."""
     return upload.url if kind is Kind.MODEL else upload.file_name
 
 
-def too_old(name: str, upload: Upload | None, site: str) -> str:
+def _too_old(name: str, upload: Upload | None, site: str) -> str:
     """What to say of an upload that cannot be used any more; None: nothing is known of it."""
     remedy = "upload the file again, and the same bytes get the same id"
     if upload is None:
@@ -71,40 +123,7 @@ def too_old(name: str, upload: Upload | None, site: str) -> str:
     return f"the upload of {upload.name} ({name}) is too old, its link dies after a day; {remedy}"
 
 
-def with_graph_texts(graph: str, change: Change) -> str:
-    """A graph as JSON text, with every text in its nodes' inputs changed.
-
-    What is no graph stays as it is, for the provider to judge; so does, to the letter, a graph that does not change.
-    """
-    changes = 0
-
-    def counted(path: str, text: str) -> str:
-        nonlocal changes
-        changed = change(path, text)
-        changes += changed != text
-        return changed
-
-    try:
-        nodes = decode_json(graph.encode())
-        if not isinstance(nodes, dict):
-            return graph
-        changed = {name: _with_inputs(name, node, counted) for name, node in nodes.items()}
-        return msgspec.json.encode(changed).decode() if changes else graph
-    except (Unreadable, RecursionError):
-        return graph
-
-
-def _with_inputs(name: str, node: Json, change: Change) -> Json:
-    if not isinstance(node, dict) or "inputs" not in node:
-        return node
-    return {**node, "inputs": _with_texts(node["inputs"], change, f"{name}.inputs", DEPTH)}
-
-
-def _with_texts(value: Json, change: Change, path: str, depth: int) -> Json:
-    if isinstance(value, str):
-        return change(path, value)
-    if isinstance(value, dict) and depth:
-        return {name: _with_texts(item, change, f"{path}.{name}", depth - 1) for name, item in value.items()}
-    if isinstance(value, list) and depth:
-        return [_with_texts(item, change, f"{path}[{place}]", depth - 1) for place, item in enumerate(value)]
-    return value
+def _unsuitable(param: Param, upload: Upload) -> str | None:
+    """What is wrong with an upload for a parameter: by the name that it came with, and by the provider's own."""
+    problem = file_problem(param, upload.name, upload.size)
+    return problem and (file_problem(param, upload.file_name, upload.size) and problem)

@@ -2,16 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct
 
 from receiver.model.entries import NewTask
 from receiver.model.errors import problems
-from receiver.model.records import Api, Json, JsonObject, Kind, Upload
-from receiver.orders.attachments import GRAPH
-from receiver.orders.references import References
+from receiver.model.records import Api, Json, JsonObject, Kind
+from receiver.orders.attachments import Named, Problems, References
+from receiver.orders.references import changed, with_text_of_graph
 from receiver.runninghub import catalogue
 from receiver.runninghub.bodies import body_problems
 from receiver.runninghub.catalogue import Model
@@ -41,8 +40,6 @@ FORMS: dict[Kind, tuple[Api, ...]] = {
 }
 """The forms a kind can be submitted in, the usual one first."""
 
-Problems = list[tuple[str, str]]
-
 
 class Order(Struct, frozen=True, kw_only=True):
     """An order that may be queued, and what its giver should know of it (None: nothing).
@@ -61,16 +58,15 @@ def read_order(
     idempotency_key: str | None,
     *,
     again_of: str | None = None,
-    uploads: Mapping[str, Upload] = {},
-    refused: Mapping[str, str] = {},
+    named: Named | None = None,
 ) -> Order:
     """The order in a request. Raises Refused (422) with every problem and its path.
 
     A model is found by any name it is known by, and the input of any kind checked before money is spent; with
-    `"validate": false` anything passes, for the provider moves faster than any catalogue. `uploads` may be named in the
-    input, and the task gets their links; an order is the same as another by the uploads it names, for links change from
-    day to day. What is wrong with other uploads may be said in `refused`. When nothing but uploads is wrong, that is
-    for the caller to judge: an order that was taken already needs them no more.
+    `"validate": false` anything passes, for the provider moves faster than any catalogue. The task gets links for the
+    uploads that are `named`; None: they are not judged, and stay as they are. An order is the same as another by the
+    uploads it names, for links change from day to day. When nothing but uploads is wrong, that is for the caller to
+    judge: an order that was taken already needs them no more.
     """
     found: Problems = [
         (name, f"there is no such field; there are {', '.join(sorted(FIELDS))}") for name in document.keys() - FIELDS
@@ -80,16 +76,16 @@ def read_order(
     checked = document.get("validate", True)
     if not isinstance(checked, bool):
         found.append(("validate", "expected true or false"))
+        checked = True
     in_input: Problems = []
-    body = _input(document.get("input", {}), kind, in_input, checked=checked is not False)
-    note = None
-    references = References(kind, uploads, refused)
+    body = _input(document.get("input", {}), kind, in_input, checked=checked)
+    note, model = None, None
     if kind is Kind.MODEL:
-        target, note, model = _model(document.get("target"), body, found, checked=checked is not False)
-        resolved = references.with_links(body, model, checked=checked is not False)
+        target, note, model = _model(document.get("target"), body, found, checked=checked)
     else:
         target = _id(document.get("target"), kind, found)
-        resolved = references.with_file_names(body)
+    references = References(kind, named, checked=checked)
+    resolved = changed(kind, model, body, references.sent)
     found += in_input + references.found
     labels = _labels(document.get("labels", {}), found)
     if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_LIMIT:
@@ -171,17 +167,11 @@ def _input(value: Json, kind: Kind, found: Problems, *, checked: bool) -> JsonOb
         return {}
     ours = [name for name in OURS[kind] if name in value]
     found.extend((f"input.{name}", "leave it out: it is filled in for every task") for name in ours)
-    body = _with_text_of_graph(value) if kind is Kind.WORKFLOW else value
+    body = with_text_of_graph(value) if kind is Kind.WORKFLOW else value
     if checked and kind is not Kind.MODEL:
         theirs = {name: item for name, item in body.items() if name not in ours}
         found.extend((f"input.{path}", message) for path, message in body_problems(kind, theirs))
     return body
-
-
-def _with_text_of_graph(body: JsonObject) -> JsonObject:
-    """The provider takes a whole graph as JSON in a text; who gives it as an object means the same."""
-    graph = body.get(GRAPH)
-    return {**body, GRAPH: msgspec.json.encode(graph).decode()} if isinstance(graph, dict) else body
 
 
 def _labels(value: Json, found: Problems) -> dict[str, str]:

@@ -1,134 +1,126 @@
-"""Uploads named in an order: found, judged, and replaced by what the provider calls them."""
+"""Where an order may name files, and how it names uploads. Pure.
+
+A file may be named in a model's parameters that take files, and in those that nobody knows; in all other orders in the
+`fieldValue`s of `nodeInfoList`, and in the inputs of the nodes of a whole workflow.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 
-from msgspec import Struct
+import msgspec
 
-from receiver.model.records import Json, JsonObject, Kind, Upload
-from receiver.model.rules import is_fresh
-from receiver.orders.attachments import GRAPH, Problems, stand_in, too_old, with_graph_texts
+from receiver.model.records import Json, JsonObject, Kind
+from receiver.runninghub.bodies import GRAPH, NODES
 from receiver.runninghub.catalogue import Model, Param, parameter
-from receiver.runninghub.validation import file_problem
-from receiver.store import Store
+from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
 
 PREFIX = "upload:"
-ID = re.compile(r"upload:[0-9a-f]{32}")
-MOST = 500
-"""How many uploads one order may name; it is more than any model or workflow takes."""
+DIGITS = 32
+"""Of the bytes' SHA-256, in hexadecimal: nobody finds two files that share so many."""
+ID = re.compile(rf"{PREFIX}[0-9a-f]{{{DIGITS}}}")
+PENDING = PREFIX + "0" * DIGITS
+"""Stands for a file that has no id yet."""
 
 
-class Named(Struct, frozen=True, kw_only=True):
-    """The uploads that an order names and that may be used, by id; and what is wrong with older ones that it names."""
+class Spot(NamedTuple):
+    """A text in a place where a file may be named.
 
-    uploads: Mapping[str, Upload]
-    refused: Mapping[str, str]
-
-
-async def named_uploads(store: Store, document: JsonObject, site: str, now: float) -> Named:
-    """What is known of the uploads that an order names. `now` in seconds since 1970."""
-    names = dict.fromkeys(_named(document.get("input"), GRAPH))
-    found = await store.uploads(list(names)[:MOST])
-    fresh = {name: upload for name, upload in found.items() if is_fresh(upload, now, site)}
-    return Named(
-        uploads=fresh,
-        refused={name: too_old(name, upload, site) for name, upload in found.items() if name not in fresh},
-    )
-
-
-class References:
-    """Puts what the provider takes in the places of uploads.
-
-    `used` tells which were there and what stands for them, `found` what is wrong, and `unknown` which uploads are too
-    old or were never there: that is no fault of the order's, which may have been taken when they were young.
+    `path` leads to it, such as `input.imageUrls[0]`. `param` is what the catalogue says of the place, if it says
+    anything.
     """
 
-    def __init__(self, kind: Kind, uploads: Mapping[str, Upload], refused: Mapping[str, str]) -> None:
-        self.used: dict[str, str] = {}
-        self.found: Problems = []
-        self.unknown: Problems = []
-        self._kind = kind
-        self._uploads = uploads
-        self._refused = refused
-
-    def with_links(self, input: JsonObject, model: Model | None, *, checked: bool) -> JsonObject:
-        """A model's input with links in the places of uploads. Parameters that take no files stay as they are."""
-        resolved: JsonObject = {}
-        for name, value in input.items():
-            param = parameter(model, name) if model is not None else None
-            path = f"input.{name}"
-            if param is not None and param.media is None:
-                resolved[name] = value
-            elif isinstance(value, list):
-                resolved[name] = [
-                    self._link(param, f"{path}[{place}]", item, checked=checked) for place, item in enumerate(value)
-                ]
-            else:
-                resolved[name] = self._link(param, path, value, checked=checked)
-        return resolved
-
-    def with_file_names(self, input: JsonObject) -> JsonObject:
-        """A workflow's or an app's input with the provider's file names in the places of uploads.
-
-        They may stand in the values of `nodeInfoList`, and in a workflow's whole graph in the inputs of its nodes.
-        """
-        nodes, graph = input.get("nodeInfoList"), input.get(GRAPH)
-        resolved = dict(input)
-        if isinstance(nodes, list):
-            resolved["nodeInfoList"] = [self._node(place, node) for place, node in enumerate(nodes)]
-        if isinstance(graph, str) and self._kind is Kind.WORKFLOW:
-            resolved[GRAPH] = with_graph_texts(graph, lambda path, text: self._file_name(f"input.{GRAPH}.{path}", text))
-        return resolved
-
-    def _link(self, param: Param | None, path: str, value: Json, *, checked: bool) -> Json:
-        if not isinstance(value, str):
-            return value
-        if checked and param is not None and value.startswith("@"):
-            self.found.append((path, "upload the file first (POST /api/uploads), and give the id that it gets"))
-        if not (ID.fullmatch(value) or (param is not None and value.startswith(PREFIX))):
-            return value
-        problem = _unsuitable(param, self._uploads.get(value)) if checked else None
-        if not ID.fullmatch(value):
-            problem = f"expected an upload's id, {PREFIX} and 32 hexadecimal digits, as it was given"
-        if problem is not None:
-            self.found.append((path, problem))
-            return value
-        return self._stand_in(path, value)
-
-    def _node(self, place: int, node: Json) -> Json:
-        value = node.get("fieldValue") if isinstance(node, dict) else None
-        if not isinstance(node, dict) or not isinstance(value, str):
-            return node
-        return {**node, "fieldValue": self._file_name(f"input.nodeInfoList[{place}].fieldValue", value)}
-
-    def _file_name(self, path: str, value: str) -> str:
-        return self._stand_in(path, value) if ID.fullmatch(value) else value
-
-    def _stand_in(self, path: str, name: str) -> str:
-        upload = self._uploads.get(name)
-        if upload is None:
-            self.unknown.append((path, self._refused.get(name) or too_old(name, None, "")))
-            return name
-        self.used[name] = stand_in(self._kind, upload)
-        return self.used[name]
+    path: str
+    text: str
+    param: Param | None = None
 
 
-def _named(value: Json, graph: str | None = None) -> Iterator[str]:
-    """The ids in an input, and in the graph that stands as a text in its field of that name."""
+Change = Callable[[Spot], str]
+"""What a text becomes."""
+
+
+def upload_id(sha256: str) -> str:
+    """The id of the upload of some bytes."""
+    return PREFIX + sha256[:DIGITS]
+
+
+def spots(kind: Kind, model: Model | None, input: JsonObject) -> list[Spot]:
+    """Every text of an order's input that may name a file. `model` is None when the catalogue does not know it."""
+    found: list[Spot] = []
+
+    def kept(spot: Spot) -> str:
+        found.append(spot)
+        return spot.text
+
+    changed(kind, model, input, kept)
+    return found
+
+
+def changed(kind: Kind, model: Model | None, input: JsonObject, change: Change) -> JsonObject:
+    """A copy of an input, with every text changed that may name a file. A graph becomes a text, if it is none."""
+    if kind is Kind.MODEL:
+        return {name: _parameter(model, name, value, change) for name, value in input.items()}
+    result = dict(input)
+    if isinstance(nodes := input.get(NODES), list):
+        result[NODES] = [_node(node, f"input.{NODES}[{place}]", change) for place, node in enumerate(nodes)]
+    if kind is Kind.WORKFLOW:
+        result = with_text_of_graph(result)
+        if isinstance(graph := result.get(GRAPH), str):
+            result[GRAPH] = _graph(graph, change)
+    return result
+
+
+def with_text_of_graph(input: JsonObject) -> JsonObject:
+    """The provider takes a whole graph as JSON in a text; who gives it as an object means the same."""
+    graph = input.get(GRAPH)
+    return {**input, GRAPH: msgspec.json.encode(graph).decode()} if isinstance(graph, dict) else input
+
+
+def _parameter(model: Model | None, name: str, value: Json, change: Change) -> Json:
+    """A model's parameter: it may hold one file or a list of them."""
+    param = parameter(model, name) if model is not None else None
+    if isinstance(value, dict) or (param is not None and param.media is None):
+        return value
+    return with_texts(value, lambda path, text: change(Spot(path, text, param)), f"input.{name}", 1)
+
+
+def _node(node: Json, path: str, change: Change) -> Json:
+    if isinstance(node, dict) and isinstance(text := node.get("fieldValue"), str):
+        return {**node, "fieldValue": change(Spot(f"{path}.fieldValue", text))}
+    return node
+
+
+def _graph(graph: str, change: Change) -> str:
+    """A graph as JSON text, with every text in its nodes' inputs changed.
+
+    What is no graph stays as it is, for the provider to judge; so does, to the letter, a graph that does not change.
+    """
+    changes = 0
+
+    def counted(path: str, text: str) -> str:
+        nonlocal changes
+        new = change(Spot(path, text))
+        changes += new != text
+        return new
+
+    try:
+        nodes = decode_json(graph.encode())
+        if not isinstance(nodes, dict):
+            return graph
+        for name, node in nodes.items():
+            if isinstance(node, dict) and "inputs" in node:
+                node["inputs"] = with_texts(node["inputs"], counted, f"input.{GRAPH}.{name}.inputs", DEPTH)
+        return msgspec.json.encode(nodes).decode() if changes else graph
+    except (Unreadable, RecursionError):
+        return graph
+
+
+def with_texts(value: Json, change: Callable[[str, str], str], path: str, depth: int = -1) -> Json:
+    """A value with the texts in it changed, `depth` levels deep; -1: all. `change` is given the path of each, too."""
     if isinstance(value, str):
-        if ID.fullmatch(value):
-            yield value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from ID.findall(item) if name == graph and isinstance(item, str) else _named(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _named(item)
-
-
-def _unsuitable(param: Param | None, upload: Upload | None) -> str | None:
-    """What is wrong with an upload for a parameter: by the name that it came with, and by the provider's own."""
-    if param is None or upload is None:
-        return None
-    problem = file_problem(param, upload.name, upload.size)
-    return problem and (file_problem(param, upload.file_name, upload.size) and problem)
+        return change(path, value)
+    if isinstance(value, dict) and depth:
+        return {name: with_texts(item, change, f"{path}.{name}", depth - 1) for name, item in value.items()}
+    if isinstance(value, list) and depth:
+        return [with_texts(item, change, f"{path}[{place}]", depth - 1) for place, item in enumerate(value)]
+    return value

@@ -30,9 +30,8 @@ from receiver.model.views import (
     task_detail,
     task_view,
 )
-from receiver.orders.attachments import refreshed
+from receiver.orders.attachments import named_uploads, refreshed
 from receiver.orders.reading import read_order
-from receiver.orders.references import named_uploads
 from receiver.replay import replay
 from receiver.runninghub import catalogue
 from receiver.runninghub.shown import model_row, model_view
@@ -91,13 +90,8 @@ class Api:
         document = await read_object(request)
         now = self._service.clock()
         named = await named_uploads(self._store, document, self._service.provider.site, now)
-        order = read_order(
-            document,
-            str(uuid_utils.uuid7()),
-            request.headers.get("idempotency-key"),
-            uploads=named.uploads,
-            refused=named.refused,
-        )
+        key = request.headers.get("idempotency-key")
+        order = read_order(document, str(uuid_utils.uuid7()), key, named=named)
         refuse_without_key(self._service.provider)
         if order.unknown and not await self._was_taken(order.task):
             raise problems(order.unknown)

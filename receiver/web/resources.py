@@ -30,8 +30,8 @@ from receiver.model.offers import (
 from receiver.model.records import JsonObject, Kind, Price
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMITS
 from receiver.model.views import PageView
+from receiver.orders.attachments import named_uploads
 from receiver.orders.reading import NUMBER, read_order
-from receiver.orders.references import named_uploads
 from receiver.orders.upload import upload
 from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
@@ -104,7 +104,7 @@ class ResourceDoors:
         """What an order would be and cost. Nothing is queued."""
         document = await read_object(request)
         named = await named_uploads(self._store, document, self._service.provider.site, self._service.clock())
-        order = read_order(document, str(uuid_utils.uuid7()), None, uploads=named.uploads, refused=named.refused)
+        order = read_order(document, str(uuid_utils.uuid7()), None, named=named)
         if order.unknown:
             raise problems(order.unknown)
         task, price, why_not = order.task, None, "RunningHub tells prices of models alone"

@@ -4,22 +4,21 @@ import hashlib
 import os
 import threading
 from collections import Counter
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from receiver.cli.batch.progress import ON_THEIR_WAY, standing
+from receiver.cli.batch.progress import ON_THEIR_WAY, shown_progress
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option, pair
 from receiver.cli.outcome import FAILED, USED_WRONGLY, Ended
 from receiver.cli.show import clean, document, fields, note
-from receiver.cli.waiting import byte_bar
+from receiver.cli.waiting import count_bar
 
 if TYPE_CHECKING:
     from receiver.cli.batch.contents import AttachedFile
-    from receiver.cli.batch.lines import BadLine, Line
+    from receiver.cli.batch.lines import BadLine, BatchLine
     from receiver.cli.batch.rows import Common
     from receiver.cli.batch.tally import Report
 
@@ -134,7 +133,7 @@ def batch(
     if dry_run:
         _show_orders(lines, common, as_json)
         return
-    report = _perform(lines, common, concurrency, not no_wait, patience, doubt_patience, path)
+    report = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, path)
     if as_json:
         document(report)
     else:
@@ -147,15 +146,15 @@ def batch(
 
 
 def _usual_name(file: str) -> str:
-    """The same for the same file, whenever it is read, and whatever it holds."""
+    """A batch's name when none is given: that of its file, and a part that stands for the file's whole path."""
     place = os.path.abspath(file)
     base = "stdin" if file == STDIN else os.path.basename(place)
-    told = "".join(each if each.isprintable() else "?" for each in base.encode(errors="replace").decode())
-    return f"{told[:100]}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
+    shown = "".join(each if each.isprintable() else "?" for each in base.encode(errors="replace").decode())
+    return f"{shown[:100]}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
 
-def _read(file: str, common: "Common") -> "list[Line]":
-    """The orders of a file. Raises Ended with every line that is none."""
+def _read(file: str, common: "Common") -> "list[BatchLine]":
+    """The orders of a file. Raises Ended with every line that is wrong."""
     from receiver.cli.batch.contents import contents
     from receiver.cli.batch.lines import read_drafts, with_keys
     from receiver.cli.batch.rows import is_csv
@@ -163,54 +162,42 @@ def _read(file: str, common: "Common") -> "list[Line]":
     with click.open_file(file, "rb") as opened:
         content = opened.read()
     drafts, bad = read_drafts(content, common, csv=is_csv(file, content))
-    _refuse(bad, len(drafts))
+    _end_if_wrong(bad, len(drafts))
     if not drafts:
         raise Ended(f"{file} has no lines", USED_WRONGLY)
-    paths = [each.path for draft in drafts for each in draft.places.files]
-    with byte_bar("reading the files that the lines name") if paths else nullcontext(_nobody) as tell:
-        known = contents(paths, tell)
+    known = {}
+    if paths := [file.path for draft in drafts for file in draft.written.files]:
+        with count_bar("reading the files that the lines name") as tell:
+            known = contents(paths, tell)
     lines, bad = with_keys(drafts, common, known)
-    _refuse(bad, len(lines))
+    _end_if_wrong(bad, len(lines))
     return lines
 
 
-def _nobody(done: int, total: int | None) -> None:
-    """Hears of progress where there is none."""
-
-
-def _refuse(bad: "list[BadLine]", good: int) -> None:
+def _end_if_wrong(bad: "list[BadLine]", right: int) -> None:
+    """Raises Ended with what is wrong with each line, when any line is wrong."""
     if not bad:
         return
-    told = [each for line in bad[:BAD_LINES_SHOWN] for each in _told(line)]
-    if len(bad) > BAD_LINES_SHOWN:
-        told.append(f"  and {len(bad) - BAD_LINES_SHOWN} more")
-    raise Ended(f"nothing was ordered: {len(bad)} of {len(bad) + good} lines are wrong", USED_WRONGLY, told)
-
-
-def _told(line: "BadLine") -> list[str]:
-    return [
-        f"  line {line.number}: {path}: {text}" if path else f"  line {line.number}: {text}"
-        for path, text in line.problems
+    shown = [
+        f"  line {line.number}: {f'{path}: ' if path else ''}{problem}"
+        for line in bad[:BAD_LINES_SHOWN]
+        for path, problem in line.problems
     ]
+    if len(bad) > BAD_LINES_SHOWN:
+        shown.append(f"  and {len(bad) - BAD_LINES_SHOWN} more")
+    raise Ended(f"nothing was ordered: {len(bad)} of {len(bad) + right} lines are wrong", USED_WRONGLY, shown)
 
 
-def _show_orders(lines: "list[Line]", common: "Common", as_json: bool) -> None:
-    files = _files(lines)
+def _show_orders(lines: "list[BatchLine]", common: "Common", as_json: bool) -> None:
+    files = _files_of(lines)
     if as_json:
+        shown = ("kind", "api", "target", "input", "labels")
         orders = [
-            {
-                "line": line.number,
-                "key": line.key,
-                "kind": line.order.kind,
-                "api": line.order.api,
-                "target": line.order.target,
-                "input": line.order.input,
-                "labels": line.order.labels,
-            }
+            {"line": line.number, "key": line.key, **{name: getattr(line.order, name) for name in shown}}
             for line in lines
         ]
         named = [
-            {"id": file.id, "path": str(file.path), "size": file.size, "lines": numbers} for file, numbers in files
+            {"id": each.id, "path": str(each.path), "size": each.size, "lines": numbers} for each, numbers in files
         ]
         document({"batch": common.batch, "lines": len(lines), "orders": orders, "files": named})
         return
@@ -222,7 +209,7 @@ def _show_orders(lines: "list[Line]", common: "Common", as_json: bool) -> None:
     note(f"{len(lines)} lines are right; {rest if files else 'nothing was ordered'}")
 
 
-def _files(lines: "list[Line]") -> "list[tuple[AttachedFile, list[int]]]":
+def _files_of(lines: "list[BatchLine]") -> "list[tuple[AttachedFile, list[int]]]":
     """Every file that lines name, by its content, under the first path it has, and the numbers of the lines."""
     found: dict[str, tuple[AttachedFile, list[int]]] = {}
     for line in lines:
@@ -238,34 +225,29 @@ def _listed(numbers: list[int]) -> str:
     return f"{'line' if len(numbers) == 1 else 'lines'} {named}{more}"
 
 
-# ---------------------------------------------------------------- at work
-
-
-def _perform(
-    lines: "list[Line]",
+def _reported(
+    lines: "list[BatchLine]",
     common: "Common",
     concurrency: int,
-    follow: bool,
     patience: float,
-    doubt_patience: float,
+    doubt_patience: float | None,
     path: Path | None,
 ) -> "Report":
+    """Orders all lines, and reports what became of them, whatever ends it. Without `doubt_patience` none is awaited."""
     from receiver.cli.batch.run import Batch, Patience
     from receiver.cli.batch.tally import Tally
 
     tally, stop = Tally(common.batch, lines), threading.Event()
     try:
-        with connect() as client, standing(len(lines)) as teller:
+        with connect() as client, shown_progress(len(lines)) as teller:
 
             def tell() -> None:
-                teller(tally.counts(), waited.away, work.uploads.standing())
+                teller(tally.counts(), waited.away, work.uploads.under_way())
 
             waited = Patience(patience, stop, tell)
             work = Batch(client, tally, waited, stop)
-            work.run(
-                lines, concurrency, tell, checked=common.checked, doubt_patience=doubt_patience if follow else None
-            )
-            work.refresh(for_files=follow)
+            work.run(lines, concurrency, tell, checked=common.checked, doubt_patience=doubt_patience)
+            work.refresh(for_files=doubt_patience is not None)
     except KeyboardInterrupt:
         note("what was ordered goes on in the server; the same command again goes on from here")
         raise click.Abort from None
@@ -277,7 +259,7 @@ def _perform(
 
 
 def _write(path: Path, report: "Report") -> None:
-    """The whole report or none of it."""
+    """Writes the whole report or none of it."""
     import msgspec
 
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -290,12 +272,12 @@ def _write(path: Path, report: "Report") -> None:
 
 
 def _show_report(report: "Report") -> None:
-    counts = ((state.replace("_", " "), count) for state, count in report.counts.items())
     from receiver.cli.batch.tally import spent
 
+    counts = ((state.replace("_", " "), count) for state, count in report.counts.items())
     cost = ", ".join(f"{name} {amount}" for name, amount in spent(report.cost).items())
     fields([("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost)])
     for reason in report.reasons:
-        what = " ".join(part for part in (reason.state.replace("_", " "), reason.code) if part)
-        said = f": {reason.message}" if reason.message else ""
-        click.echo(clean(f"{len(reason.lines)} {what}{said} ({_listed(reason.lines)})"))
+        what = f"{reason.state.replace('_', ' ')} {reason.code}".strip()
+        why = f": {reason.message}" if reason.message else ""
+        click.echo(clean(f"{len(reason.lines)} {what}{why} ({_listed(reason.lines)})"))

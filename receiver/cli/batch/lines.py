@@ -7,39 +7,36 @@ their keys later, for large files are hashed when all lines are right. Pure but 
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
 from pathlib import Path
 
 import click
 import msgspec
 from msgspec import Struct
 
-from receiver.cli.batch.contents import PENDING, AttachedFile, Content, for_check
-from receiver.cli.batch.rows import Common, Given, Wrong, rows
-from receiver.cli.files import file_problem, problems_of
+from receiver.cli.batch.contents import AttachedFile, Content
+from receiver.cli.batch.rows import Common, Given, rows
 from receiver.cli.inputs import Reader, read_input
-from receiver.cli.local_files import Places
+from receiver.cli.local_files import LocalOrder, problems_of, types_of
+from receiver.model import templates
 from receiver.model.entries import NewTask
-from receiver.model.errors import Refused
+from receiver.model.errors import Refused, invalid
 from receiver.model.records import Json, JsonObject, Kind
-from receiver.model.templates import LoneBrace, fill
-from receiver.orders.reading import order_digest, read_order
-from receiver.runninghub import catalogue
+from receiver.orders.reading import order_digest
+from receiver.orders.references import with_texts
 
 ASIDE = "_"
 """How the name of a field begins that only templates use."""
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A line that is right, before the contents of the files it names are known. `places` writes into `input`."""
+    """A line that is right, as it is written and as it was judged, before the contents of its files are known."""
 
     number: int
-    order: NewTask
-    input: JsonObject
-    places: Places
+    written: LocalOrder
+    judged: NewTask
 
 
-class Line(Struct, frozen=True, kw_only=True):
+class BatchLine(Struct, frozen=True, kw_only=True):
     """An order, the number of the line it came from, the key it is sent under, and the files that it names."""
 
     number: int
@@ -49,16 +46,10 @@ class Line(Struct, frozen=True, kw_only=True):
 
 
 class BadLine(Struct, frozen=True, kw_only=True):
+    """A line that cannot be an order, and everything that is wrong with it: a path in the order, and a sentence."""
+
     number: int
     problems: list[tuple[str, str]]
-
-
-class _AllWrong(Exception):
-    """Everything that is wrong with one line."""
-
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
-        super().__init__("wrong")
-        self.problems = problems
 
 
 def read_drafts(content: bytes, common: Common, *, csv: bool) -> tuple[list[Draft], list[BadLine]]:
@@ -67,11 +58,10 @@ def read_drafts(content: bytes, common: Common, *, csv: bool) -> tuple[list[Draf
     bad: list[BadLine] = []
     for number, given in rows(content, common, csv=csv):
         try:
-            drafts.append(_draft(number, given(), common))
-        except Wrong as wrong:
-            bad.append(BadLine(number=number, problems=[(wrong.path, wrong.message)]))
-        except _AllWrong as wrong:
-            bad.append(BadLine(number=number, problems=wrong.problems))
+            written = _order(number, given(), common)
+            drafts.append(Draft(number=number, written=written, judged=written.judged()))
+        except Refused as refused:
+            bad.append(BadLine(number=number, problems=problems_of(refused)))
         except (ValueError, OverflowError, RecursionError) as error:
             # A number, a depth or half a character that JSON cannot carry: what is sent must be what was meant.
             bad.append(BadLine(number=number, problems=[("", f"cannot be sent as JSON: {error}")]))
@@ -80,146 +70,88 @@ def read_drafts(content: bytes, common: Common, *, csv: bool) -> tuple[list[Draf
 
 def with_keys(
     drafts: Sequence[Draft], common: Common, contents: Mapping[Path, Content]
-) -> tuple[list[Line], list[BadLine]]:
+) -> tuple[list[BatchLine], list[BadLine]]:
     """Every draft with its key, and those of whose files one could not be read. `contents` has all files by path."""
-    lines: list[Line] = []
+    lines: list[BatchLine] = []
     bad: list[BadLine] = []
     seen: Counter[bytes] = Counter()
     for draft in drafts:
-        files = []
-        unread = []
-        for spot, path in draft.places.files:
-            content = contents[path]
-            if content.problem is not None:
-                unread.append((spot.name, f"{path}: {content.problem}"))
-                continue
-            spot.put(content.id)
-            files.append(AttachedFile(place=spot.name, path=path, id=content.id, size=content.size))
+        named = [(spot.path, path, contents[path]) for spot, path in draft.written.files]
+        unread = [(place, f"{path}: {content.problem}") for place, path, content in named if content.problem]
         if unread:
             bad.append(BadLine(number=draft.number, problems=unread))
             continue
-        draft.places.seal()
-        order = _finished(draft)
+        order = _with_ids(draft, {path: content.id for _, path, content in named})
+        files = [AttachedFile(place=place, path=path, id=each.id, size=each.size) for place, path, each in named]
         seen[order.digest] += 1
-        key = _key(order, seen[order.digest], common)
-        lines.append(Line(number=draft.number, key=key, order=order, files=tuple(files)))
+        key = f"batch-{f'{common.anew}-' if common.anew else ''}{order.digest.hex()}-{seen[order.digest]}"
+        lines.append(BatchLine(number=draft.number, key=key, order=order, files=tuple(files)))
     return lines, bad
 
 
-def filled(text: str, fields: Mapping[str, Json]) -> str:
-    """A template with its `{places}` filled; `{{` and `}}` are braces. Raises Wrong."""
+def filled(text: str, fields: Mapping[str, Json], path: str = "") -> str:
+    """A template with its `{places}` filled; `{{` and `}}` are braces. Raises Refused. `path` is where it stands."""
 
     def value_of(name: str) -> str:
         if name not in fields:
             there = ", ".join(f"{{{each}}}" for each in list(fields)[:20])
-            raise Wrong("", f"there is no {{{name[:80]}}} in this line; there are {there}; write {{{{ for a brace")
-        return _text(name, fields[name])
+            raise invalid(path, f"there is no {{{name[:80]}}} in this line; there are {there}; write {{{{ for a brace")
+        value = fields[name]
+        if isinstance(value, dict | list) or value is None:
+            raise invalid(path, f"{{{name}}} is no text in this line")
+        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
     try:
-        return fill(text, value_of)
-    except LoneBrace as error:
-        raise Wrong("", f"{error}, or give --literal") from None
+        return templates.fill(text, value_of)
+    except templates.LoneBrace as error:
+        raise invalid(path, f"{error}, or give --literal") from None
 
 
 # ---------------------------------------------------------------- one line
 
 
-def _draft(number: int, given: Given, common: Common) -> Draft:
-    """Raises Wrong and _AllWrong."""
-    document, input = _document(number, given, common)
-    model = str(document.get("target", "")) if document.get("kind", Kind.MODEL) == Kind.MODEL else None
-    places = Places(input, model)  # type: ignore[arg-type]
-    found = [
-        (each.spot.name, problem)
-        for each in places.files
-        if (problem := file_problem(each, common.checked)) is not None
-    ]
-    for each in places.files:
-        each.spot.put(PENDING)
-    places.seal()
-    try:
-        order = read_order({**document, "input": for_check(input)}, "", None).task
-    except Refused as refused:
-        raise _AllWrong([*found, *problems_of(refused)]) from None
-    if found:
-        raise _AllWrong(found)
-    return Draft(number=number, order=order, input=input, places=places)
+def _with_ids(draft: Draft, ids: Mapping[Path, str]) -> NewTask:
+    """The order as it is sent, where uploads stand by their ids."""
+    order, input = draft.judged, draft.written.with_ids(ids)
+    digest = order_digest(order.kind, order.api, order.target, input, order.labels)
+    return msgspec.structs.replace(order, input=input, digest=digest)
 
 
-def _finished(draft: Draft) -> NewTask:
-    """The order as it is sent, where uploads stand by their ids: what was checked has stand-ins for them."""
-    order = draft.order
-    digest = order_digest(order.kind, order.api, order.target, draft.input, order.labels)
-    return msgspec.structs.replace(order, input=draft.input, digest=digest)
-
-
-def _document(number: int, given: Given, common: Common) -> tuple[JsonObject, JsonObject]:
-    """The order that a line is with its templates filled, and the input in it. Raises Wrong."""
+def _order(number: int, given: Given, common: Common) -> LocalOrder:
+    """The order that a line is, with its templates filled. Raises Refused."""
     fields = {**given.fields, "line": number}
-    filling = partial(_fill, fields=fields)
-    read = (lambda value, path: value) if common.literal else filling
-    document: JsonObject = {name: read(value, name) for name, value in given.rest.items()}
+
+    def fill(path: str, text: str) -> str:
+        return filled(text, fields, path)
+
+    def read(path: str, value: Json) -> Json:
+        return value if common.literal else with_texts(value, fill, path)
+
+    rest: JsonObject = {name: read(name, value) for name, value in given.rest.items()}
     if common.model is not None:
-        document.setdefault("target", common.model)
-    own = {name: read(value, name) for name, value in given.input.items() if not name.startswith(ASIDE)}
-    types = _types(str(document.get("target", "")), str(document.get("kind", Kind.MODEL)))
+        rest.setdefault("target", common.model)
+    own = {name: read(name, value) for name, value in given.input.items() if not name.startswith(ASIDE)}
+    types = types_of(str(rest.get("target"))) if rest.get("kind", Kind.MODEL) == Kind.MODEL else None
     if given.texts:
         own = _read_pairs([f"{name}={cell}" for name, cell in own.items()], types, "")
-    input: JsonObject = {**own, **_common_input(common, filling, types)}
-    labels = {name: read(value, f"labels.{name}") for name, value in given.labels.items()}
-    labels |= {name: filling(text, f"--label {name}") for name, text in common.labels.items()}
+    labels = {name: read(f"labels.{name}", value) for name, value in given.labels.items()}
+    labels |= {name: fill(f"--label {name}", text) for name, text in common.labels.items()}
     if "batch" in labels:
-        raise Wrong("labels.batch", "this label is the batch's own; --name sets it")
-    document["labels"] = labels
-    document["validate"] = common.checked
-    return document, input
+        raise invalid("labels.batch", "this label is the batch's own; --name sets it")
+    rest |= {"labels": labels, "validate": common.checked}
+    return LocalOrder({**own, **_common_input(common, fill, types)}, rest)
 
 
-def _common_input(common: Common, filling: Callable[[Json, str], Json], types: Reader | None) -> JsonObject:
+def _common_input(common: Common, fill: Callable[[str, str], str], types: Reader | None) -> JsonObject:
     pairs = []
     for pair in common.pairs:
         name, separator, template = pair.partition("=")
-        pairs.append(f"{name}{separator}{filling(template, f'--set {name}')}")
+        pairs.append(f"{name}{separator}{fill(f'--set {name}', template)}")
     return _read_pairs(pairs, types, "--set")
 
 
 def _read_pairs(pairs: list[str], types: Reader | None, path: str) -> JsonObject:
     try:
-        return read_input(None, None, pairs, types)  # type: ignore[return-value]
+        return read_input(None, None, pairs, types)
     except click.UsageError as error:
-        raise Wrong(path, error.message) from None
-
-
-def _fill(value: Json, path: str, fields: Mapping[str, Json]) -> Json:
-    """A value with every text in it filled."""
-    match value:
-        case str():
-            try:
-                return filled(value, fields)
-            except Wrong as wrong:
-                raise Wrong(path, wrong.message) from None
-        case list():
-            return [_fill(item, f"{path}[{index}]", fields) for index, item in enumerate(value)]
-        case dict():
-            return {name: _fill(item, f"{path}.{name}", fields) for name, item in value.items()}
-    return value
-
-
-def _text(name: str, value: Json) -> str:
-    if isinstance(value, dict | list) or value is None:
-        raise Wrong("", f"{{{name}}} is no text in this line")
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-@cache
-def _types(target: str, kind: str) -> Reader | None:
-    """How texts are read for a target by the catalogue; None when it does not know such a model."""
-    try:
-        return partial(catalogue.coerce, catalogue.find(target).model) if kind == Kind.MODEL else None
-    except catalogue.UnknownModel:
-        return None
-
-
-def _key(order: NewTask, occurrence: int, common: Common) -> str:
-    name = f"{common.anew}-" if common.anew else ""
-    return f"batch-{name}{order.digest.hex()}-{occurrence}"
+        raise invalid(path, error.message) from None

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
 
 from receiver.cli.show import clean, note
 
@@ -14,14 +13,13 @@ ON_THEIR_WAY = ("queued", "submitting", "submitted")
 WITHOUT_SUCCESS = ("failed", "cancelled", "rejected", "lost", "refused")
 
 
-class Teller(Protocol):
-    """Is told how many lines are in which state, why the server cannot be asked, if so, and what is being uploaded."""
-
-    def __call__(self, counts: Mapping[str, int], away: str | None, uploading: str | None = None) -> None: ...
+Teller = Callable[[Mapping[str, int], str | None, str | None], None]
+"""Is told how many lines are in which state, why the server cannot be asked, if so, and what is being uploaded."""
 
 
 @contextmanager
-def standing(total: int) -> Iterator[Teller]:
+def shown_progress(total: int) -> Iterator[Teller]:
+    """Shows how many of a batch's lines have ended, while it runs."""
     if not sys.stderr.isatty():
         yield line_now_and_then(time.monotonic)
         return
@@ -32,7 +30,7 @@ def standing(total: int) -> Iterator[Teller]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=total)
 
-        def tell(counts: Mapping[str, int], away: str | None, uploading: str | None = None) -> None:
+        def tell(counts: Mapping[str, int], away: str | None, uploading: str | None) -> None:
             progress.update(bar, completed=ended(counts), description=clean(sentence(counts, away, uploading)))
 
         yield tell
@@ -42,7 +40,7 @@ def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = n
     """A line every ten seconds, and one at once when the server goes away or comes back."""
     last = (clock(), False)
 
-    def tell(counts: Mapping[str, int], away: str | None, uploading: str | None = None) -> None:
+    def tell(counts: Mapping[str, int], away: str | None, uploading: str | None) -> None:
         nonlocal last
         now = clock()
         if now - last[0] >= EVERY or last[1] != (away is not None):
@@ -52,14 +50,16 @@ def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = n
     return tell
 
 
-def sentence(counts: Mapping[str, int], away: str | None, uploading: str | None = None) -> str:
+def sentence(counts: Mapping[str, int], away: str | None, uploading: str | None) -> str:
+    """How a batch stands, in words."""
     ordered = sum(counts.values()) - counts.get("unsent", 0) - counts.get("refused", 0)
     running, failed = (sum(counts.get(state, 0) for state in states) for states in (ON_THEIR_WAY, WITHOUT_SUCCESS))
     done, doubt = counts.get("succeeded", 0), counts.get("in_doubt", 0)
-    told = f"submitted {ordered}, running {running}, done {done}, failed {failed}, in doubt {doubt}"
-    told = f"{told}; {uploading}" if uploading else told
-    return f"{told}; waiting for the server: {away}" if away else told
+    numbers = f"submitted {ordered}, running {running}, done {done}, failed {failed}, in doubt {doubt}"
+    waiting = f"waiting for the server: {away}" if away else None
+    return "; ".join(filter(None, (numbers, uploading, waiting)))
 
 
 def ended(counts: Mapping[str, int]) -> int:
+    """How many lines have ended."""
     return counts.get("succeeded", 0) + sum(counts.get(state, 0) for state in WITHOUT_SUCCESS)

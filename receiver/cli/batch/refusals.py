@@ -1,4 +1,4 @@
-"""What the server's refusals mean to a batch: a line's end, everybody's end, or later."""
+"""What a refusal by the server means for a batch: a line fails, all of it ends, or the same is asked again later."""
 
 from receiver.cli.batch.tally import Why
 from receiver.client import ApiError
@@ -11,7 +11,7 @@ FATAL = frozenset({401, 403, 404})
 
 
 class Interrupted(ReceiverError):
-    """Somebody wants this to end."""
+    """The batch is being stopped."""
 
 
 def is_fatal(error: ApiError) -> bool:

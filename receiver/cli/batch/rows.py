@@ -1,13 +1,14 @@
 """The file of a batch, taken apart: JSONL or CSV, and what each line gives, before templates. Pure."""
 
 import csv
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from io import StringIO
 
 import msgspec
 from msgspec import Struct
 
+from receiver.model.errors import Refused, invalid
 from receiver.model.records import Json, JsonObject
 
 WHOLE_ORDER = frozenset({"kind", "api", "target", "input", "labels"})
@@ -39,17 +40,8 @@ class Given(Struct, frozen=True, kw_only=True):
     texts: bool
 
 
-class Wrong(Exception):
-    """A line that cannot be an order: a path, and what is the matter with it."""
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(message)
-        self.path = path
-        self.message = message
-
-
 Giver = Callable[[], Given]
-"""Reads one line; raises Wrong."""
+"""Reads one line; raises Refused."""
 
 
 def is_csv(name: str, content: bytes) -> bool:
@@ -78,23 +70,25 @@ def _read_json(line: bytes, common: Common) -> Given:
     try:
         value: Json = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Wrong("", f"not JSON: {error}") from None
+        raise invalid("", f"not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise Wrong("", "expected a JSON object")
+        raise invalid("", "expected a JSON object")
     whole = common.model is None or (value.keys() <= WHOLE_ORDER and isinstance(value.get("input"), dict))
     if not whole:
         return Given(input=value, labels={}, rest={}, fields=value, texts=False)
     if strange := sorted(value.keys() - WHOLE_ORDER):
         hint = "" if common.model else ", unless --model names a model and the line is its input"
-        raise Wrong(strange[0], f"there is no such field of an order; there are {', '.join(sorted(WHOLE_ORDER))}{hint}")
-    input, labels = (_object(value.pop(name, {}), name) for name in ("input", "labels"))
+        raise invalid(
+            strange[0], f"there is no such field of an order; there are {', '.join(sorted(WHOLE_ORDER))}{hint}"
+        )
+    input, labels = (_fields(value.pop(name, {}), name) for name in ("input", "labels"))
     named = {f"{LABEL}{name}": text for name, text in labels.items()}
     return Given(input=input, labels=labels, rest=value, fields={**value, **named, **input}, texts=False)
 
 
-def _object(value: Json, path: str) -> JsonObject:
+def _fields(value: Json, path: str) -> JsonObject:
     if not isinstance(value, dict):
-        raise Wrong(path, "expected an object")
+        raise invalid(path, "expected an object")
     return value
 
 
@@ -106,9 +100,10 @@ def _csv_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        yield content.count(b"\n", 0, error.start) + 1, partial(_fail, "", "not UTF-8: save the file as UTF-8")
+        yield content.count(b"\n", 0, error.start) + 1, partial(_fail, invalid("", "not UTF-8: save the file as UTF-8"))
         return
-    reader = csv.reader(_kept_ends(text), delimiter=_delimiter(text), strict=True)
+    lines = StringIO(text, newline="\n")  # a quoted cell keeps the ends of its lines
+    reader = csv.reader(lines, delimiter=_delimiter(text), strict=True)
     header: list[str] | None = None
     number = 1
     try:
@@ -120,14 +115,9 @@ def _csv_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
                 yield number, partial(_read_row, header, row)
             number = reader.line_num + 1
     except csv.Error as error:
-        yield number, partial(_fail, "", f"not CSV: {error}")
-    except Wrong as wrong:
-        yield number, partial(_fail, wrong.path, wrong.message)
-
-
-def _kept_ends(text: str) -> Iterable[str]:
-    """Lines with their ends, which a quoted cell keeps."""
-    return re.findall(r"[^\n]*\n|[^\n]+", text)
+        yield number, partial(_fail, invalid("", f"not CSV: {error}"))
+    except Refused as refused:
+        yield number, partial(_fail, refused)
 
 
 def _delimiter(text: str) -> str:
@@ -139,14 +129,14 @@ def _delimiter(text: str) -> str:
 def _check_header(header: list[str]) -> None:
     for place, name in enumerate(header, 1):
         if not name or name == LABEL or "=" in name:
-            raise Wrong("", f"column {place} of the header has no name that can be used")
+            raise invalid("", f"column {place} of the header has no name that can be used")
         if header.index(name) != place - 1:
-            raise Wrong(name, "two columns have this name")
+            raise invalid(name, "two columns have this name")
 
 
 def _read_row(header: list[str], row: list[str]) -> Given:
     if len(row) != len(header):
-        raise Wrong("", f"expected {len(header)} cells, as the header has, got {len(row)}")
+        raise invalid("", f"expected {len(header)} cells, as the header has, got {len(row)}")
     cells: JsonObject = dict(zip(header, row, strict=True))
     given = {name: cell for name, cell in cells.items() if cell != ""}
     labels = {name.removeprefix(LABEL): cell for name, cell in given.items() if name.startswith(LABEL)}
@@ -155,5 +145,5 @@ def _read_row(header: list[str], row: list[str]) -> Given:
     return Given(input=input, labels=labels, rest=rest, fields=cells, texts=True)
 
 
-def _fail(path: str, message: str) -> Given:
-    raise Wrong(path, message)
+def _fail(refused: Refused) -> Given:
+    raise refused

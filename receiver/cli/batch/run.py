@@ -1,4 +1,4 @@
-"""A batch at work: threads that order its lines, one that follows their ends, and patience with a server that is away.
+"""Runs a batch: threads order its lines, one follows their tasks to the end, and a server that is away is waited for.
 
 Following is light however many tasks there are: it reads new events until it meets one that it knows, and the list of
 what is in doubt or lost, which is short.
@@ -6,19 +6,18 @@ what is in doubt or lost, which is short.
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import partial
-from itertools import takewhile
-from typing import TypeVar
+from itertools import islice, takewhile
+from typing import TypeVar, Unpack
 
-from receiver.cli.batch.lines import Line
+from receiver.cli.batch.lines import BatchLine
 from receiver.cli.batch.refusals import AWAY, Interrupted, is_fatal, reasons
 from receiver.cli.batch.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
-from receiver.cli.batch.uploads import Uploads, agrees, wanting
-from receiver.client import ApiError, Client, Listed, Unreachable
-from receiver.model.views import ActionView, EventView, OrderedView, shown_input
+from receiver.cli.batch.uploads import Uploads, wanting
+from receiver.client import ApiError, Client, Listed, ListFilter, Unreachable
+from receiver.model.views import EventView, TaskView
 
 T = TypeVar("T")
 
@@ -95,7 +94,7 @@ class Batch:
 
     def run(
         self,
-        lines: Sequence[Line],
+        lines: Sequence[BatchLine],
         concurrency: int,
         tell: Callable[[], None],
         *,
@@ -107,13 +106,14 @@ class Batch:
         None: nothing is waited for. Raises what ends a batch: the server's refusal to speak to us at all, or its
         absence for too long.
         """
-        waiting = deque(lines)
+        waiting = iter([*lines])
         with ThreadPoolExecutor(concurrency, "order") as pool:
             workers = [pool.submit(self._work, waiting, checked) for _ in range(concurrency)]
             try:
-                self._see_through(workers, tell, doubt_patience)
+                self._follow(workers, tell, doubt_patience)
             except Interrupted:
-                _raise_first(workers)
+                for each in workers:
+                    each.result()  # what broke first on another thread is what is told
                 raise
             finally:
                 self._stop.set()
@@ -121,23 +121,19 @@ class Batch:
     def refresh(self, *, for_files: bool) -> None:
         """Reads once more how everything ended, perhaps when the files are there or have been waited for."""
         stop = threading.Event()
-        patience = Patience(self._patience.bound, stop)
+        self._patience = Patience(self._patience.bound, stop)  # the stop of the other one is set by now
         begun = time.monotonic()
-        while for_files and any(self._is_saving(patience, name) for name in self._names):
-            if time.monotonic() - begun > SAVING_PATIENCE:
-                break
+        while for_files and self._is_saving() and time.monotonic() - begun <= SAVING_PATIENCE:
             stop.wait(FIRST_LOOK)
-        for name in self._names:
-            self._tally.happened(self._events(patience, name, lambda event: False))
+        self._tally.happened(self._events(lambda event: False))
 
     # ------------------------------------------------------------ ordering
 
-    def _work(self, waiting: deque[Line], checked: bool) -> None:
+    def _work(self, waiting: Iterator[BatchLine], checked: bool) -> None:
+        """Orders lines that wait, until there are none; all threads share one iterator, each line goes to one."""
         try:
-            while not self._stop.is_set():
-                try:
-                    line = waiting.popleft()
-                except IndexError:
+            for line in waiting:
+                if self._stop.is_set():
                     return
                 self._order(line, checked)
         except Interrupted:
@@ -146,60 +142,50 @@ class Batch:
             self._stop.set()
             raise
 
-    def _order(self, line: Line, checked: bool, *, again: bool = False) -> None:
-        """Orders a line; first as if its files were there, for the server may have them from an earlier run."""
-        sent = self.uploads.sent(line.files)
+    def _order(self, line: BatchLine, checked: bool, *, again: bool = False) -> None:
+        """Orders a line; first as if its files were there, for the server may have them from an earlier run.
+
+        A refusal is the line's end, unless all that the order lacks is files that can be uploaded, once.
+        """
+        sent = self.uploads.sent.copy()
         try:
-            task = self._patience.ask(partial(self._submit, line, checked))
+            self._tally.ordered(line, self._task(line, checked))
         except ApiError as error:
             if is_fatal(error):
                 raise
-            self._not_taken(line, checked, error, sent, again=again)
-        else:
-            self._tally.ordered(line, task)
+            told = reasons(error)
+            missing, others = wanting(line.files, told) if error.status == UNPROCESSABLE else ([], told)
+            uploadable = missing and not others and not again
+            problems = self.uploads.send(missing, sent) if uploadable else others or told
+            if problems:
+                self._tally.refused(line, problems)
+            else:
+                self._order(line, checked, again=True)
 
-    def _submit(self, line: Line, checked: bool) -> OrderedView:
+    def _task(self, line: BatchLine, checked: bool) -> TaskView:
+        """The task of a line, ordered now or earlier: another batch's, when the file was moved since.
+
+        A key is made of all that an order says, so what has this key is the same order but for the batch's label.
+        """
         order = line.order
-        return self._client.submit(
-            order.target,
-            order.input,
-            kind=order.kind.value,
-            api=order.api.value,
-            validate=checked,
-            labels={**order.labels, BATCH_LABEL: self._tally.batch},
-            idempotency_key=line.key,
-        )
-
-    def _not_taken(self, line: Line, checked: bool, error: ApiError, sent: Mapping[str, int], *, again: bool) -> None:
-        """A refusal is the line's end, unless all that the order lacks is files that can be uploaded, once."""
-        told = reasons(error)
-        missing, others = wanting(line.files, told) if error.status == UNPROCESSABLE else ([], told)
-        if others or not missing or again:
-            if not self._adopt(line, error):
-                self._tally.refused(line, others or told)
-        elif problems := self.uploads.send(missing, sent):
-            self._tally.refused(line, problems)
-        else:
-            self._order(line, checked, again=True)
-
-    def _adopt(self, line: Line, error: ApiError) -> bool:
-        """Takes the task of a line that was ordered under another batch's name, because its file was moved."""
-        details = error.details
-        if error.code != "idempotency_conflict" or not isinstance(details, dict):
-            return False
-        task = self._patience.ask(lambda: self._client.task(str(details.get("task"))))
-        name = task.labels.get(BATCH_LABEL)
-        if name is None or not agrees(shown_input(line.order.input), task.input, task.uploads):
-            return False
-        self._names = self._names | {name}
-        self._tally.ordered(line, task)
-        return True
+        labels = {**order.labels, BATCH_LABEL: self._tally.batch}
+        how = {"kind": order.kind.value, "api": order.api.value, "idempotency_key": line.key}
+        submit = partial(self._client.submit, order.target, order.input, validate=checked, labels=labels, **how)
+        try:
+            return self._patience.ask(submit)
+        except ApiError as error:
+            if error.code != "idempotency_conflict" or not isinstance(error.details, dict):
+                raise
+            task = self._patience.ask(partial(self._client.task, str(error.details.get("task"))))
+            if BATCH_LABEL not in task.labels:
+                raise
+            self._names.add(task.labels[BATCH_LABEL])
+            return task
 
     # ------------------------------------------------------------ following
 
-    def _see_through(
-        self, workers: Sequence[Future[None]], tell: Callable[[], None], doubt_patience: float | None
-    ) -> None:
+    def _follow(self, workers: Sequence[Future[None]], tell: Callable[[], None], doubt_patience: float | None) -> None:
+        """Returns when nothing is left to wait for. Raises what ended a worker."""
         rest = FIRST_LOOK
         while True:
             done, going = wait(workers, rest, FIRST_EXCEPTION)
@@ -214,27 +200,20 @@ class Batch:
             rest = FIRST_LOOK if moved else min(LONGEST_LOOK, rest * SLOWER)
 
     def _look(self) -> bool:
-        """Asks for what is new. Whether there was anything."""
-        new = [event for name in self._names for event in self._events(self._patience, name, self._tally.knows)]
+        """Asks the server for new events and for doubtful tasks. Returns whether there were new events."""
+        new = self._events(self._tally.knows)
         self._tally.happened(new)
-        self._tally.doubted(
-            {
-                task.id: task.state
-                for name in self._names
-                for task in _all_of(
-                    self._patience,
-                    partial(self._client.tasks, label={BATCH_LABEL: name}, state=(IN_DOUBT, LOST), limit=PAGE),
-                )
-            }
-        )
+        doubtful = self._lists(self._client.tasks, IN_DOUBT, LOST)
+        self._tally.doubted({task.id: task.state for tasks in doubtful for task in tasks})
         return bool(new)
 
-    def _events(self, patience: Patience, name: str, known: Callable[[EventView], bool]) -> list[EventView]:
+    def _events(self, known: Callable[[EventView], bool]) -> list[EventView]:
         """The batch's events, newest first, up to one that is known. All or nothing: no gap may look like an end."""
-        page = partial(self._client.events, label={BATCH_LABEL: name}, limit=PAGE)
-        return list(takewhile(lambda event: not known(event), _all_of(patience, page)))
+        listed = self._lists(self._client.events)
+        return [event for events in listed for event in takewhile(lambda event: not known(event), events)]
 
     def _is_over(self, doubt_patience: float) -> bool:
+        """Whether all lines have ended, or those in doubt have been waited for long enough."""
         counts = self._tally.counts()
         if counts[UNSENT] or any(counts[state] for state in WAITING):
             self._doubt_since = None
@@ -245,28 +224,20 @@ class Batch:
         self._doubt_since = now if self._doubt_since is None else self._doubt_since
         return now - self._doubt_since >= doubt_patience
 
-    def _is_saving(self, patience: Patience, name: str) -> bool:
-        """Whether an action of the batch runs, or was never tried yet."""
-        page = partial(self._client.actions, label={BATCH_LABEL: name}, state=("owed", "running"), limit=PAGE)
-        return any(_is_fresh(action) for action in patience.ask(page).items)
+    def _is_saving(self) -> bool:
+        """Whether an action of the batch runs, or was never tried yet. It looks at one page: more would weigh."""
+        listed = self._lists(self._client.actions, "owed", "running")
+        return any(
+            action.state == "running" or (action.attempts == 0 and action.due_at is not None)
+            for actions in listed
+            for action in islice(actions, PAGE)
+        )
 
+    def _lists(self, page: Callable[..., Listed[T]], *states: str) -> list[Iterator[T]]:
+        """All of a list for each label that the batch's tasks have, every page of it asked for with patience."""
 
-def _all_of(patience: Patience, page: Callable[..., Listed[T]]) -> Iterator[T]:
-    """Everything of a list, each page of it asked for with patience."""
-    cursor: str | None = None
-    while True:
-        found = patience.ask(partial(page, cursor=cursor))
-        yield from found.items
-        cursor = found.next
-        if cursor is None:
-            return
+        def asked(**narrow: Unpack[ListFilter]) -> Listed[T]:
+            return self._patience.ask(partial(page, **narrow))
 
-
-def _is_fresh(action: ActionView) -> bool:
-    return action.state == "running" or (action.attempts == 0 and action.due_at is not None)
-
-
-def _raise_first(workers: Sequence[Future[None]]) -> None:
-    """What broke first on another thread is what is told."""
-    for each in workers:
-        each.result()
+        labels = [{BATCH_LABEL: name} for name in tuple(self._names)]
+        return [self._client.each(asked, label=label, state=states, limit=PAGE) for label in labels]

@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 
 from msgspec import Struct
 
-from receiver.cli.batch.lines import Line
+from receiver.cli.batch.lines import BatchLine
 from receiver.model.views import EventView, TaskView
 
 UNSENT = "unsent"
@@ -20,9 +20,8 @@ NOT_UPLOADED = "not_uploaded"
 WAITING = frozenset({"queued", "submitting", "submitted"})
 TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
 """States of which a report says more than how many there are."""
-MONEY = ("consumeMoney", "thirdPartyConsumeMoney", "consumeCoins")
 SPENT = {"consumeMoney": "money", "thirdPartyConsumeMoney": "money", "consumeCoins": "coins"}
-"""What people call it. The provider's own charge and a third party's come out of the same purse."""
+"""What an amount is called in a report. The provider's own charge and a third party's are paid from one balance."""
 
 
 class Why(Struct, frozen=True, kw_only=True):
@@ -34,6 +33,8 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class LineReport(Struct, frozen=True, kw_only=True):
+    """What became of one line."""
+
     line: int
     key: str
     task: str | None
@@ -52,6 +53,8 @@ class Reason(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
+    """What became of a batch; `cost` is by the provider's own names, `files` are those saved."""
+
     batch: str
     lines: int
     counts: dict[str, int]
@@ -61,40 +64,41 @@ class Report(Struct, frozen=True, kw_only=True):
     tasks: list[LineReport]
 
 
-class _Entry:
-    __slots__ = ("errors", "line", "state", "task")
+class _Entry(Struct):
+    """A line, and what its order was answered."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
-        self.task: str | None = None
-        self.state = UNSENT
-        self.errors: list[Why] = []
+    line: BatchLine
+    task: str | None = None
+    state: str = UNSENT
+    errors: list[Why] = []
 
 
 class Tally:
     """The lines of a batch and what is known of them. Threads may tell it at once; events may precede answers."""
 
-    def __init__(self, batch: str, lines: Iterable[Line]) -> None:
+    def __init__(self, batch: str, lines: Iterable[BatchLine]) -> None:
         self.batch = batch
         self._entries = {line.number: _Entry(line) for line in lines}
         self._events: dict[str, EventView] = {}
         self._doubtful: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
-    # ------------------------------------------------------------ what is told
+    # ------------------------------------------------------------ news
 
-    def ordered(self, line: Line, task: TaskView) -> None:
+    def ordered(self, line: BatchLine, task: TaskView) -> None:
+        """The server has a task for a line."""
         with self._lock:
             entry = self._entries[line.number]
             entry.task, entry.state = task.id, task.state
 
-    def refused(self, line: Line, errors: Sequence[Why]) -> None:
+    def refused(self, line: BatchLine, errors: Sequence[Why]) -> None:
+        """A line was not ordered."""
         with self._lock:
             entry = self._entries[line.number]
             entry.state, entry.errors = REFUSED, list(errors)
 
     def happened(self, events: Iterable[EventView]) -> None:
-        """Events, newest first; those of strangers' tasks do no harm."""
+        """Tasks have ended; events of tasks that are not this batch's do no harm."""
         with self._lock:
             for event in events:
                 self._events[event.task] = event
@@ -105,11 +109,12 @@ class Tally:
             self._doubtful = dict(states)
 
     def knows(self, event: EventView) -> bool:
+        """Whether this event of its task was heard of before."""
         with self._lock:
             known = self._events.get(event.task)
             return known is not None and known.id == event.id
 
-    # ------------------------------------------------------------ what is known
+    # ------------------------------------------------------------ answers
 
     def counts(self) -> Counter[str]:
         """How many lines are in which state."""
@@ -170,19 +175,19 @@ def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
 
 def summed(usages: Iterable[Mapping[str, object]]) -> dict[str, str]:
     """What the provider says it took, to the last digit; what it did not say is left out."""
-    sums: dict[str, Decimal] = {}
-    for usage in usages:
-        for name in MONEY:
-            if (amount := _amount(usage.get(name))) is not None:
-                sums[name] = sums.get(name, Decimal(0)) + amount
-    return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
+    amounts = ((name, _amount(usage.get(name))) for usage in usages for name in SPENT)
+    return _sums((name, amount) for name, amount in amounts if amount is not None)
 
 
 def spent(cost: Mapping[str, str]) -> dict[str, str]:
     """A report's cost as money and coins."""
+    return _sums((SPENT[name], Decimal(amount)) for name, amount in cost.items())
+
+
+def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, str]:
     sums: dict[str, Decimal] = {}
-    for name, amount in cost.items():
-        sums[SPENT[name]] = sums.get(SPENT[name], Decimal(0)) + Decimal(amount)
+    for name, amount in amounts:
+        sums[name] = sums.get(name, Decimal(0)) + amount
     return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
 
 
