@@ -59,12 +59,9 @@ NAMES = {
 IN_V2 = {"301": "1007", "803": "1101"}
 """V1 codes that have a V2 one of their own; a V2 refusal tells the others as they are."""
 
-TOKEN_INVALID: Document = {"code": 412, "msg": "TOKEN_INVALID"}
-"""Said before a V2 endpoint even looks: neither envelope nor task object."""
-
 
 class Family(StrEnum):
-    """How an endpoint says yes and no."""
+    """How an endpoint says yes and no, and where it wants the key: V2 and MEDIA in the header, V1 in the body."""
 
     V1 = "v1"
     """`{code, msg, data}`."""
@@ -72,6 +69,8 @@ class Family(StrEnum):
     """The bare task object."""
     MEDIA = "media"
     """`{code, message, data}`: the V2 endpoints around uploads and keys."""
+    STORAGE = "storage"
+    """HTTP statuses and XML, to whoever has a link."""
 
 
 class Refused(Exception):
@@ -90,7 +89,26 @@ class Refused(Exception):
             code = IN_V2.get(self.code, self.code)
             return refusal(int(code) if self.as_number else code, self.message)
         message = self.message if self.message is not None else message_of(self.code)
-        return {"code": int(self.code), "message" if family is Family.MEDIA else "msg": message, "data": None}
+        return {"code": int(self.code), "msg" if family is Family.V1 else "message": message, "data": None}
+
+
+class KeyMissing(Refused):
+    """A no to a request without a key in its header, before it is looked at: neither envelope nor task object."""
+
+    def __init__(self) -> None:
+        super().__init__(412)
+
+    def worded(self, family: Family) -> Document:
+        return {"code": 412, "msg": "TOKEN_INVALID"}
+
+
+class StorageRefused(Exception):
+    """How the storage behind the links says no: an HTTP status, and its own word for it."""
+
+    def __init__(self, status: int, word: str) -> None:
+        super().__init__(status, word)
+        self.status = status
+        self.xml = f"<?xml version='1.0' encoding='utf-8' ?>\n<Error><Code>{word}</Code></Error>"
 
 
 def to_bytes(document: Mapping[str, Any]) -> bytes:

@@ -50,6 +50,3 @@ class Ledger:
     def note_request(self, request: Request) -> None:
         self.requests.append(request)
         self.counts[request.route] += 1
-
-    def note_callback(self, callback: SentCallback) -> None:
-        self.callbacks.append(callback)

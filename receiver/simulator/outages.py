@@ -1,12 +1,14 @@
 """Owns what can go wrong with a whole route: which outage meets a request, and how it looks from outside."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
+from msgspec import Meta, Struct
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
+
+from receiver.simulator.faults import Number
 
 Pause: TypeAlias = Callable[[float], Awaitable[None]]
 
@@ -37,17 +39,15 @@ class Break(StrEnum):
     LOST = "lost"
 
 
-@dataclass
-class Standing:
-    """An outage in force; `left` requests will still meet it, None for all until healed.
-
-    `seconds` belongs to SLOW, `code` to CODE.
-    """
+class Standing(Struct):
+    """An outage in force on a route. `seconds` belongs to SLOW, `code` to CODE."""
 
     kind: Outage
-    left: int | None
-    seconds: float
-    code: str
+    route: str = EVERY_ROUTE
+    times: Annotated[int, Meta(ge=1)] | None = None
+    """How many requests will still meet it; None for all until it is healed."""
+    seconds: Number = 30.0
+    code: str = "500"
 
 
 class Outages:
@@ -56,9 +56,9 @@ class Outages:
     def __init__(self) -> None:
         self._standing: dict[str, Standing] = {}
 
-    def begin(self, route: str, kind: Outage, times: int | None, seconds: float, code: str) -> None:
-        """Lets an outage meet the next `times` requests to the route, replacing an earlier one there."""
-        self._standing[route] = Standing(kind, times, seconds, code)
+    def begin(self, outage: Standing) -> None:
+        """Lets an outage meet the next requests to its route, in place of an earlier one there."""
+        self._standing[outage.route] = outage
 
     def heal(self, route: str) -> None:
         """Ends the route's outage, or with "*" every one."""
@@ -73,9 +73,9 @@ class Outages:
             standing = self._standing.get(name)
             if standing is None:
                 continue
-            if standing.left is not None:
-                standing.left -= 1
-                if standing.left <= 0:
+            if standing.times is not None:
+                standing.times -= 1
+                if standing.times <= 0:
                     del self._standing[name]
             return standing
         return None

@@ -1,15 +1,14 @@
 """Owns the doors of the storage: result files and uploads, whole or in parts, to whoever has their link."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from starlette.requests import Request as Asked
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from receiver.simulator.answers import Family, Refused
-from receiver.simulator.doors.uploads import storage_error
-from receiver.simulator.files import BLOCK, Files, content_type, requested_range
+from receiver.simulator.answers import Family, StorageRefused
+from receiver.simulator.files import Files, StoredFile, requested_range
 from receiver.simulator.gate import Gate
 from receiver.simulator.uploads import Upload, Uploads
 
@@ -25,53 +24,37 @@ class FileDoors:
     def routes(self) -> list[Route]:
         route = self.gate.route
         return [
-            route("inputs", "/files/input/{name:path}", self.uploaded, Family.MEDIA, method="GET"),
-            route("files", "/files/{user}/output/{name}", self.result, Family.MEDIA, method="GET"),
+            route("inputs", "/files/input/{name:path}", self.uploaded, Family.STORAGE, method="GET"),
+            route("files", "/files/{user}/output/{name}", self.result, Family.STORAGE, method="GET"),
         ]
 
     async def result(self, asked: Asked, body: bytes) -> Response:
         """A result file."""
-        stored = self.files.find("/files/{user}/output/{name}".format(**asked.path_params), self.gate.clock())
-        if stored is None:
-            return storage_error(404, "NoSuchKey")
-        return _ranged(asked, stored.read, stored.size, stored.etag, stored.content_type)
+        path = "/files/{user}/output/{name}".format(**asked.path_params)
+        return _ranged(asked, self.files.find(path, self.gate.clock()))
 
     async def uploaded(self, asked: Asked, body: bytes) -> Response:
         """An upload, by a link whose signature and time are right."""
-        given = asked.query_params
         path = f"/files/input/{asked.path_params['name']}"
-        try:
-            upload = self.uploads.find(
-                path, given.get("q-sign-time", ""), given.get("q-signature", ""), self.gate.clock()
-            )
-        except Refused:
-            return storage_error(403, "AccessDenied")
-        if upload is None:
-            return storage_error(404, "NoSuchKey")
-        return _ranged(asked, _reader(upload), upload.size, f'"{upload.sha256[:32]}"', content_type(upload.name))
+        return _ranged(asked, self.uploads.find(path, asked.query_params, self.gate.clock()))
 
 
-def _reader(upload: Upload) -> Callable[[int, int], Iterator[bytes]]:
-    def read(start: int, stop: int) -> Iterator[bytes]:
-        return (upload.content[at : min(stop, at + BLOCK)] for at in range(start, stop, BLOCK))
-
-    return read
-
-
-def _ranged(asked: Asked, read: Callable[[int, int], Iterator[bytes]], size: int, etag: str, kind: str) -> Response:
-    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+def _ranged(asked: Asked, stored: StoredFile | Upload | None) -> Response:
+    if stored is None:
+        raise StorageRefused(404, "NoSuchKey")
+    headers = {"ETag": stored.etag, "Accept-Ranges": "bytes"}
     # A resumed download of another file than before gets the whole of the new one.
-    same = asked.headers.get("if-range", etag) == etag
+    same = asked.headers.get("if-range", stored.etag) == stored.etag
     try:
-        part = requested_range(asked.headers.get("range") if same else None, size)
+        part = requested_range(asked.headers.get("range") if same else None, stored.size)
     except ValueError:
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
-    start, stop = part or (0, size)
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{stored.size}"})
+    start, stop = part or (0, stored.size)
     headers["Content-Length"] = str(stop - start)
     if part:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    blocks: Iterable[bytes] = read(start, stop) if asked.method == "GET" else ()
-    return StreamingResponse(_flow(blocks), 206 if part else 200, headers, media_type=kind)
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
+    blocks: Iterable[bytes] = stored.read(start, stop) if asked.method == "GET" else ()
+    return StreamingResponse(_flow(blocks), 206 if part else 200, headers, media_type=stored.content_type)
 
 
 async def _flow(blocks: Iterable[bytes]) -> AsyncIterator[bytes]:
