@@ -87,9 +87,9 @@ def test_ids_stay_apart_while_the_clock_stands_still_or_goes_back() -> None:
 async def test_the_webhook_url_is_no_model_parameter(provider: Provider) -> None:
     task_id = (await provider.submit())["taskId"]
     task = provider.sim.tasks[task_id]
-    assert task.params == {"prompt": "a cat"}
-    assert task.webhook_url == HOOK
-    assert task.model == "rhart-video-v3.1-pro-official/reference-to-video"
+    assert task.order.params == {"prompt": "a cat"}
+    assert task.order.webhook_url == HOOK
+    assert task.order.target == "rhart-video-v3.1-pro-official/reference-to-video"
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,8 @@ async def test_a_v1_start_answers_in_the_envelope(provider: Provider, kind: str)
         "node_errors": {},
     }
     task = provider.sim.tasks[data["taskId"]]
-    assert (task.order.kind, task.webhook_url) == (kind, HOOK)
-    assert "apiKey" not in task.params
+    assert (task.order.kind, task.order.webhook_url) == (kind, HOOK)
+    assert "apiKey" not in task.order.params
 
 
 async def test_the_progress_url_is_there_only_while_a_task_runs(provider: Provider) -> None:

@@ -61,7 +61,7 @@ IN_V2 = {"301": "1007", "803": "1101"}
 
 
 class Family(StrEnum):
-    """How an endpoint says yes and no, and where it wants the key: V2 and MEDIA in the header, V1 in the body."""
+    """How an endpoint words its answers, and where it wants the key: V2 and MEDIA in the header, V1 in the body."""
 
     V1 = "v1"
     """`{code, msg, data}`."""
@@ -74,7 +74,7 @@ class Family(StrEnum):
 
 
 class Refused(Exception):
-    """A no before it is put into an envelope: the provider's code, and its sentence where that is not the usual one."""
+    """A refusal before it is put into an envelope: the provider's code, and its sentence if it is not the usual."""
 
     def __init__(self, code: int | str, message: str | None = None, *, as_number: bool = False) -> None:
         super().__init__(code, message)
@@ -93,7 +93,7 @@ class Refused(Exception):
 
 
 class KeyMissing(Refused):
-    """A no to a request without a key in its header, before it is looked at: neither envelope nor task object."""
+    """The refusal of a request without a key in its header, in an envelope of its own."""
 
     def __init__(self) -> None:
         super().__init__(412)
@@ -103,12 +103,12 @@ class KeyMissing(Refused):
 
 
 class StorageRefused(Exception):
-    """How the storage behind the links says no: an HTTP status, and its own word for it."""
+    """A refusal by the file storage: an HTTP status, and the storage's own error code."""
 
-    def __init__(self, status: int, word: str) -> None:
-        super().__init__(status, word)
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(status, code)
         self.status = status
-        self.xml = f"<?xml version='1.0' encoding='utf-8' ?>\n<Error><Code>{word}</Code></Error>"
+        self.xml = f"<?xml version='1.0' encoding='utf-8' ?>\n<Error><Code>{code}</Code></Error>"
 
 
 def to_bytes(document: Mapping[str, Any]) -> bytes:
@@ -132,7 +132,7 @@ def media_envelope(data: object) -> Document:
 
 
 def refusal(error_code: str | int, message: str | None = None) -> Document:
-    """A V2 task object that names no task: how submit and query say no (page "Generate task submission results")."""
+    """A V2 task object that names no task: how submit and query refuse (page "Generate task submission results")."""
     return {
         "taskId": "",
         "status": "",

@@ -24,7 +24,7 @@ from receiver.simulator.ids import Snowflakes, chance_source
 from receiver.simulator.intake import Intake
 from receiver.simulator.ledger import Ledger
 from receiver.simulator.options import Options
-from receiver.simulator.outages import EVERY_ROUTE, Outage, Outages, Pause, Standing
+from receiver.simulator.outages import EVERY_ROUTE, ActiveOutage, Outage, Outages, Pause
 from receiver.simulator.tasks import Status, Task, Tasks
 from receiver.simulator.uploads import Uploads
 from receiver.simulator.workflows import Library
@@ -110,9 +110,9 @@ class Simulator:
 
     def outage(self, route: str, kind: Outage | str, times: int | None = None, code: str = "500") -> None:
         """Puts a route, or "*" for all, out of order for the next `times` requests or until healed."""
-        self.begin_outage(Standing(Outage(kind), route, times, code=code))
+        self.begin_outage(ActiveOutage(Outage(kind), route, times, code=code))
 
-    def begin_outage(self, outage: Standing) -> None:
+    def begin_outage(self, outage: ActiveOutage) -> None:
         """The same with all that may be said of an outage. ValueError for a route that does not exist."""
         if outage.route not in (EVERY_ROUTE, *self.routes):
             raise ValueError(f"there is no route {outage.route!r}")

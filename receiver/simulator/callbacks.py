@@ -103,10 +103,10 @@ class Callbacks:
 
     def register(self, task: Task) -> None:
         """Opens the row of a task that named a webhook URL; its id comes right after the task's."""
-        if task.webhook_url is None:
+        if task.order.webhook_url is None:
             return
         at, dialect = task.created_at, task.order.dialect
-        row = WebhookRow(self._snowflakes.mint(), task.id, task.webhook_url, at, at, dialect)
+        row = WebhookRow(self._snowflakes.mint(), task.id, task.order.webhook_url, at, at, dialect)
         self.by_id[row.id] = self.by_task[task.id] = row
 
     def announce(self, task: Task) -> Sequence[Entry]:
@@ -195,7 +195,7 @@ def _event_data(task: Task, status: Status, shown_id: str) -> Document:
     """What the task's dialect has for the data of its event; `shown_id` may lie."""
     if task.order.dialect is Dialect.V1:
         return outputs.event_data(task, status)
-    return task_objects.ended(task, status, task_id=shown_id)
+    return task_objects.ended(task, status, shown_id)
 
 
 def _event(dialect: Dialect, event_data: Document, task_id: str) -> Document:

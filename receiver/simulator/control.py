@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from receiver.simulator.app import Simulator
 from receiver.simulator.faults import Plan
-from receiver.simulator.outages import EVERY_ROUTE, Standing
+from receiver.simulator.outages import EVERY_ROUTE, ActiveOutage
 
 T = TypeVar("T")
 
@@ -25,21 +25,21 @@ def control_routes(simulator: Simulator) -> list[Route]:
     """The control routes; they meet no outage, need no key and are not counted. A bad request is told why with 400."""
 
     def command(name: str, kind: type[T], obey: Callable[[T], None]) -> Route:
-        async def answer(asked: Asked) -> Response:
+        async def answer(request: HttpRequest) -> Response:
             try:
-                obey(msgspec.json.decode(await asked.body() or b"{}", type=kind))
+                obey(msgspec.json.decode(await request.body() or b"{}", type=kind))
             except (ValueError, RecursionError) as error:
                 return JSONResponse({"error": str(error)}, 400)
             return JSONResponse({"ok": True})
 
         return Route(f"/simulator/{name}", answer, methods=["POST"])
 
-    async def state(asked: Asked) -> Response:
+    async def state(request: HttpRequest) -> Response:
         return JSONResponse(state_of(simulator))
 
     return [
         command("plan", Plan, simulator.add_plan),
-        command("outage", Standing, simulator.begin_outage),
+        command("outage", ActiveOutage, simulator.begin_outage),
         command("heal", Healed, lambda healed: simulator.heal(healed.route)),
         Route("/simulator/state", state, methods=["GET"]),
     ]
@@ -53,7 +53,7 @@ def state_of(simulator: Simulator) -> dict[str, object]:
             {
                 "taskId": task.id,
                 "kind": task.order.kind.value,
-                "model": task.model,
+                "model": task.order.target,
                 "status": task.status.value,
                 "faults": sorted(task.plan.faults),
                 "createdAt": task.created_at,

@@ -54,7 +54,7 @@ class Files:
 
     def link(self, name: str, extension: str) -> str:
         """The URL a file of that name will have; it answers 404 until published."""
-        return f"{self._options.front}/files/{self._user}/output/{name}.{extension}"
+        return f"{self._options.link_base}/files/{self._user}/output/{name}.{extension}"
 
     def publish(self, link: str, now: float, *, dead: bool, text: str | None = None) -> None:
         """Puts the link's file up at `now`, or for a dead one only its name."""

@@ -1,11 +1,11 @@
-"""Owns the way in and out of every endpoint: what is noted, who may enter, and in which envelope a no leaves."""
+"""Owns the way in and out of every endpoint: what is noted, which key is accepted, how a refusal is worded."""
 
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -13,7 +13,7 @@ from receiver.simulator.answers import Document, Family, KeyMissing, Refused, St
 from receiver.simulator.ledger import Ledger, Request
 from receiver.simulator.outages import Outage, Outages, Pause, SlowAnswer, outage_answer
 
-Endpoint: TypeAlias = Callable[[Asked, bytes], Awaitable[Response | Document]]
+Endpoint: TypeAlias = Callable[[HttpRequest, bytes], Awaitable[Response | Document]]
 """Answers a request and its body. A document leaves with HTTP 200, as a refusal does: the body decides."""
 
 
@@ -35,28 +35,28 @@ class Gate:
         An endpoint that streams reads the body itself: it is not noted.
         """
 
-        async def answered(asked: Asked, body: bytes) -> Response:
+        async def answered(request: HttpRequest, body: bytes) -> Response:
             try:
-                self._bearer(asked, family)
-                answer = await endpoint(asked, body)
+                self._bearer(request, family)
+                answer = await endpoint(request, body)
             except Refused as refused:
-                await _drain(asked)
+                await _drain(request)
                 answer = refused.worded(family)
             except StorageRefused as refused:
                 answer = Response(refused.xml, refused.status, media_type="application/xml")
-            return answer if isinstance(answer, Response) else said(answer)
+            return answer if isinstance(answer, Response) else json_answer(answer)
 
-        async def door(asked: Asked) -> Response:
-            body = b"" if streams else await asked.body()
-            self.ledger.note_request(Request(name, asked.method, asked.url.path, self.clock(), body))
+        async def door(request: HttpRequest) -> Response:
+            body = b"" if streams else await request.body()
+            self.ledger.note_request(Request(name, request.method, request.url.path, self.clock(), body))
             outage = self.outages.meet(name)
             if outage is None:
-                return await answered(asked, body)
+                return await answered(request, body)
             if outage.kind is Outage.SLOW:
-                return SlowAnswer(await answered(asked, body), self.pause, outage.seconds)
-            await _drain(asked)
+                return SlowAnswer(await answered(request, body), self.pause, outage.seconds)
+            await _drain(request)
             if outage.kind is Outage.CODE:
-                return said(Refused(outage.code).worded(family))
+                return json_answer(Refused(outage.code).worded(family))
             return outage_answer(outage.kind)
 
         return Route(path, door, methods=[method], name=name)
@@ -81,11 +81,11 @@ class Gate:
         if not self._accepts(key):
             raise Refused(802)
 
-    def _bearer(self, asked: Asked, family: Family) -> None:
+    def _bearer(self, request: HttpRequest, family: Family) -> None:
         """Refused when the family wants a key in the header, and there is none or one that does not fit."""
         if family not in (Family.V2, Family.MEDIA):
             return
-        scheme, _, key = asked.headers.get("authorization", "").partition(" ")
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise KeyMissing
         if not self._accepts(key.strip()):
@@ -95,14 +95,14 @@ class Gate:
         return self.api_key is None or key == self.api_key
 
 
-def said(document: Document) -> Response:
+def json_answer(document: Document) -> Response:
     """A document as the answer, with HTTP 200."""
     return Response(to_bytes(document), media_type="application/json")
 
 
-async def _drain(asked: Asked) -> None:
+async def _drain(request: HttpRequest) -> None:
     """Reads what is left of a body: who does not read a request to its end cuts its sender off."""
-    async for _ in asked.stream():
+    async for _ in request.stream():
         pass
 
 

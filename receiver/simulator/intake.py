@@ -47,7 +47,7 @@ class Intake:
 
     def progress_url(self, task: Task) -> str:
         """Where the progress of a running task would be told; nobody listens there."""
-        host = urlsplit(self.options.front).netloc
+        host = urlsplit(self.options.link_base).netloc
         words = {
             "c_host": "10.0.0.1",
             "c_port": "87",

@@ -1,4 +1,4 @@
-"""Owns the memory of what was asked of the simulator and what it sent: the records a test looks at."""
+"""Keeps the requests that came in and the callbacks that went out, for a test to look at."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """One request that knocked, also when it was then refused. `at` in seconds since 1970."""
+    """One request, also when it was then refused. `at` in seconds since 1970."""
 
     route: str
     method: str

@@ -79,7 +79,7 @@ class Options:
     """What judges the orders of models; None lets every model pass with any parameters."""
 
     @property
-    def front(self) -> str:
+    def link_base(self) -> str:
         """What all links begin with."""
         return (self.base_url or f"http://{self.host}:{self.port}").rstrip("/")
 

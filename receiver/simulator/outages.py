@@ -39,7 +39,7 @@ class Break(StrEnum):
     LOST = "lost"
 
 
-class Standing(Struct):
+class ActiveOutage(Struct):
     """An outage in force on a route. `seconds` belongs to SLOW, `code` to CODE."""
 
     kind: Outage
@@ -54,30 +54,30 @@ class Outages:
     """The outages in force, at most one per route; a route's own goes before the one of every route."""
 
     def __init__(self) -> None:
-        self._standing: dict[str, Standing] = {}
+        self._active: dict[str, ActiveOutage] = {}
 
-    def begin(self, outage: Standing) -> None:
+    def begin(self, outage: ActiveOutage) -> None:
         """Lets an outage meet the next requests to its route, in place of an earlier one there."""
-        self._standing[outage.route] = outage
+        self._active[outage.route] = outage
 
     def heal(self, route: str) -> None:
         """Ends the route's outage, or with "*" every one."""
         if route == EVERY_ROUTE:
-            self._standing.clear()
+            self._active.clear()
         else:
-            self._standing.pop(route, None)
+            self._active.pop(route, None)
 
-    def meet(self, route: str) -> Standing | None:
+    def meet(self, route: str) -> ActiveOutage | None:
         """The outage that meets a request to the route, counted against its times, or None."""
         for name in (route, EVERY_ROUTE):
-            standing = self._standing.get(name)
-            if standing is None:
+            active = self._active.get(name)
+            if active is None:
                 continue
-            if standing.times is not None:
-                standing.times -= 1
-                if standing.times <= 0:
-                    del self._standing[name]
-            return standing
+            if active.times is not None:
+                active.times -= 1
+                if active.times <= 0:
+                    del self._active[name]
+            return active
         return None
 
 

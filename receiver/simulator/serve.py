@@ -25,24 +25,26 @@ def create_app(options: Options) -> Starlette:
 
     `app.state.simulator` is the simulator. Give it to any ASGI server that runs the lifespan.
     """
-    ways_out: list[Deliver] = []
+    senders: list[Deliver] = []
 
     async def deliver(url: str, body: bytes, headers: Mapping[str, str]) -> DeliveryAnswer:
-        if not ways_out:
+        if not senders:
             return DeliveryAnswer(None, "Network is unreachable")
-        return await ways_out[-1](url, body, headers)
+        return await senders[-1](url, body, headers)
 
     simulator = Simulator(options, clock=time.time, deliver=deliver, pause=asyncio.sleep)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with real_deliverer() as way_out:
-            ways_out.append(way_out)
+        async with real_deliverer() as sender:
+            senders.append(sender)
             lanes = [asyncio.create_task(_take_turns(simulator)) for _ in range(LANES)]
-            yield
-            for lane in lanes:
-                lane.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
+            try:
+                yield
+            finally:
+                for lane in lanes:
+                    lane.cancel()
+                await asyncio.gather(*lanes, return_exceptions=True)
 
     app = Starlette(routes=[*control_routes(simulator), Mount("/", simulator)], lifespan=lifespan)
     app.state.simulator = simulator

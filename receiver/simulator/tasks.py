@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
-from typing import Any
 
 from receiver.simulator.agenda import Agenda, Entry
 from receiver.simulator.faults import Fault, Plan
@@ -60,19 +59,6 @@ class Task:
     queries_after_end: int = 0
     ahead: list[Entry] = field(default_factory=list)
     """What the agenda still holds for its life."""
-
-    @property
-    def model(self) -> str:
-        """The model's path, or the id of the workflow or app."""
-        return self.order.target
-
-    @property
-    def params(self) -> Any:  # noqa: ANN401 (whatever JSON was ordered)
-        return self.order.params
-
-    @property
-    def webhook_url(self) -> str | None:
-        return self.order.webhook_url
 
     @property
     def links(self) -> list[str]:

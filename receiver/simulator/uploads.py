@@ -105,7 +105,7 @@ class Uploads:
     def _signed(self, path: str, until: float) -> str:
         time = f"{until:.3f}"
         words = {"q-sign-algorithm": "sha1", "q-sign-time": time, "q-signature": self._signature(path, time)}
-        return f"{self._options.front}{path}?{urlencode(words)}"
+        return f"{self._options.link_base}{path}?{urlencode(words)}"
 
     def _verify(self, path: str, given: QueryParams, now: float) -> None:
         time = given.get("q-sign-time", "")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
 from receiver.simulator.account import Account
@@ -30,7 +30,7 @@ class AccountDoors:
             route("keys", "/openapi/v2/api-key/list", self.keys, Family.MEDIA, method="GET"),
         ]
 
-    async def status(self, asked: Asked, body: bytes) -> Document:
+    async def status(self, request: HttpRequest, body: bytes) -> Document:
         """`apikey` in, written like this and nowhere else; texts out (page "Get Account Information").
 
         The measured refusal of a call without it asks for `apiKey` by name, and published clients send only that.
@@ -42,18 +42,11 @@ class AccountDoors:
         if key is None:
             raise Refused(1601)
         self.gate.check(key)
-        left = self.account.shown()
-        return envelope(
-            {
-                "remainCoins": left["remainCoins"],
-                "currentTaskCounts": str(len(self.tasks.open)),
-                "remainMoney": left["remainMoney"],
-                "currency": left["currency"],
-                "apiType": left["apiType"],
-            }
-        )
+        rest = self.account.shown()
+        coins, under_way = rest.pop("remainCoins"), str(len(self.tasks.open))
+        return envelope({"remainCoins": coins, "currentTaskCounts": under_way, **rest})
 
-    async def queue(self, asked: Asked, body: bytes) -> Document:
+    async def queue(self, request: HttpRequest, body: bytes) -> Document:
         """How many tasks run and wait: one number and three texts. No page describes this one; it was seen."""
         usual = TASKS_AT_ONCE[self.account.api_type]
         return media_envelope(
@@ -66,7 +59,7 @@ class AccountDoors:
             }
         )
 
-    async def keys(self, asked: Asked, body: bytes) -> Document:
+    async def keys(self, request: HttpRequest, body: bytes) -> Document:
         """The account's only key, masked. No page describes this one; it was seen."""
         key = {
             "key": "*" * 32,

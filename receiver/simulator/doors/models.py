@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -28,16 +28,16 @@ class ModelDoors:
             self.gate.route("submit", "/openapi/v2/{model:path}", self.submit, Family.V2),
         ]
 
-    async def submit(self, asked: Asked, body: bytes) -> Response | Document:
+    async def submit(self, request: HttpRequest, body: bytes) -> Response | Document:
         """Model parameters and perhaps `webhookUrl` in, the V2 task object out (page "Standard Model API")."""
-        order = self._order(asked.path_params["model"], body)
+        order = self._order(request.path_params["model"], body)
         if self.intake.account.api_type != "SHARED":
             raise Refused(1014)
         return await self.intake.take(order)
 
-    async def price(self, asked: Asked, body: bytes) -> Document:
+    async def price(self, request: HttpRequest, body: bytes) -> Document:
         """The same body in, what it would cost out. No page describes this one; it was seen."""
-        price, currency = self._order(asked.path_params["model"], body).price, self.intake.account.currency
+        price, currency = self._order(request.path_params["model"], body).price, self.intake.account.currency
         return {
             "errorCode": "",
             "errorMessage": "",

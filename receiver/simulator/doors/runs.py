@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -18,7 +18,7 @@ from receiver.simulator.orders import Dialect, Graph, Kind, Order
 from receiver.simulator.showcase import app_shown, style_shown
 from receiver.simulator.workflows import Library, Workflow
 
-SPOKEN_BOOLS = {"true": True, "false": False, True: True, False: False}
+BOOLEANS = {"true": True, "false": False, True: True, False: False}
 """The provider's own examples write these as texts."""
 QUICK_NODE = ("nodeId", "nodeName", "fieldName", "fieldType", "fieldValue", "description")
 
@@ -44,49 +44,49 @@ class RunDoors:
             route("quick_run", "/task/openapi/quick-ai-app/run", self.quick_run, Family.V1),
         ]
 
-    async def create(self, asked: Asked, body: bytes) -> Response | Document:
+    async def create(self, request: HttpRequest, body: bytes) -> Response | Document:
         """A workflow's id and what to change in it (pages "Start ComfyUI Task 1 - Basic" and "2 - Advanced")."""
         wanted = self.gate.v1(body, "workflowId")
         return await self._run_workflow(wanted.pop("workflowId"), wanted, Dialect.V1)
 
-    async def run_workflow(self, asked: Asked, body: bytes) -> Response | Document:
+    async def run_workflow(self, request: HttpRequest, body: bytes) -> Response | Document:
         """The same with the id in the path, answered by a V2 task object."""
-        return await self._run_workflow(asked.path_params["target"], v2(body), Dialect.V2, nodes_needed=True)
+        return await self._run_workflow(request.path_params["target"], v2(body), Dialect.V2, nodes_needed=True)
 
-    async def app_run(self, asked: Asked, body: bytes) -> Response | Document:
+    async def app_run(self, request: HttpRequest, body: bytes) -> Response | Document:
         """An app's id and the values of its nodes (page "Start AI App Task")."""
         wanted = self.gate.v1(body)
-        return await self._run_app(_id(wanted.pop("webappId", None)), wanted, Dialect.V1)
+        return await self._run_app(_app_id(wanted.pop("webappId", None)), wanted, Dialect.V1)
 
-    async def run_app(self, asked: Asked, body: bytes) -> Response | Document:
+    async def run_app(self, request: HttpRequest, body: bytes) -> Response | Document:
         """The same with the id in the path, answered by a V2 task object."""
-        return await self._run_app(asked.path_params["target"], v2(body), Dialect.V2)
+        return await self._run_app(request.path_params["target"], v2(body), Dialect.V2)
 
-    async def workflow_json(self, asked: Asked, body: bytes) -> Document:
+    async def workflow_json(self, request: HttpRequest, body: bytes) -> Document:
         """A workflow's id in, its graph out as JSON text (page "Get Workflow JSON")."""
         wanted = self.gate.v1(body, "workflowId")
         graph = self.library.workflow(wanted["workflowId"]).graph
         return envelope({"prompt": to_bytes(graph).decode()}, msg="SUCCESS")
 
-    async def app_demo(self, asked: Asked, body: bytes) -> Document:
+    async def app_demo(self, request: HttpRequest, body: bytes) -> Document:
         """What an app wants, for whoever is to call it (page "Get AI App API Call Example")."""
-        given = self.gate.checked(dict(asked.query_params), "webappId")
-        return envelope(app_shown(self.library.app(given["webappId"]), self.intake.options.front))
+        given = self.gate.checked(dict(request.query_params), "webappId")
+        return envelope(app_shown(self.library.app(given["webappId"]), self.intake.options.link_base))
 
-    async def quick_styles(self, asked: Asked, body: bytes) -> Document:
+    async def quick_styles(self, request: HttpRequest, body: bytes) -> Document:
         """The styles of an app's quick creation; nobody is asked for a key (page "Get Quick Create style data")."""
         wanted = json_object(body) or {}
         style_type = wanted.get("type")
         if not isinstance(style_type, int) or isinstance(style_type, bool):
             raise Refused(301, "type must not be null")
-        app = self.library.app(_id(wanted.get("webappId")))
+        app = self.library.app(_app_id(wanted.get("webappId")))
         return envelope([style_shown(app, style) for style in app.styles if style.type == style_type])
 
-    async def quick_run(self, asked: Asked, body: bytes) -> Response | Document:
+    async def quick_run(self, request: HttpRequest, body: bytes) -> Response | Document:
         """An app by its quick create code; every key of every node counts (page "Start Quick Create Task")."""
         wanted = self.gate.v1(body, "quickCreateCode")
-        app_id = _id(wanted.pop("webappId", None))
-        for node in _nodes(wanted):
+        app_id = _app_id(wanted.pop("webappId", None))
+        for node in _node_list(wanted):
             missing = [name for name in QUICK_NODE if not isinstance(node, Mapping) or node.get(name) is None]
             if missing:
                 raise Refused(301, f"nodeInfoList.{missing[0]} must not be blank")
@@ -98,7 +98,7 @@ class RunDoors:
         self, app_id: str, wanted: Document, dialect: Dialect, kind: Kind = Kind.APP
     ) -> Response | Document:
         _check_machine(wanted)
-        nodes = _nodes(wanted)
+        nodes = _node_list(wanted)
         app = self.library.app(app_id)
         _check_password(app.workflow, wanted)
         workflows.offered(app, nodes)
@@ -136,7 +136,7 @@ class RunDoors:
             graph=graph,
             coin_rate=self.intake.account.coin_rate(wanted.get("instanceType") or "default"),
             price=price,
-            personal_queue=_spoken(wanted, "usePersonalQueue"),
+            personal_queue=_boolean(wanted, "usePersonalQueue"),
         )
         return await self.intake.take(order)
 
@@ -154,19 +154,19 @@ def _check_machine(wanted: Mapping[str, Any]) -> None:
     if seconds is not None and not (whole and 10 <= seconds <= 180):
         raise Refused(301, "retainSeconds must be between 10 and 180")
     for name in ("usePersonalQueue", "addMetadata"):
-        _spoken(wanted, name)
+        _boolean(wanted, name)
 
 
-def _spoken(wanted: Mapping[str, Any], name: str) -> bool:
+def _boolean(wanted: Mapping[str, Any], name: str) -> bool:
     value = wanted.get(name)
     if value is None:
         return False
-    if not isinstance(value, str | bool) or value not in SPOKEN_BOOLS:
+    if not isinstance(value, str | bool) or value not in BOOLEANS:
         raise Refused(301, f"{name} must be a boolean")
-    return SPOKEN_BOOLS[value]
+    return BOOLEANS[value]
 
 
-def _id(app_id: object) -> str:
+def _app_id(app_id: object) -> str:
     """An app's id, which may come as text or as a number."""
     if isinstance(app_id, int) and not isinstance(app_id, bool):
         return str(app_id)
@@ -175,7 +175,7 @@ def _id(app_id: object) -> str:
     return app_id
 
 
-def _nodes(wanted: Mapping[str, Any]) -> Iterable[Any]:
+def _node_list(wanted: Mapping[str, Any]) -> Iterable[Any]:
     nodes = wanted.get("nodeInfoList")
     if not isinstance(nodes, list):
         raise Refused(301, "nodeInfoList must not be null")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
 from receiver.simulator import outputs
@@ -37,7 +37,7 @@ class TaskDoors:
             route("resend", "/task/openapi/retryWebhook", self.resend, Family.V1),
         ]
 
-    async def query(self, asked: Asked, body: bytes) -> Document:
+    async def query(self, request: HttpRequest, body: bytes) -> Document:
         """`taskId` in, the V2 task object out (page "Query generation result (V2)")."""
         task_id = (json_object(body) or {}).get("taskId")
         if not isinstance(task_id, str) or not _is_positive(task_id):
@@ -49,18 +49,18 @@ class TaskDoors:
         self.tasks.note_query(task, now)
         return queried(task, task.told_status(now))
 
-    async def status(self, asked: Asked, body: bytes) -> Document:
+    async def status(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey` and `taskId` in, one word out (page "Check Task Status")."""
         return outputs.state(self._asked_for(body).told_status(self.gate.clock()))
 
-    async def outputs(self, asked: Asked, body: bytes) -> Document:
+    async def outputs(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey` and `taskId` in, the files out once there are any (page "Check Task Output")."""
         task = self._asked_for(body)
         now = self.gate.clock()
         self.tasks.note_query(task, now)
         return outputs.outputs(task, task.told_status(now), self.intake.progress_url(task))
 
-    async def cancel(self, asked: Asked, body: bytes) -> Document:
+    async def cancel(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey` and `taskId` in, the bare envelope out (page "Cancel ComfyUI Task")."""
         task = self.tasks.by_id.get(self.gate.v1(body, "taskId")["taskId"])
         if task is None:
@@ -70,14 +70,14 @@ class TaskDoors:
         self.tasks.end(task, self.gate.clock(), Status.CANCEL)
         return envelope()
 
-    async def detail(self, asked: Asked, body: bytes) -> Document:
+    async def detail(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey` and `taskId` in, the webhook row out (page "Get Webhook Event Details")."""
         row = self.callbacks.by_task.get(self.gate.v1(body, "taskId")["taskId"])
         if row is None or self._is_forgotten(row):
             raise Refused(1, NO_EVENT)
         return envelope(row.shown())
 
-    async def resend(self, asked: Asked, body: bytes) -> Document:
+    async def resend(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey`, `webhookId` and perhaps `webhookUrl` in; sends soon (page "Resend Specific Webhook Event")."""
         wanted = self.gate.v1(body, "webhookId")
         url = webhook_url_of(wanted)

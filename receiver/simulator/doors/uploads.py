@@ -4,7 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -32,9 +32,9 @@ class UploadDoors:
             route("lora_put", "/files/api-lora-cn/{name}", self.lora_put, Family.STORAGE, method="PUT", streams=True),
         ]
 
-    async def upload(self, asked: Asked, body: bytes) -> Document:
+    async def upload(self, request: HttpRequest, body: bytes) -> Document:
         """One part `file` in; out a link for models and a name for nodes (page "Upload media")."""
-        form = await _form(asked)
+        form = await _form(request)
         if form is None or "file" not in form.files:
             raise Refused(1007, "file must not be null")
         filename, content = form.files["file"]
@@ -53,9 +53,9 @@ class UploadDoors:
             }
         )
 
-    async def old_upload(self, asked: Asked, body: bytes) -> Document:
+    async def old_upload(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey`, `file` and `fileType` in, a name for nodes out (page "Upload Resource")."""
-        form = await _form(asked)
+        form = await _form(request)
         if form is None:
             raise Refused(808)
         fields = self.gate.checked(form.fields)
@@ -70,7 +70,7 @@ class UploadDoors:
         name = upload.sha256 if upload.type == "zip" else upload.name
         return envelope({"fileName": name, "fileType": fields.get("fileType") or "input"})
 
-    async def lora_url(self, asked: Asked, body: bytes) -> Document:
+    async def lora_url(self, request: HttpRequest, body: bytes) -> Document:
         """A name and an MD5 in, where to PUT the bytes out (page "Get LoRA Upload URL")."""
         wanted = self.gate.v1(body, "loraName", "md5Hex")
         if not MD5.fullmatch(wanted["md5Hex"]):
@@ -78,18 +78,18 @@ class UploadDoors:
         name, url = self.uploads.announce(wanted["loraName"], wanted["md5Hex"].lower(), self.gate.clock())
         return envelope({"fileName": name, **({"url": url} if url is not None else {})})
 
-    async def lora_put(self, asked: Asked, body: bytes) -> Response:
+    async def lora_put(self, request: HttpRequest, body: bytes) -> Response:
         """The bytes of a LoRA, which may be too many to hold; this is the storage's door."""
         digest, size = hashlib.md5(), 0
-        async for piece in asked.stream():
+        async for piece in request.stream():
             digest.update(piece)
             size += len(piece)
-        lora = self.uploads.expects(asked.url.path, asked.query_params, self.gate.clock())
+        lora = self.uploads.expects(request.url.path, request.query_params, self.gate.clock())
         if lora is None or digest.hexdigest() != lora.md5:
             raise StorageRefused(400, "BadDigest")
         lora.size = size
         return Response(headers={"ETag": f'"{lora.md5}"'})
 
 
-async def _form(asked: Asked) -> Form | None:
-    return read_form(asked.headers.get("content-type", ""), await asked.body())
+async def _form(request: HttpRequest) -> Form | None:
+    return read_form(request.headers.get("content-type", ""), await request.body())
