@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -122,15 +123,14 @@ class Hook:
         self._server.server_close()
 
 
+@dataclass(frozen=True)
 class Stage:
     """What the scenes are played on."""
 
-    def __init__(self, teller: Teller, directory: Path, client: Client, simulator: str, hook: Hook) -> None:
-        self.teller = teller
-        self.directory = directory
-        self.client = client
-        self.simulator = simulator
-        self.hook = hook
+    teller: Teller
+    client: Client
+    simulator: str
+    hook: Hook
 
     def submit(self, *faults: str, **labels: str) -> str:
         """Orders the example, with what shall go wrong with it."""
@@ -272,15 +272,7 @@ def _stage(teller: Teller, directory: Path) -> Iterator[Stage]:
         hook = Hook()
         stack.callback(hook.close)
         simulator, server = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
-        simulate = [
-            "simulate",
-            "--port",
-            str(urlsplit(simulator).port),
-            "--task-seconds",
-            "1",
-            "--retry-seconds",
-            "1,1,1",
-        ]
+        simulate = f"simulate --port {urlsplit(simulator).port} --task-seconds 1 --retry-seconds 1,1,1"
         _start(stack, simulate, directory, "simulator.log", {})
         config = CONFIG.format(simulator=simulator, server=server, hook=hook.url, directory=directory)
         (directory / "receiver.toml").write_text(config)
@@ -293,18 +285,18 @@ def _stage(teller: Teller, directory: Path) -> Iterator[Stage]:
             "HOST": "127.0.0.1",
         }
         _answering(f"{simulator}/simulator/state")
-        running = _start(stack, ["serve"], directory, "server.log", environment)
+        running = _start(stack, "serve", directory, "server.log", environment)
         _answering(f"{server}/readyz")
         teller.tell(f"a simulated RunningHub at {simulator}, receiver at {server}, its ledger in {directory}")
         client = stack.enter_context(Client(server, ADMIN_TOKEN))
-        yield Stage(teller, directory, client, simulator, hook)
+        yield Stage(teller, client, simulator, hook)
         running.terminate()
         teller.scene("6. The end")
         teller.expect(running.wait(timeout=PATIENCE) == 0, "the server was told to stop, and stopped")
 
 
 def _start(
-    stack: ExitStack, arguments: list[str], directory: Path, log: str, environment: dict[str, str]
+    stack: ExitStack, command: str, directory: Path, log: str, environment: dict[str, str]
 ) -> subprocess.Popen[bytes]:
     """A `receiver` of its own process, free of the caller's settings, killed at the latest when the stage is left."""
     ours = ("RECEIVER_", "RUNNINGHUB_")
@@ -312,7 +304,7 @@ def _start(
     foreign.pop("DATABASE_URL", None)
     output = stack.enter_context((directory / log).open("wb"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "receiver", *arguments],
+        [sys.executable, "-m", "receiver", *command.split()],
         cwd=directory,
         env={**foreign, **environment},
         stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from receiver.model.records import ActionKind, JsonObject, Purpose
 from receiver.model.views import DeliveryPage, TaskDetail
 from receiver.server.service import Service
 from receiver.server.settings import load_settings
-from receiver.simulator import DeliveryAnswer, Fault, Simulator, asgi_deliver
+from receiver.simulator import DeliveryAnswer, Fault, Options, Simulator, asgi_deliver
 from receiver.store import open_store
 from receiver.web.app import create_app
 
@@ -77,7 +77,8 @@ class House:
             **environment,
         }
         self._directory = directory
-        self.simulator = Simulator(clock=self.clock, deliver=self._deliver, api_key=API_KEY, **options)  # type: ignore[arg-type]
+        told = Options(api_key=API_KEY, base_url="http://simulator.test", **options)  # type: ignore[arg-type]
+        self.simulator = Simulator(told, clock=self.clock, deliver=self._deliver)
 
     async def open(self) -> None:
         database = self._directory / "receiver.db"
@@ -167,7 +168,7 @@ class House:
     async def submit(self, *faults: Fault, **options: object) -> str:
         """Orders a task and returns its id; it is sent at the next turn."""
         if faults or options:
-            self.simulator.plan_next(*faults, **options)  # type: ignore[arg-type]
+            self.simulator.plan_next(*faults, **options)
         answer = await self.api.post("/tasks", json={"target": MODEL, "input": INPUT})
         assert answer.status_code == 202, answer.text
         task_id: str = answer.json()["id"]

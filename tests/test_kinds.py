@@ -6,6 +6,7 @@ import httpx
 import msgspec
 import pytest
 from house import API_KEY, TLS, House, open_house
+from model_judge import judge_of
 
 from receiver.model.errors import Refused
 from receiver.model.records import Api, JsonObject, Kind
@@ -15,7 +16,6 @@ from receiver.runninghub.client import RunningHub, open_http
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.requests import submit_request
 from receiver.simulator import Fault
-from receiver.simulator.models import models_of
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE
 
 pytestmark = pytest.mark.story
@@ -292,8 +292,8 @@ async def test_every_documented_model_submits_calls_back_and_ends(tmp_path: Path
     """The simulator judges every input by the facts as well, with code of its own."""
     listed = [model for model in models() if model.listed]
     assert len(listed) == 225
-    facts = models_of(msgspec.to_builtins(model) for model in models())
-    async with open_house(tmp_path, environment={"RUNNINGHUB_MAX_IN_FLIGHT": "300"}, models=facts) as house:
+    judge = judge_of(msgspec.to_builtins(model) for model in models())
+    async with open_house(tmp_path, environment={"RUNNINGHUB_MAX_IN_FLIGHT": "300"}, judge=judge) as house:
         for model in listed:
             await order(house, "model", "v2", model.endpoint, example(model, full=full))
         await house.advance(30)

@@ -16,7 +16,7 @@ from receiver.model.records import ActionKind, Purpose
 from receiver.server.logs import configure_logging, redact_logs
 from receiver.server.service import Service
 from receiver.server.settings import load_settings
-from receiver.simulator import Fault, Simulator, asgi_deliver
+from receiver.simulator import Fault, Options, Simulator, asgi_deliver
 from receiver.simulator.workflows import ANIMATED
 from receiver.web.app import create_app
 
@@ -73,7 +73,9 @@ async def test_no_planted_secret_is_in_a_log_line_a_row_or_an_answer(tmp_path: P
     }
     loop = asyncio.get_running_loop()
     simulator = Simulator(
-        clock=loop.time, deliver=lambda *sent: deliver(*sent), task_seconds=0.02, retry_seconds=(0.01, 0.01, 0.01)
+        Options(task_seconds=0.02, retry_seconds=(0.01, 0.01, 0.01)),
+        clock=loop.time,
+        deliver=lambda *sent: deliver(*sent),
     )
     service = Service(
         load_settings(environment, tmp_path),

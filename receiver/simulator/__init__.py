@@ -3,23 +3,21 @@
 from receiver.simulator.app import Simulator
 from receiver.simulator.callbacks import Deliver, DeliveryAnswer
 from receiver.simulator.delivery import InProcessTransport, asgi_deliver, post_callback
-from receiver.simulator.faults import Chances, Fault, Plan
+from receiver.simulator.faults import Fault, Plan
 from receiver.simulator.ledger import Request, SentCallback
-from receiver.simulator.models import ModelFacts, models_of, read_models
+from receiver.simulator.options import Options
 from receiver.simulator.outages import Outage
-from receiver.simulator.serve import Options, create_app
+from receiver.simulator.serve import create_app
 from receiver.simulator.tasks import Status, Task
 from receiver.simulator.workflows import App, AppNode, Style, Workflow
 
 __all__ = [
     "App",
     "AppNode",
-    "Chances",
     "Deliver",
     "DeliveryAnswer",
     "Fault",
     "InProcessTransport",
-    "ModelFacts",
     "Options",
     "Outage",
     "Plan",
@@ -32,7 +30,5 @@ __all__ = [
     "Workflow",
     "asgi_deliver",
     "create_app",
-    "models_of",
     "post_callback",
-    "read_models",
 ]

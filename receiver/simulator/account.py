@@ -2,57 +2,46 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from receiver.simulator.answers import Refused
 from receiver.simulator.ids import chance_source
+from receiver.simulator.options import SIGNS, TASKS_AT_ONCE, Options
 from receiver.simulator.orders import Order
 from receiver.simulator.tasks import Status, Task
 
 RATES = {"default": 1.0, "plus": 2.0, "ultra": 4.0}
 """What the machines cost, as multiples of the smallest one."""
-API_TYPES = ("NORMAL", "SHARED", "EXCLUSIVE")
-CURRENCIES = ("CNY", "USD")
-
-
-@dataclass(frozen=True)
-class Tariff:
-    """What things cost: coins per second on the smallest machine; money per run of a model, None for by its input."""
-
-    seed: int
-    coins_per_second: float
-    model_price: float | None
-    currency: str
-
-    def price(self, model: str, params: Mapping[str, Any]) -> str:
-        """The money that one run of a model costs, as text. The same input costs the same."""
-        if self.model_price is not None:
-            return f"{self.model_price:.2f}"
-        words = json.dumps(params, sort_keys=True)
-        return f"0.{chance_source(self.seed, 'price', model, words).randrange(5, 95):02d}"
-
-    def coin_rate(self, instance_type: str) -> float:
-        return self.coins_per_second * RATES[instance_type]
 
 
 class Account:
     """Coins for machine time, money for third parties' models. Neither ever falls below nothing."""
 
-    def __init__(self, *, coins: float, money: float, currency: str, api_type: str, task_seconds: float) -> None:
-        if currency not in CURRENCIES:
-            raise ValueError(f"there is no currency {currency!r}")
-        if api_type not in API_TYPES:
-            raise ValueError(f"there is no api type {api_type!r}")
-        self.coins = coins
-        self.money = money
-        self.currency = currency
-        self.api_type = api_type
-        self._task_seconds = task_seconds
+    def __init__(self, options: Options) -> None:
+        if options.currency not in SIGNS:
+            raise ValueError(f"there is no currency {options.currency!r}")
+        if options.api_type not in TASKS_AT_ONCE:
+            raise ValueError(f"there is no api type {options.api_type!r}")
+        self.coins = options.coins
+        self.money = options.money
+        self.currency = options.currency
+        self.api_type = options.api_type
+        self._options = options
+
+    def price(self, model: str, params: Mapping[str, Any]) -> str:
+        """The money that one run of a model costs, as text. The same input costs the same."""
+        if self._options.model_price is not None:
+            return f"{self._options.model_price:.2f}"
+        words = json.dumps(params, sort_keys=True)
+        return f"0.{chance_source(self._options.seed, 'price', model, words).randrange(5, 95):02d}"
+
+    def coin_rate(self, instance_type: str) -> float:
+        """The coins that one second on a machine costs."""
+        return self._options.coins_per_second * RATES[instance_type]
 
     def check(self, order: Order) -> None:
         """Refused 414 or 416 when there is not enough for one such task."""
-        if order.coin_rate and self.coins < self._task_seconds * order.coin_rate:
+        if order.coin_rate and self.coins < self._options.task_seconds * order.coin_rate:
             raise Refused(414)
         if order.price is not None and self.money < float(order.price):
             raise Refused(416)

@@ -59,12 +59,9 @@ NAMES = {
 IN_V2 = {"301": "1007", "803": "1101"}
 """V1 codes that have a V2 one of their own; a V2 refusal tells the others as they are."""
 
-TOKEN_INVALID: Document = {"code": 412, "msg": "TOKEN_INVALID"}
-"""Said before a V2 endpoint even looks: neither envelope nor task object."""
-
 
 class Family(StrEnum):
-    """How an endpoint says yes and no."""
+    """How an endpoint words its answers, and where it wants the key: V2 and MEDIA in the header, V1 in the body."""
 
     V1 = "v1"
     """`{code, msg, data}`."""
@@ -72,10 +69,12 @@ class Family(StrEnum):
     """The bare task object."""
     MEDIA = "media"
     """`{code, message, data}`: the V2 endpoints around uploads and keys."""
+    STORAGE = "storage"
+    """HTTP statuses and XML, to whoever has a link."""
 
 
 class Refused(Exception):
-    """A no before it is put into an envelope: the provider's code, and its sentence where that is not the usual one."""
+    """A refusal before it is put into an envelope: the provider's code, and its sentence if it is not the usual."""
 
     def __init__(self, code: int | str, message: str | None = None, *, as_number: bool = False) -> None:
         super().__init__(code, message)
@@ -90,7 +89,26 @@ class Refused(Exception):
             code = IN_V2.get(self.code, self.code)
             return refusal(int(code) if self.as_number else code, self.message)
         message = self.message if self.message is not None else message_of(self.code)
-        return {"code": int(self.code), "message" if family is Family.MEDIA else "msg": message, "data": None}
+        return {"code": int(self.code), "msg" if family is Family.V1 else "message": message, "data": None}
+
+
+class KeyMissing(Refused):
+    """The refusal of a request without a key in its header, in an envelope of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(412)
+
+    def worded(self, family: Family) -> Document:
+        return {"code": 412, "msg": "TOKEN_INVALID"}
+
+
+class StorageRefused(Exception):
+    """A refusal by the file storage: an HTTP status, and the storage's own error code."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(status, code)
+        self.status = status
+        self.xml = f"<?xml version='1.0' encoding='utf-8' ?>\n<Error><Code>{code}</Code></Error>"
 
 
 def to_bytes(document: Mapping[str, Any]) -> bytes:
@@ -114,7 +132,7 @@ def media_envelope(data: object) -> Document:
 
 
 def refusal(error_code: str | int, message: str | None = None) -> Document:
-    """A V2 task object that names no task: how submit and query say no (page "Generate task submission results")."""
+    """A V2 task object that names no task: how submit and query refuse (page "Generate task submission results")."""
     return {
         "taskId": "",
         "status": "",

@@ -12,6 +12,7 @@ from receiver.simulator.answers import Document, to_bytes
 from receiver.simulator.faults import Fault
 from receiver.simulator.ids import Snowflakes, chance_source
 from receiver.simulator.ledger import Ledger, SentCallback
+from receiver.simulator.options import Options
 from receiver.simulator.orders import Dialect
 from receiver.simulator.tasks import Status, Task
 
@@ -84,41 +85,34 @@ class Callbacks:
 
     def __init__(
         self,
-        *,
-        seed: int,
+        options: Options,
         clock: Callable[[], float],
         deliver: Deliver,
         agenda: Agenda,
         snowflakes: Snowflakes,
         ledger: Ledger,
-        retry_seconds: Sequence[float],
-        callback_delay: float,
-        callback_on_cancel: bool,
     ) -> None:
         self.by_id: dict[str, WebhookRow] = {}
         self.by_task: dict[str, WebhookRow] = {}
-        self._seed = seed
+        self._options = options
         self._clock = clock
         self._deliver = deliver
         self._agenda = agenda
         self._snowflakes = snowflakes
         self._ledger = ledger
-        self._retry_seconds = tuple(retry_seconds)
-        self._callback_delay = callback_delay
-        self._callback_on_cancel = callback_on_cancel
 
     def register(self, task: Task) -> None:
         """Opens the row of a task that named a webhook URL; its id comes right after the task's."""
-        if task.webhook_url is None:
+        if task.order.webhook_url is None:
             return
         at, dialect = task.created_at, task.order.dialect
-        row = WebhookRow(self._snowflakes.mint(), task.id, task.webhook_url, at, at, dialect)
+        row = WebhookRow(self._snowflakes.mint(), task.id, task.order.webhook_url, at, at, dialect)
         self.by_id[row.id] = self.by_task[task.id] = row
 
     def announce(self, task: Task) -> Sequence[Entry]:
         """Puts what a task's end makes us send on the agenda."""
         row = self.by_task.get(task.id)
-        if row is None or (task.status is Status.CANCEL and not self._callback_on_cancel):
+        if row is None or (task.status is Status.CANCEL and not self._options.callback_on_cancel):
             return ()
         ended_at = task.ended_at if task.ended_at is not None else self._clock()
         row.event_data = to_bytes(_event_data(task, task.status, task.id)).decode()
@@ -126,10 +120,10 @@ class Callbacks:
         if task.plan.has(Fault.NEVER_SENT):
             return ()
         if task.plan.has(Fault.LOST_CALLBACK):
-            row.status, row.retry_count = "FAILED", len(self._retry_seconds)
+            row.status, row.retry_count = "FAILED", len(self._options.retry_seconds)
             row.response = _no_connection(row.url, "Connection refused")
             return ()
-        message = Message(row, self._url(task, row), self._body(task), self._retry_seconds)
+        message = Message(row, self._url(task, row), self._body(task), self._options.retry_seconds)
         due = ended_at + self._delay(task)
         messages = [message, replace(message, echo=True)] if task.plan.has(Fault.DUPLICATE) else [message]
         return [self._agenda.add(due, self._sending(each)) for each in messages]
@@ -144,7 +138,7 @@ class Callbacks:
 
     def _delay(self, task: Task) -> float:
         # A callback that is to outrun its own submit answer cannot wait, whatever holds the others back.
-        general = 0.0 if task.plan.has(Fault.BEFORE_ANSWER) else self._callback_delay
+        general = 0.0 if task.plan.has(Fault.BEFORE_ANSWER) else self._options.delay
         return general + (task.plan.delay if task.plan.has(Fault.LATE) else 0.0)
 
     def _url(self, task: Task, row: WebhookRow) -> str:
@@ -157,7 +151,7 @@ class Callbacks:
         return f"{front}{slash}{changed}{question}{query}"
 
     def _body(self, task: Task) -> bytes:
-        rng = chance_source(self._seed, "callback", task.id)
+        rng = chance_source(self._options.seed, "callback", task.id)
         shown_id = self._snowflakes.mint() if task.plan.has(Fault.OTHER_ID) else task.id
         claims = task.plan.has(Fault.FALSE_CLAIM) and task.status is not Status.CANCEL
         status = Status.SUCCESS if claims else task.status
@@ -183,9 +177,7 @@ class Callbacks:
             row.attempts += 1
         attempt, at = row.attempts, self._clock()
         answer = await self._deliver(message.url, message.body, HEADERS)
-        self._ledger.note_callback(
-            SentCallback(message.url, message.body, at, answer.status, row.task_id, attempt),
-        )
+        self._ledger.callbacks.append(SentCallback(message.url, message.body, at, answer.status, row.task_id, attempt))
         if message.echo:
             return
         now = self._clock()
@@ -203,7 +195,7 @@ def _event_data(task: Task, status: Status, shown_id: str) -> Document:
     """What the task's dialect has for the data of its event; `shown_id` may lie."""
     if task.order.dialect is Dialect.V1:
         return outputs.event_data(task, status)
-    return task_objects.ended(task, status, task_id=shown_id)
+    return task_objects.ended(task, status, shown_id)
 
 
 def _event(dialect: Dialect, event_data: Document, task_id: str) -> Document:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from receiver.simulator.ids import chance_source, hex_id
+from receiver.simulator.options import Options
 
 BLOCK = 65536
 
@@ -44,31 +45,28 @@ class StoredFile:
 
 
 class Files:
-    """The files of one user behind `base_url`, each `size` bytes long and alive for `link_seconds`."""
+    """The files of one user, each of the size and the lifetime that the options say."""
 
-    def __init__(self, *, seed: int, base_url: str, size: int, link_seconds: float) -> None:
-        self._seed = seed
-        self._base_url = base_url.rstrip("/")
-        self._user = hex_id(chance_source(seed, "user"))
-        self._size = size
-        self._link_seconds = link_seconds
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._user = hex_id(chance_source(options.seed, "user"))
         self._published: dict[str, StoredFile] = {}
 
     def link(self, name: str, extension: str) -> str:
         """The URL a file of that name will have; it answers 404 until published."""
-        return f"{self._base_url}/files/{self._user}/output/{name}.{extension}"
+        return f"{self._options.link_base}/files/{self._user}/output/{name}.{extension}"
 
     def publish(self, link: str, now: float, *, dead: bool, text: str | None = None) -> None:
         """Puts the link's file up at `now`, or for a dead one only its name."""
         path = _path(link)
         content = None if text is None else text.encode()
-        size = self._size if content is None else len(content)
-        self._published[path] = StoredFile(path, size, now, dead, self._seed, content)
+        size = self._options.file_size if content is None else len(content)
+        self._published[path] = StoredFile(path, size, now, dead, self._options.seed, content)
 
     def find(self, path: str, now: float) -> StoredFile | None:
         """The file at `/files/...`, or None when there is none, or not any more."""
         stored = self._published.get(path)
-        if stored is None or stored.dead or now >= stored.published_at + self._link_seconds:
+        if stored is None or stored.dead or now >= stored.published_at + self._options.link_seconds:
             return None
         return stored
 

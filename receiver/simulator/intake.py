@@ -11,8 +11,8 @@ from receiver.simulator.agenda import Agenda
 from receiver.simulator.answers import Document, Refused
 from receiver.simulator.callbacks import Callbacks
 from receiver.simulator.faults import Fault, Plan
-from receiver.simulator.gate import said
 from receiver.simulator.ids import chance_source
+from receiver.simulator.options import Options
 from receiver.simulator.orders import Dialect, Order
 from receiver.simulator.outages import Break, BrokenAnswer
 from receiver.simulator.outputs import created
@@ -21,30 +21,20 @@ from receiver.simulator.tasks import Task, Tasks
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much at once. `number_421` says whether a V2 refusal tells 421 as a number; both were reported."""
-
-    max_in_flight: int | None
-    number_421: bool
-    personal_queue: int
-    """How many tasks may wait for a machine of one's own."""
-
-
-@dataclass(frozen=True)
 class Intake:
     """Takes orders that were found in order. `next_plan` gives the plan of the task to come."""
 
+    options: Options
     clock: Callable[[], float]
-    limits: Limits
     account: Account
     tasks: Tasks
     callbacks: Callbacks
     agenda: Agenda
     next_plan: Callable[[], Plan]
-    base_url: str
 
-    async def take(self, order: Order) -> Response:
-        """Accepts the order and answers it; Refused when there is no room."""
+    async def take(self, order: Order) -> Response | Document:
+        """Accepts the order and answers it; Refused when there is no money or no room."""
+        self.account.check(order)
         waits = self._waits(order)
         task = self.tasks.accept(order, self.next_plan(), self.clock(), waits=waits)
         self.callbacks.register(task)
@@ -53,13 +43,11 @@ class Intake:
             now = self.clock()
             await self.agenda.hurry(self.tasks.end(task, now), now)
             answer = self._answer(task) if task.plan.answer_says_end else answer
-        if task.plan.has(Fault.ANSWER_LOST):
-            return BrokenAnswer(Break.LOST)
-        return said(answer)
+        return BrokenAnswer(Break.LOST) if task.plan.has(Fault.ANSWER_LOST) else answer
 
     def progress_url(self, task: Task) -> str:
         """Where the progress of a running task would be told; nobody listens there."""
-        host = urlsplit(self.base_url).netloc
+        host = urlsplit(self.options.link_base).netloc
         words = {
             "c_host": "10.0.0.1",
             "c_port": "87",
@@ -75,12 +63,12 @@ class Intake:
 
     def _waits(self, order: Order) -> bool:
         """Whether the task has to wait for a machine of one's own."""
-        limit = self.limits.max_in_flight
+        limit = self.options.max_in_flight
         if limit is None or self.tasks.in_flight < limit:
             return False
         exclusive = self.account.api_type == "EXCLUSIVE"
         if not exclusive or not order.personal_queue:
-            raise Refused(415 if exclusive else 421, as_number=self.limits.number_421)
-        if len(self.tasks.waiting) >= self.limits.personal_queue:
+            raise Refused(415 if exclusive else 421, as_number=self.options.number_421)
+        if len(self.tasks.waiting) >= self.options.personal_queue:
             raise Refused(814)
         return True

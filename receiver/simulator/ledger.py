@@ -1,4 +1,4 @@
-"""Owns the memory of what was asked of the simulator and what it sent: the records a test looks at."""
+"""Keeps the requests that came in and the callbacks that went out, for a test to look at."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """One request that knocked, also when it was then refused. `at` in seconds since 1970."""
+    """One request, also when it was then refused. `at` in seconds since 1970."""
 
     route: str
     method: str
@@ -50,6 +50,3 @@ class Ledger:
     def note_request(self, request: Request) -> None:
         self.requests.append(request)
         self.counts[request.route] += 1
-
-    def note_callback(self, callback: SentCallback) -> None:
-        self.callbacks.append(callback)

@@ -1,12 +1,14 @@
 """Owns what can go wrong with a whole route: which outage meets a request, and how it looks from outside."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
+from msgspec import Meta, Struct
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
+
+from receiver.simulator.faults import Number
 
 Pause: TypeAlias = Callable[[float], Awaitable[None]]
 
@@ -37,47 +39,45 @@ class Break(StrEnum):
     LOST = "lost"
 
 
-@dataclass
-class Standing:
-    """An outage in force; `left` requests will still meet it, None for all until healed.
-
-    `seconds` belongs to SLOW, `code` to CODE.
-    """
+class ActiveOutage(Struct):
+    """An outage in force on a route. `seconds` belongs to SLOW, `code` to CODE."""
 
     kind: Outage
-    left: int | None
-    seconds: float
-    code: str
+    route: str = EVERY_ROUTE
+    times: Annotated[int, Meta(ge=1)] | None = None
+    """How many requests will still meet it; None for all until it is healed."""
+    seconds: Number = 30.0
+    code: str = "500"
 
 
 class Outages:
     """The outages in force, at most one per route; a route's own goes before the one of every route."""
 
     def __init__(self) -> None:
-        self._standing: dict[str, Standing] = {}
+        self._active: dict[str, ActiveOutage] = {}
 
-    def begin(self, route: str, kind: Outage, times: int | None, seconds: float, code: str) -> None:
-        """Lets an outage meet the next `times` requests to the route, replacing an earlier one there."""
-        self._standing[route] = Standing(kind, times, seconds, code)
+    def begin(self, outage: ActiveOutage) -> None:
+        """Lets an outage meet the next requests to its route, in place of an earlier one there."""
+        self._active[outage.route] = outage
 
     def heal(self, route: str) -> None:
         """Ends the route's outage, or with "*" every one."""
         if route == EVERY_ROUTE:
-            self._standing.clear()
+            self._active.clear()
         else:
-            self._standing.pop(route, None)
+            self._active.pop(route, None)
 
-    def meet(self, route: str) -> Standing | None:
+    def meet(self, route: str) -> ActiveOutage | None:
         """The outage that meets a request to the route, counted against its times, or None."""
         for name in (route, EVERY_ROUTE):
-            standing = self._standing.get(name)
-            if standing is None:
+            active = self._active.get(name)
+            if active is None:
                 continue
-            if standing.left is not None:
-                standing.left -= 1
-                if standing.left <= 0:
-                    del self._standing[name]
-            return standing
+            if active.times is not None:
+                active.times -= 1
+                if active.times <= 0:
+                    del self._active[name]
+            return active
         return None
 
 

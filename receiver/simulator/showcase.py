@@ -11,7 +11,7 @@ COUNTS = ("likeCount", "downloadCount", "useCount", "pv", "collectCount")
 def app_shown(app: App, base_url: str) -> Document:
     """What there is to know of an app before its call; numbers are texts."""
     nodes = [_node_shown(app, node) for node in app.nodes]
-    cover = f"{base_url.rstrip('/')}/covers/{app.id}.png"
+    cover = f"{base_url}/covers/{app.id}.png"
     return {
         "curl": _curl(app, nodes, base_url),
         "webappName": app.name,
@@ -67,5 +67,5 @@ def _node_shown(app: App, node: AppNode) -> Document:
 
 def _curl(app: App, nodes: list[Document], base_url: str) -> str:
     body = json.dumps({"webappId": app.id, "apiKey": "********", "nodeInfoList": nodes})
-    url = f"{base_url.rstrip('/')}/task/openapi/ai-app/run"
+    url = f"{base_url}/task/openapi/ai-app/run"
     return f"curl --location --request POST '{url}' --header 'Content-Type: application/json' --data-raw '{body}'"

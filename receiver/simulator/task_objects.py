@@ -10,14 +10,7 @@ GRAPH_FAILED = "工作流运行失败"
 
 def submitted(task: Task) -> Document:
     """The answer to an accepted submission: the seven keys of the submit example (page "Standard Model API")."""
-    return {
-        "taskId": task.id,
-        "status": task.status.value,
-        **_error_of(task, task.status),
-        "results": _results(task, task.status, nodes=_has_nodes(task)),
-        "clientId": task.client_id,
-        "promptTips": task.order.prompt_tips,
-    }
+    return _seven_keys(task, task.status, task.id, tells=True)
 
 
 def queried(task: Task, status: Status) -> Document:
@@ -36,23 +29,16 @@ def queried(task: Task, status: Status) -> Document:
     }
 
 
-def ended(task: Task, status: Status, *, task_id: str | None = None) -> Document:
+def ended(task: Task, status: Status, task_id: str) -> Document:
     """The event data of a V2 callback: the task object as it was captured from real callbacks, in that key order.
 
     `status` and `task_id` differ from the task's own where a callback is to lie.
     """
-    shown_id = task_id or task.id
-    tells = status is not task.status or task.tells_results
     return {
-        "taskId": shown_id,
-        "status": status.value,
-        **_error_of(task, status),
-        "results": _results(task, status, nodes=_has_nodes(task)) if tells else None,
-        "clientId": task.client_id,
-        "promptTips": task.order.prompt_tips,
+        **_seven_keys(task, status, task_id, tells=status is not task.status or task.tells_results),
         "failedReason": failed_reason(task, status),
         "usage": usage(task, status),
-        **_kinship(task, status, shown_id),
+        **_kinship(task, status, task_id),
     }
 
 
@@ -81,9 +67,20 @@ def failed_reason(task: Task, status: Status) -> Document:
     return {
         "exception_type": "ModelError",
         "node_id": node_id,
-        "node_name": graph[node_id]["class_type"] if graph is not None else task.model,
+        "node_name": graph[node_id]["class_type"] if graph is not None else task.order.target,
         "traceback": ['File "execution.py", line 317, in execute'],
         "exception_message": message_of(task.plan.error_code),
+    }
+
+
+def _seven_keys(task: Task, status: Status, task_id: str, *, tells: bool) -> Document:
+    return {
+        "taskId": task_id,
+        "status": status.value,
+        **_error_of(task, status),
+        "results": _results(task, status, nodes=_has_nodes(task)) if tells else None,
+        "clientId": task.client_id,
+        "promptTips": task.order.prompt_tips,
     }
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
-from typing import Any
 
 from receiver.simulator.agenda import Agenda, Entry
 from receiver.simulator.faults import Fault, Plan
 from receiver.simulator.files import Files
 from receiver.simulator.ids import Snowflakes, chance_source, hex_id
+from receiver.simulator.options import Options
 from receiver.simulator.orders import TEXT, Kind, Order
 
 QUEUED_PART = 0.1
@@ -61,19 +61,6 @@ class Task:
     """What the agenda still holds for its life."""
 
     @property
-    def model(self) -> str:
-        """The model's path, or the id of the workflow or app."""
-        return self.order.target
-
-    @property
-    def params(self) -> Any:  # noqa: ANN401 (whatever JSON was ordered)
-        return self.order.params
-
-    @property
-    def webhook_url(self) -> str | None:
-        return self.order.webhook_url
-
-    @property
     def links(self) -> list[str]:
         """The URLs of the first result, the newest last."""
         return self.outputs[0].links
@@ -112,12 +99,10 @@ class Tasks:
 
     def __init__(
         self,
-        *,
-        seed: int,
+        options: Options,
         snowflakes: Snowflakes,
         agenda: Agenda,
         files: Files,
-        task_seconds: float,
         on_end: Callable[[Task], Sequence[Entry]],
     ) -> None:
         self.by_id: dict[str, Task] = {}
@@ -125,11 +110,10 @@ class Tasks:
         """Those that have not ended."""
         self.waiting: deque[Task] = deque()
         """Those of the open ones that wait for a machine of one's own."""
-        self._seed = seed
+        self._options = options
         self._snowflakes = snowflakes
         self._agenda = agenda
         self._files = files
-        self._task_seconds = task_seconds
         self._on_end = on_end
 
     @property
@@ -148,7 +132,7 @@ class Tasks:
 
     def accept(self, order: Order, plan: Plan, now: float, *, waits: bool = False) -> Task:
         """A new task, whose start and end stand on the agenda; one that waits is started by another one's end."""
-        rng = chance_source(self._seed, "task", len(self.by_id))
+        rng = chance_source(self._options.seed, "task", len(self.by_id))
         task_id = self._snowflakes.mint()
         client_id = hex_id(rng)
         outputs = []
@@ -161,7 +145,7 @@ class Tasks:
             task.child_id = self._snowflakes.mint()
         self.by_id[task.id] = self.open[task.id] = task
         # Both answers are seen in the wild: some tasks wait in the queue first, others run at once.
-        queue_seconds = self._task_seconds * QUEUED_PART if rng.random() < 0.5 else 0.0
+        queue_seconds = self._options.task_seconds * QUEUED_PART if rng.random() < 0.5 else 0.0
         if waits:
             self.waiting.append(task)
         else:
@@ -192,13 +176,13 @@ class Tasks:
             return
         task.queries_after_end += 1
         if task.plan.has(Fault.EXPIRED_LINK) and task.plan.fresh_after_query and len(task.links) == 1:
-            rng = chance_source(self._seed, "fresh link", task.id)
+            rng = chance_source(self._options.seed, "fresh link", task.id)
             for output in task.outputs:
                 output.links.append(self._files.link(hex_id(rng), output.extension))
                 self._files.publish(output.links[-1], now, dead=False, text=output.text)
 
     def _schedule(self, task: Task, now: float, queue_seconds: float) -> None:
-        starts_at, ends_at = now + queue_seconds, now + self._task_seconds
+        starts_at, ends_at = now + queue_seconds, now + self._options.task_seconds
 
         async def start() -> None:
             self._start(task, starts_at)

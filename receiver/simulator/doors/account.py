@@ -2,30 +2,25 @@
 
 from dataclasses import dataclass
 
-from starlette.requests import Request as Asked
-from starlette.responses import Response
+from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
 from receiver.simulator.account import Account
-from receiver.simulator.answers import Family, Refused, envelope, local_time, media_envelope
-from receiver.simulator.gate import Gate, is_text, json_object, said
-from receiver.simulator.intake import Limits
+from receiver.simulator.answers import Document, Family, Refused, envelope, local_time, media_envelope
+from receiver.simulator.gate import Gate, is_text, json_object
+from receiver.simulator.options import TASKS_AT_ONCE, Options
 from receiver.simulator.tasks import Status, Tasks
-
-USUAL_LIMITS = {"NORMAL": 2, "SHARED": 100, "EXCLUSIVE": 1}
-"""Tasks at once, as said where the simulator has no limit of its own."""
 
 
 @dataclass(frozen=True)
 class AccountDoors:
-    """One account with one key. With `apikey_only` its status takes the key under the documented name alone."""
+    """One account with one key."""
 
     gate: Gate
+    options: Options
     account: Account
-    limits: Limits
     tasks: Tasks
     opened_at: float
-    apikey_only: bool
 
     def routes(self) -> list[Route]:
         route = self.gate.route
@@ -35,55 +30,37 @@ class AccountDoors:
             route("keys", "/openapi/v2/api-key/list", self.keys, Family.MEDIA, method="GET"),
         ]
 
-    async def status(self, asked: Asked, body: bytes) -> Response:
+    async def status(self, request: HttpRequest, body: bytes) -> Document:
         """`apikey` in, written like this and nowhere else; texts out (page "Get Account Information").
 
         The measured refusal of a call without it asks for `apiKey` by name, and published clients send only that.
         Nobody measured it, so both are taken unless told otherwise.
         """
         given = json_object(body) or {}
-        key = given.get("apikey")
-        if not is_text(key) and not self.apikey_only:
-            key = given.get("apiKey")
-        if not isinstance(key, str) or not is_text(key):
+        names = ("apikey",) if self.options.apikey_only else ("apikey", "apiKey")
+        key = next((given[name] for name in names if is_text(given.get(name))), None)
+        if key is None:
             raise Refused(1601)
         self.gate.check(key)
-        left = self.account.shown()
-        return said(
-            envelope(
-                {
-                    "remainCoins": left["remainCoins"],
-                    "currentTaskCounts": str(len(self.tasks.open)),
-                    "remainMoney": left["remainMoney"],
-                    "currency": left["currency"],
-                    "apiType": left["apiType"],
-                }
-            )
-        )
+        rest = self.account.shown()
+        coins, under_way = rest.pop("remainCoins"), str(len(self.tasks.open))
+        return envelope({"remainCoins": coins, "currentTaskCounts": under_way, **rest})
 
-    async def queue(self, asked: Asked, body: bytes) -> Response:
+    async def queue(self, request: HttpRequest, body: bytes) -> Document:
         """How many tasks run and wait: one number and three texts. No page describes this one; it was seen."""
-        refused = self.gate.bearer(asked, Family.MEDIA)
-        if refused is not None:
-            return refused
-        usual = USUAL_LIMITS[self.account.api_type]
-        return said(
-            media_envelope(
-                {
-                    "apiKeyType": self.account.api_type,
-                    "concurrentLimit": usual if self.limits.max_in_flight is None else self.limits.max_in_flight,
-                    "runningCount": str(self.tasks.count(Status.RUNNING)),
-                    "queuedCount": str(self.tasks.count(Status.QUEUED)),
-                    "totalCurrentTasks": str(len(self.tasks.open)),
-                }
-            )
+        usual = TASKS_AT_ONCE[self.account.api_type]
+        return media_envelope(
+            {
+                "apiKeyType": self.account.api_type,
+                "concurrentLimit": usual if self.options.max_in_flight is None else self.options.max_in_flight,
+                "runningCount": str(self.tasks.count(Status.RUNNING)),
+                "queuedCount": str(self.tasks.count(Status.QUEUED)),
+                "totalCurrentTasks": str(len(self.tasks.open)),
+            }
         )
 
-    async def keys(self, asked: Asked, body: bytes) -> Response:
+    async def keys(self, request: HttpRequest, body: bytes) -> Document:
         """The account's only key, masked. No page describes this one; it was seen."""
-        refused = self.gate.bearer(asked, Family.MEDIA)
-        if refused is not None:
-            return refused
         key = {
             "key": "*" * 32,
             "apiKeyName": "simulated",
@@ -95,4 +72,4 @@ class AccountDoors:
             "expireInMinute": None,
             "createdAt": local_time(self.opened_at),
         }
-        return said(media_envelope([key]))
+        return media_envelope([key])

@@ -1,15 +1,14 @@
 """Owns the doors of the storage: result files and uploads, whole or in parts, to whoever has their link."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from receiver.simulator.answers import Family, Refused
-from receiver.simulator.doors.uploads import storage_error
-from receiver.simulator.files import BLOCK, Files, content_type, requested_range
+from receiver.simulator.answers import Family, StorageRefused
+from receiver.simulator.files import Files, StoredFile, requested_range
 from receiver.simulator.gate import Gate
 from receiver.simulator.uploads import Upload, Uploads
 
@@ -25,56 +24,40 @@ class FileDoors:
     def routes(self) -> list[Route]:
         route = self.gate.route
         return [
-            route("inputs", "/files/input/{name:path}", self.uploaded, Family.MEDIA, method="GET"),
-            route("files", "/files/{user}/output/{name}", self.result, Family.MEDIA, method="GET"),
+            route("inputs", "/files/input/{name:path}", self.uploaded, Family.STORAGE, method="GET"),
+            route("files", "/files/{user}/output/{name}", self.result, Family.STORAGE, method="GET"),
         ]
 
-    async def result(self, asked: Asked, body: bytes) -> Response:
+    async def result(self, request: HttpRequest, body: bytes) -> Response:
         """A result file."""
-        stored = self.files.find("/files/{user}/output/{name}".format(**asked.path_params), self.gate.clock())
-        if stored is None:
-            return storage_error(404, "NoSuchKey")
-        return _ranged(asked, stored.read, stored.size, stored.etag, stored.content_type)
+        path = "/files/{user}/output/{name}".format(**request.path_params)
+        return _file_answer(request, self.files.find(path, self.gate.clock()))
 
-    async def uploaded(self, asked: Asked, body: bytes) -> Response:
+    async def uploaded(self, request: HttpRequest, body: bytes) -> Response:
         """An upload, by a link whose signature and time are right."""
-        given = asked.query_params
-        path = f"/files/input/{asked.path_params['name']}"
-        try:
-            upload = self.uploads.find(
-                path, given.get("q-sign-time", ""), given.get("q-signature", ""), self.gate.clock()
-            )
-        except Refused:
-            return storage_error(403, "AccessDenied")
-        if upload is None:
-            return storage_error(404, "NoSuchKey")
-        return _ranged(asked, _reader(upload), upload.size, f'"{upload.sha256[:32]}"', content_type(upload.name))
+        path = f"/files/input/{request.path_params['name']}"
+        return _file_answer(request, self.uploads.find(path, request.query_params, self.gate.clock()))
 
 
-def _reader(upload: Upload) -> Callable[[int, int], Iterator[bytes]]:
-    def read(start: int, stop: int) -> Iterator[bytes]:
-        return (upload.content[at : min(stop, at + BLOCK)] for at in range(start, stop, BLOCK))
-
-    return read
-
-
-def _ranged(asked: Asked, read: Callable[[int, int], Iterator[bytes]], size: int, etag: str, kind: str) -> Response:
-    headers = {"ETag": etag, "Accept-Ranges": "bytes"}
+def _file_answer(request: HttpRequest, stored: StoredFile | Upload | None) -> Response:
+    if stored is None:
+        raise StorageRefused(404, "NoSuchKey")
+    headers = {"ETag": stored.etag, "Accept-Ranges": "bytes"}
     # A resumed download of another file than before gets the whole of the new one.
-    same = asked.headers.get("if-range", etag) == etag
+    same = request.headers.get("if-range", stored.etag) == stored.etag
     try:
-        part = requested_range(asked.headers.get("range") if same else None, size)
+        part = requested_range(request.headers.get("range") if same else None, stored.size)
     except ValueError:
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
-    start, stop = part or (0, size)
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{stored.size}"})
+    start, stop = part or (0, stored.size)
     headers["Content-Length"] = str(stop - start)
     if part:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    blocks: Iterable[bytes] = read(start, stop) if asked.method == "GET" else ()
-    return StreamingResponse(_flow(blocks), 206 if part else 200, headers, media_type=kind)
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
+    blocks: Iterable[bytes] = stored.read(start, stop) if request.method == "GET" else ()
+    return StreamingResponse(_chunks(blocks), 206 if part else 200, headers, media_type=stored.content_type)
 
 
-async def _flow(blocks: Iterable[bytes]) -> AsyncIterator[bytes]:
+async def _chunks(blocks: Iterable[bytes]) -> AsyncIterator[bytes]:
     # A plain iterator would be moved to a thread per block, which costs more than making the block.
     for block in blocks:
         yield block

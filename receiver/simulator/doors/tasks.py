@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 
-from starlette.requests import Request as Asked
-from starlette.responses import Response
+from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 
 from receiver.simulator import outputs
-from receiver.simulator.answers import Family, Refused, envelope
+from receiver.simulator.answers import Document, Family, Refused, envelope
 from receiver.simulator.callbacks import Callbacks, WebhookRow
 from receiver.simulator.faults import Fault
-from receiver.simulator.gate import Gate, json_object, said
+from receiver.simulator.gate import Gate, json_object, webhook_url_of
 from receiver.simulator.intake import Intake
 from receiver.simulator.task_objects import queried
 from receiver.simulator.tasks import Status, Task, Tasks
@@ -38,11 +37,8 @@ class TaskDoors:
             route("resend", "/task/openapi/retryWebhook", self.resend, Family.V1),
         ]
 
-    async def query(self, asked: Asked, body: bytes) -> Response:
+    async def query(self, request: HttpRequest, body: bytes) -> Document:
         """`taskId` in, the V2 task object out (page "Query generation result (V2)")."""
-        refused = self.gate.bearer(asked)
-        if refused is not None:
-            return refused
         task_id = (json_object(body) or {}).get("taskId")
         if not isinstance(task_id, str) or not _is_positive(task_id):
             raise Refused("1007", "taskId must be positive")
@@ -51,20 +47,20 @@ class TaskDoors:
             raise Refused("1004")
         now = self.gate.clock()
         self.tasks.note_query(task, now)
-        return said(queried(task, task.told_status(now)))
+        return queried(task, task.told_status(now))
 
-    async def status(self, asked: Asked, body: bytes) -> Response:
+    async def status(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey` and `taskId` in, one word out (page "Check Task Status")."""
-        return said(outputs.state(self._asked_for(body).told_status(self.gate.clock())))
+        return outputs.state(self._asked_for(body).told_status(self.gate.clock()))
 
-    async def outputs(self, asked: Asked, body: bytes) -> Response:
+    async def outputs(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey` and `taskId` in, the files out once there are any (page "Check Task Output")."""
         task = self._asked_for(body)
         now = self.gate.clock()
         self.tasks.note_query(task, now)
-        return said(outputs.outputs(task, task.told_status(now), self.intake.progress_url(task)))
+        return outputs.outputs(task, task.told_status(now), self.intake.progress_url(task))
 
-    async def cancel(self, asked: Asked, body: bytes) -> Response:
+    async def cancel(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey` and `taskId` in, the bare envelope out (page "Cancel ComfyUI Task")."""
         task = self.tasks.by_id.get(self.gate.v1(body, "taskId")["taskId"])
         if task is None:
@@ -72,27 +68,25 @@ class TaskDoors:
         if task.status.ended:
             raise Refused(805)
         self.tasks.end(task, self.gate.clock(), Status.CANCEL)
-        return said(envelope())
+        return envelope()
 
-    async def detail(self, asked: Asked, body: bytes) -> Response:
+    async def detail(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey` and `taskId` in, the webhook row out (page "Get Webhook Event Details")."""
         row = self.callbacks.by_task.get(self.gate.v1(body, "taskId")["taskId"])
         if row is None or self._is_forgotten(row):
             raise Refused(1, NO_EVENT)
-        return said(envelope(row.shown()))
+        return envelope(row.shown())
 
-    async def resend(self, asked: Asked, body: bytes) -> Response:
+    async def resend(self, request: HttpRequest, body: bytes) -> Document:
         """`apiKey`, `webhookId` and perhaps `webhookUrl` in; sends soon (page "Resend Specific Webhook Event")."""
         wanted = self.gate.v1(body, "webhookId")
-        url = wanted.get("webhookUrl") or None
-        if url is not None and not isinstance(url, str):
-            raise Refused(301, "webhookUrl must be a string")
+        url = webhook_url_of(wanted)
         row = self.callbacks.by_id.get(wanted["webhookId"])
         # Before the end there is a row, but no event yet which could be sent.
         if row is None or not row.event_data or self._is_forgotten(row):
             raise Refused(1, NO_EVENT)
         self.callbacks.resend(row, url, self.gate.clock())
-        return said(envelope(msg=""))
+        return envelope(msg="")
 
     def _asked_for(self, body: bytes) -> Task:
         task_id = self.gate.v1(body, "taskId")["taskId"]

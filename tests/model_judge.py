@@ -1,13 +1,15 @@
-"""Owns the facts of the models, when there are any, and the provider's judgement of a model's parameters by them."""
+"""Judges the orders of models by the facts of them, for a simulator that is told to; with code of its own.
 
-import json
+The program judges by the same facts before it orders. Here nothing of it is used, so that a mistake shows.
+"""
+
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from receiver.simulator.answers import Refused
-from receiver.simulator.orders import TEXT, Making
+from receiver.simulator.options import Judge
+from receiver.simulator.orders import TEXT
 
 FRONT = "/openapi/v2/"
 EXTENSIONS = {"video": "mp4", "image": "png", "audio": "mp3", "3d": "glb", "text": TEXT, "json": TEXT}
@@ -47,14 +49,9 @@ class ModelFacts:
     Of a model without `params` nothing is known, and so it takes anything.
     """
 
-    path: str
     extension: str
     params: tuple[ParamFacts, ...]
     later: frozenset[str] = frozenset()
-
-    @property
-    def makes(self) -> tuple[Making, ...]:
-        return (Making(self.extension),)
 
     def check(self, given: Mapping[str, Any]) -> None:
         """Refused 1007 with a sentence per parameter that is missing, unknown or wrong."""
@@ -69,31 +66,39 @@ class ModelFacts:
         return (f"{name} is not a parameter" for name in given if name not in known)
 
 
-def read_models(path: Path) -> dict[str, ModelFacts]:
-    """The facts in a file of JSON lines, by every path a model answers to. ValueError for a line that is none."""
-    with path.open(encoding="utf-8") as lines:
-        return models_of(json.loads(line) for line in lines if line.strip())
+def judge_of(rows: Iterable[Mapping[str, Any]]) -> Judge:
+    """A judge who knows the models that the rows describe, by every path that they answer to.
+
+    Refused 1001 for another model. ValueError for a row that describes none.
+    """
+    facts = dict(_paths(rows))
+
+    def judge(path: str, params: Mapping[str, Any]) -> str:
+        model = facts.get(path)
+        if model is None:
+            raise Refused(1001)
+        model.check(params)
+        return model.extension
+
+    return judge
 
 
-def models_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, ModelFacts]:
-    """The same from rows that were read already."""
-    found: dict[str, ModelFacts] = {}
-    others: dict[str, ModelFacts] = {}
+def _paths(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, ModelFacts]]:
+    """The facts by path; a model's own path comes last, since it goes before another one's second path."""
+    own: list[tuple[str, ModelFacts]] = []
     for row in rows:
         try:
             model = _model(row)
-            others |= {each.removeprefix(FRONT): model for each in row.get("alt_endpoints", ())}
+            own.append((row["endpoint"].removeprefix(FRONT), model))
+            yield from ((each.removeprefix(FRONT), model) for each in row.get("alt_endpoints", ()))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no facts of a model: {error!r}") from error
-        found[model.path] = model
-    return others | found
+    yield from own
 
 
 def _model(row: Mapping[str, Any]) -> ModelFacts:
     params = tuple(_param(param) for param in row.get("params", ()))
-    return ModelFacts(
-        row["endpoint"].removeprefix(FRONT), EXTENSIONS[row["output"]], params, frozenset(row.get("later_params", ()))
-    )
+    return ModelFacts(EXTENSIONS[row["output"]], params, frozenset(row.get("later_params", ())))
 
 
 def _param(row: Mapping[str, Any]) -> ParamFacts:
