@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -23,15 +22,14 @@ from test_client import MODEL, RunningServer
 
 from receiver.cli import inputs as pairs
 from receiver.cli import main, options
-from receiver.cli.actions import standing
 from receiver.cli.connect import find_server
 from receiver.cli.example import example_toml
 from receiver.cli.outcome import told
-from receiver.cli.show import aligned, clean, document, draw, due
+from receiver.cli.show import aligned, clean, document, draw
 from receiver.client import ApiError, Unreachable
 from receiver.model.errors import Failed, ReceiverError, SettingsError
 from receiver.model.records import ActionKind, ActionState, End, Kind, ReplayMode, TaskState
-from receiver.model.views import DefinitionView, PageView, TaskView
+from receiver.model.views import PageView, TaskView
 from receiver.server.address import address_file
 from receiver.server.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
@@ -243,28 +241,6 @@ def test_actions_are_shown_retried_and_skipped(operator: Operator) -> None:
     assert "skipped" in operator("actions", "skip", action_id).stdout
     assert "paused" in operator("actions", "definitions").stdout
     assert json.loads(operator("actions", "resume", "breaks", "--json").stdout)["paused"] is False
-
-
-def test_an_action_that_waits_for_no_time_is_held() -> None:
-    assert due("owed", None) == "held"
-    assert due("owed", "2026-11-22T08:00:00.000Z") == "2026-11-22 08:00:00"
-    assert due("done", None) == ""
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({}, "running"),
-        ({"paused": True, "breaker": "open"}, "paused"),
-        ({"configured": False, "paused": True}, "gone"),
-        ({"breaker": "open"}, "waiting: 3 failed in a row, next trial 2026-11-22 08:00:00 UTC"),
-        ({"breaker": "half_open"}, "waiting: 3 failed in a row, next trial 2026-11-22 08:00:00 UTC"),
-    ],
-)
-def test_how_a_definition_stands_is_said_in_a_few_words(changes: dict[str, Any], said: str) -> None:
-    known = {"name": "tell", "kind": "http", "configured": True, "paused": False, "breaker": "closed", "failures": 3}
-    told = {"open_until": "2026-11-22T08:00:00.000Z", "concurrency": 4, "rate": None, "on": [], "counts": {}}
-    assert standing(DefinitionView(**{**known, **told, **changes})) == said
 
 
 def test_a_replay_is_counted_begun_shown_and_cancelled(operator: Operator) -> None:

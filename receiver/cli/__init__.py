@@ -3,10 +3,11 @@
 import click
 
 from receiver.cli.actions import actions
+from receiver.cli.alerts import alerts
 from receiver.cli.apps import app, styles, workflow
 from receiver.cli.backup import backup
 from receiver.cli.batch.command import batch
-from receiver.cli.deliveries import alerts, deliveries
+from receiver.cli.deliveries import deliveries
 from receiver.cli.files import upload
 from receiver.cli.local import check, config, token
 from receiver.cli.models import account, models

@@ -6,7 +6,8 @@ import click
 
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
-from receiver.cli.show import clean, document, fields, note, table
+from receiver.cli.shapes import about
+from receiver.cli.show import clean, document, fields, json_text, note, submit_line, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from receiver.model.offers import AppView, NodeView
 
 MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
-WORDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
+USUAL_FIELDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
 """Fields of a workflow that are most often set: it has a hundred others."""
 STYLE_FIELDS = {
     "id": "id",
@@ -36,35 +37,41 @@ SHOWN = 60
 SHOWN_OPTIONS = 8
 
 
+def _print_nodes(option: str, found: "AppView", usual: "Sequence[NodeView]") -> None:
+    if found.name:
+        fields([("name", found.name), ("id", found.id)])
+        click.echo()
+    rows = [
+        (f"{node.node}.{node.field}", node.type, node.title, _shortened(node.value), _choices(node))
+        for node in found.nodes
+    ]
+    table(["node", "type", "what it is", "has", "choices"], rows)
+    click.echo()
+    nodes = [word for node in usual for word in ("--node", f"{node.node}.{node.field}={_example(node)}")]
+    click.echo(clean(submit_line(option, found.id, *nodes)))
+
+
+def _print_app(found: "AppView") -> None:
+    _print_nodes("--app", found, found.nodes)
+
+
+def _print_workflow(found: "AppView") -> None:
+    usual = [node for node in found.nodes if node.field.lower() in USUAL_FIELDS]
+    _print_nodes("--workflow", found, usual or found.nodes[:1])
+
+
 @click.command()
-@click.argument("app_id", metavar="ID")
-@json_option
-def app(app_id: str, as_json: bool) -> None:
-    """Show what an AI app takes: its nodes' fields, and a command line that orders it.
-
-    \b
-    Example:
-      receiver app 1877265245566922801
-    """
-    with connect() as client:
-        found = client.app(app_id)
-    _show("--app", found, found.nodes, as_json)
+@about(str, _print_app, "app 1877265245566922801")
+def app(client: "Client", app_id: str) -> "AppView":
+    """Show what an AI app takes: its nodes' fields, and a command line that orders it."""
+    return client.app(app_id)
 
 
 @click.command()
-@click.argument("workflow_id", metavar="ID")
-@json_option
-def workflow(workflow_id: str, as_json: bool) -> None:
-    """Show what a workflow takes: its nodes' fields, and a command line that orders it.
-
-    \b
-    Example:
-      receiver workflow 1904136902449209346
-    """
-    with connect() as client:
-        found = client.workflow(workflow_id)
-    usual = [node for node in found.nodes if node.field.lower() in WORDS]
-    _show("--workflow", found, usual or found.nodes[:1], as_json)
+@about(str, _print_workflow, "workflow 1904136902449209346")
+def workflow(client: "Client", workflow_id: str) -> "AppView":
+    """Show what a workflow takes: its nodes' fields, and a command line that orders it."""
+    return client.workflow(workflow_id)
 
 
 @click.command()
@@ -88,7 +95,10 @@ def styles(app_id: str, kind: int, as_json: bool) -> None:
     elif not found.items:
         note(f"AI app {app_id} has no styles of type {kind}")
     else:
-        rows = [tuple(_style_field(each.get(name)) for name in STYLE_FIELDS) for each in found.items]
+        values = ([each.get(name) for name in STYLE_FIELDS] for each in found.items)
+        rows = [
+            ["" if value is None or isinstance(value, dict | list) else str(value) for value in row] for row in values
+        ]
         table(list(STYLE_FIELDS.values()), rows)
 
 
@@ -105,38 +115,9 @@ def complete(client: "Client", app_id: str, order: "dict[str, object]") -> None:
     for node in nodes:
         found = known.get((str(node.get("nodeId")), str(node.get("fieldName"))))
         if found is not None:
-            told = (
-                found.name or found.title or found.field,
-                found.type,
-                found.description or found.title or found.field,
-            )
-            node.update({**dict(zip(QUICK_FIELDS, told, strict=True)), **node})
-
-
-def _style_field(value: object) -> str:
-    return "" if value is None or isinstance(value, dict | list) else str(value)
-
-
-def _show(option: str, found: "AppView", usual: "Sequence[NodeView]", as_json: bool) -> None:
-    if as_json:
-        document(found)
-        return
-    if found.name:
-        fields([("name", found.name), ("id", found.id)])
-        click.echo()
-    rows = [
-        (f"{node.node}.{node.field}", node.type, node.title, _said(node.value), _choices(node)) for node in found.nodes
-    ]
-    table(["node", "type", "what it is", "has", "choices"], rows)
-    click.echo()
-    click.echo(clean(_order(option, found.id, usual)))
-
-
-def _order(option: str, target: str, nodes: "Sequence[NodeView]") -> str:
-    import shlex
-
-    given = [word for node in nodes for word in ("--node", f"{node.node}.{node.field}={_example(node)}")]
-    return shlex.join(["receiver", "submit", option, target, *given])
+            title = found.title or found.field
+            texts = (found.name or title, found.type, found.description or title)
+            node.update({**dict(zip(QUICK_FIELDS, texts, strict=True)), **node})
 
 
 def _example(node: "NodeView") -> str:
@@ -144,12 +125,12 @@ def _example(node: "NodeView") -> str:
     file = MEDIA.get(node.type.upper()) or MEDIA.get(node.field.upper())
     if file is not None:
         return f"@{file}"
-    said = _value(node.value)
-    if isinstance(node.value, str) and _is_json(said):
+    text = json_text(node.value)
+    if isinstance(node.value, str) and _is_json(text):
         import msgspec
 
-        return msgspec.json.encode(said).decode()
-    return f"@{said}" if said.startswith("@") else said
+        return msgspec.json.encode(text).decode()
+    return f"@{text}" if text.startswith("@") else text
 
 
 def _is_json(text: str) -> bool:
@@ -159,14 +140,8 @@ def _is_json(text: str) -> bool:
     return read_nodes([f"1.x={text}"])[0]["fieldValue"] != text
 
 
-def _value(value: object) -> str:
-    import msgspec
-
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _said(value: object) -> str:
-    text = "" if value is None else _value(value)
+def _shortened(value: object) -> str:
+    text = "" if value is None else json_text(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

@@ -28,20 +28,22 @@ def connect() -> "Client":
 
 def find_server(environment: Mapping[str, str], directory: Path) -> tuple[str, str | None]:
     """The server's URL and the admin token; None when there is none to be found. Raises SettingsError."""
+    from receiver.model.errors import SettingsError
     from receiver.server.settings import load_settings
 
-    named = environment.get(URL_VARIABLE)
-    if named:
-        _refuse_unusable(URL_VARIABLE, named)
-        if token := environment.get(TOKEN_VARIABLE):
-            # Nothing else is needed, and a laptop may have no settings, or others.
-            return _sound(named, token)
-    settings = load_settings(environment, directory)
-    url = named or _left_address(database_file(settings, directory)) or _own_address(settings)
-    token = settings.admin_token
-    if token is None and _is_ours(url, settings):
-        token = made_token(settings, directory)
-    return _sound(url, token)
+    url, token = environment.get(URL_VARIABLE), environment.get(TOKEN_VARIABLE)
+    if url and not _is_url(url):
+        raise SettingsError([f"{URL_VARIABLE}: expected an http:// or https:// address, got {url!r}"])
+    if not (url and token):
+        # With both given nothing else is needed, and a laptop may have no settings, or others.
+        settings = load_settings(environment, directory)
+        url = url or _left_address(database_file(settings, directory)) or _own_address(settings)
+        token = settings.admin_token
+        if token is None and _is_ours(url, settings):
+            token = made_token(settings, directory)
+    if token is not None and not token.isprintable():
+        raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got (hidden)"])
+    return url, token
 
 
 def database_file(settings: "Settings", directory: Path) -> Path:
@@ -59,6 +61,7 @@ def made_token(settings: "Settings", directory: Path) -> str | None:
 
 
 def _left_address(database: Path) -> str | None:
+    """The address that a running server left beside its database."""
     try:
         left = address_file(database).read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -80,21 +83,6 @@ def _is_ours(url: str, settings: "Settings") -> bool:
         local = host == "localhost"
     named = {settings.host, urlsplit(settings.public_url or "").hostname}
     return local or host in named
-
-
-def _sound(url: str, token: str | None) -> tuple[str, str | None]:
-    if token is not None and not token.isprintable():
-        from receiver.model.errors import SettingsError
-
-        raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got (hidden)"])
-    return url, token
-
-
-def _refuse_unusable(variable: str, url: str) -> None:
-    if not _is_url(url):
-        from receiver.model.errors import SettingsError
-
-        raise SettingsError([f"{variable}: expected an http:// or https:// address, got {url!r}"])
 
 
 def _is_url(text: str) -> bool:

@@ -19,16 +19,10 @@ PAGE_OF_ALL = 500
 AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 TASK_STATES = (
-    "queued",
-    "submitting",
-    "submitted",
-    "in_doubt",
-    "rejected",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "lost",
+    *("queued", "submitting", "submitted", "in_doubt"),
+    *("rejected", "succeeded", "failed", "cancelled", "lost"),
 )
+DELIVERY_STATES = ("readable", "unreadable", "contradicting")
 ACTION_STATES = ("owed", "running", "done", "dead", "skipped")
 EVENT_STATES = ("succeeded", "failed", "cancelled", "rejected")
 KINDS = ("model", "workflow", "app", "quick")
@@ -67,17 +61,18 @@ def read_moment(text: str, now: float) -> str | None:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON document.")
 
-_NARROWING: Mapping[str, Callable[[F], F]] = {
-    "task_state": click.option(
-        "--state", multiple=True, type=click.Choice(TASK_STATES), help="Only these states; may be repeated."
-    ),
-    "action_state": click.option(
-        "--state", multiple=True, type=click.Choice(ACTION_STATES), help="Only these states; may be repeated."
-    ),
-    "alert_state": click.option(
-        "--state", multiple=True, type=click.Choice(("open", "closed")), help="Open or closed."
-    ),
-    "kind": click.option("--kind", multiple=True, type=click.Choice(KINDS), help="Only these kinds of task."),
+
+def _choice(option: str, choices: Sequence[str], help: str) -> Callable[[F], F]:
+    return click.option(option, multiple=True, type=click.Choice(choices), help=help)
+
+
+SOME_STATES = "Only these states; may be repeated."
+FILTERS: Mapping[str, Callable[[F], F]] = {
+    "task_state": _choice("--state", TASK_STATES, SOME_STATES),
+    "action_state": _choice("--state", ACTION_STATES, SOME_STATES),
+    "delivery_state": _choice("--state", DELIVERY_STATES, SOME_STATES),
+    "alert_state": _choice("--state", ("open", "closed"), "Open or closed."),
+    "kind": _choice("--kind", KINDS, "Only these kinds of task."),
     "alert_kind": click.option("--kind", multiple=True, metavar="KIND", help="Only these kinds of alert."),
     "target": click.option("--target", metavar="NAME", help="Only this model, workflow or app."),
     "label": click.option(
@@ -88,20 +83,25 @@ _NARROWING: Mapping[str, Callable[[F], F]] = {
     "name": click.option("--name", metavar="NAME", help="Only actions of this definition."),
     "since": click.option("--since", type=when, metavar="WHEN", help="Not before: 2h ago, or 2026-11-22T08:00:00Z."),
     "until": click.option("--until", type=when, metavar="WHEN", help="Before: 30m ago, or 2026-11-22T08:00:00Z."),
-    "limit": click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="How many at the most.  [default: 50]"),
-    "all": click.option("--all", "everything", is_flag=True, help="Page after page, to the end."),
 }
+LIMIT = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="How many at the most.  [default: 50]")
+ALL = click.option("--all", "everything", is_flag=True, help="Page after page, to the end.")
 
 
-def narrowing(*names: str) -> Callable[[F], F]:
-    """The options of a list, in this order, and those that all lists have."""
+def filters(*names: str) -> Callable[[F], F]:
+    """These filters as options of a command, in this order, and the times that every list and replay takes."""
 
     def decorate(command: F) -> F:
-        for name in reversed((*names, "since", "until", "limit", "all")):
-            command = _NARROWING[name](command)
-        return json_option(command)
+        for name in reversed((*names, "since", "until")):
+            command = FILTERS[name](command)
+        return command
 
     return decorate
+
+
+def list_options(*names: str) -> Callable[[F], F]:
+    """The options of a list: its filters by these names, how much of it, and --json."""
+    return lambda command: json_option(filters(*names)(LIMIT(ALL(command))))
 
 
 def gather(client: "Client", page: "Callable[..., P]", everything: bool, given: Mapping[str, object]) -> "P":

@@ -48,27 +48,23 @@ class Verbs(click.Group):
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
-        self._sections: list[tuple[str, list[str]]] = []
+        self._sections: dict[str, Sequence[click.Command]] = {}
 
     def section(self, title: str, *commands: click.Command) -> None:
         """Adds commands under a heading."""
-        self._sections.append((title, [command.name or "" for command in commands]))
+        self._sections[title] = commands
         for command in commands:
             self.add_command(command)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        placed = [name for _, names in self._sections for name in names]
-        return placed + sorted(self.commands.keys() - set(placed))
+        return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        placed = {name for _, names in self._sections for name in names}
-        others = sorted(self.commands.keys() - placed)
         width = max(map(len, self.commands))
-        for title, names in [*self._sections, ("Others", others)]:
-            rows = [(name.ljust(width), self.commands[name].get_short_help_str(90)) for name in names]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        for title, commands in self._sections.items():
+            with formatter.section(title):
+                rows = [((each.name or "").ljust(width), each.get_short_help_str(90)) for each in commands]
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -109,14 +105,11 @@ def told(error: Exception) -> Ended | None:
 def _refused(error: "ApiError") -> Ended:
     # A proxy's "not found" says nothing of what was asked for.
     code = FAILED if error.code == "http_error" else EXITS.get(error.status, FAILED)
-    message, details = error.message, error.details
     if error.code == "unauthorized":
         remedy = "set RECEIVER_ADMIN_TOKEN; `receiver token` prints it on the server's machine"
         return Ended(f"the server does not know this admin token: {remedy}", code)
-    if isinstance(details, list):
-        lines = [f"  {each.get('path')}: {each.get('message')}" for each in details if isinstance(each, dict)]
-        if lines:
-            return Ended("the server does not accept this:", code, lines)
-    if isinstance(details, Mapping):
-        return Ended(message, code, [f"  {name}: {value}" for name, value in details.items()])
-    return Ended(message, code)
+    if isinstance(error.details, Mapping):
+        return Ended(error.message, code, [f"  {name}: {value}" for name, value in error.details.items()])
+    problems = error.details if error.status == 422 and isinstance(error.details, list) else []
+    lines = [f"  {each.get('path')}: {each.get('message')}" for each in problems if isinstance(each, dict)]
+    return Ended("the server does not accept this:" if lines else error.message, code, lines)

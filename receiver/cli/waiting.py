@@ -1,12 +1,20 @@
-"""Progress on standard error, while something takes its time: a living line on a terminal, else a line per change."""
+"""Progress on standard error while something takes its time: a living line on a terminal, else a line per change."""
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from receiver.cli.show import clean
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
+Tell = Callable[[int, int | None], None]
+"""Is told how much is through, and of how much where that is known."""
 
 
 @contextmanager
@@ -15,55 +23,50 @@ def spinner(text: str) -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield _line_per_change()
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        line = progress.add_task(clean(text), total=None)
-        yield lambda text: progress.update(line, description=clean(text))
+    with _living_line(text, "SpinnerColumn", "", "TimeElapsedColumn") as update:
+        yield lambda text: update(description=clean(text))
 
 
-Tell = Callable[[int, int | None], None]
-"""Is told how much is through, and of how much where that is known."""
-
-
-@contextmanager
-def byte_bar(text: str) -> Iterator[Tell]:
+def byte_bar(text: str) -> AbstractContextManager[Tell]:
     """A bar for bytes."""
-    with _bar(text, "DownloadColumn", "TransferSpeedColumn") as tell:
-        yield tell
+    return _bar(text, "DownloadColumn", "TransferSpeedColumn")
 
 
-@contextmanager
-def count_bar(text: str) -> Iterator[Tell]:
+def count_bar(text: str) -> AbstractContextManager[Tell]:
     """A bar for things."""
-    with _bar(text, "MofNCompleteColumn", "TimeRemainingColumn") as tell:
-        yield tell
+    return _bar(text, "MofNCompleteColumn", "TimeRemainingColumn")
 
 
 @contextmanager
 def _bar(text: str, *figures: str) -> Iterator[Tell]:
-    """A bar with columns of rich.progress, which is imported only where it can be seen."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
+    with _living_line(text, "", "BarColumn", *figures) as update:
+        yield lambda done, total: update(completed=done, total=total)
+
+
+@contextmanager
+def _living_line(text: str, *columns: str) -> Iterator[Callable[..., None]]:
+    """A line of these columns of rich.progress, "" being the text; rich is imported only where it can be seen."""
     from rich import progress as parts
     from rich.console import Console
 
-    named = (getattr(parts, name)() for name in figures)
-    columns = (parts.TextColumn("{task.description}", markup=False), parts.BarColumn(), *named)
-    with parts.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        line = progress.add_task(clean(text), total=None)
-        yield lambda done, total: progress.update(line, completed=done, total=total)
+    def column(name: str) -> "ProgressColumn":
+        made: ProgressColumn = getattr(parts, name)() if name else parts.TextColumn("{task.description}", markup=False)
+        return made
+
+    with parts.Progress(*map(column, columns), console=Console(stderr=True), transient=True) as progress:
+        yield partial(progress.update, progress.add_task(clean(text), total=None))
 
 
 def _line_per_change() -> Callable[[str], None]:
-    told: list[str] = []
+    told = ""
 
     def tell(text: str) -> None:
-        if told[-1:] != [text]:
-            told[:] = [text]
+        nonlocal told
+        if told != text:
+            told = text
             click.echo(clean(text), err=True)
 
     return tell
