@@ -34,7 +34,7 @@ SHOWN_ALREADY = frozenset({"error", "seconds", "files"})
 def actions(action: "ActionView") -> Row:
     """List actions, newest first, or work on one.
 
-    One whose time is `held` waits for the actions that come before it, or for the task's end to be confirmed.
+    An action whose time is `held` waits for other actions, or until the end of its task is confirmed.
 
     \b
     Examples:
@@ -76,14 +76,14 @@ def _print_definitions(*found: "DefinitionView") -> None:
 @actions.command()
 @about(str, _print_definitions, "actions pause notify-team", metavar="NAME")
 def pause(client: "Client", name: str) -> "DefinitionView":
-    """Hold back a definition's actions; they stay owed."""
+    """Pause a definition: its actions stay owed until it is resumed."""
     return client.pause(name)
 
 
 @actions.command()
 @about(str, _print_definitions, "actions resume notify-team", metavar="NAME")
 def resume(client: "Client", name: str) -> "DefinitionView":
-    """Let a definition's actions run again; one that waits after failures tries at once."""
+    """Resume a paused definition. One that waits after failures runs again at once."""
     return client.resume(name)
 
 
@@ -119,21 +119,21 @@ def _print_action(action: "ActionView") -> None:
 @actions.command()
 @about(int, _print_action, "actions show 17")
 def show(client: "Client", action_id: int) -> "ActionView":
-    """Show one action with all its tries."""
+    """Show one action with all its attempts."""
     return client.action(action_id)
 
 
 @actions.command()
 @about(int, _print_action, "actions retry 17")
 def retry(client: "Client", action_id: int) -> "ActionView":
-    """Owe a dead, done or skipped action again, with fresh tries."""
+    """Run a dead, done or skipped action again, with all its attempts anew."""
     return client.retry(action_id)
 
 
 @actions.command()
 @about(int, _print_action, "actions skip 17")
 def skip(client: "Client", action_id: int) -> "ActionView":
-    """Give up an owed or dead action."""
+    """Give up an action that is owed or dead."""
     return client.skip(action_id)
 
 
@@ -158,12 +158,12 @@ def test(
     result: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run one action of the settings here, once and now.
+    """Run one action of the local settings, once and now.
 
-    Its effect is real: the URL is called, the command or function run, the files saved. No server is needed, and
-    nothing is kept in the database. The event is made up (a success if the action is for that, with one tiny picture)
-    or read from FILE; its idempotency key is a fresh one that begins with "test:". What would happen next, a further
-    try or the end, is only told. Ends with 0 when it was done, 1 when it failed, 3 when there is no such action.
+    Its effect is real: the URL is called, the command or function runs, the files are saved. No server is needed, and
+    nothing is stored in the database. The event is made up (a success with one tiny picture, if the action is for
+    that) or read from FILE. Its idempotency key is new and begins with "test:". A failed attempt is not repeated; you
+    are told when a server would. Exit code: 0 done, 1 failed, 3 no such action.
 
     \b
     Examples:

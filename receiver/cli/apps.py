@@ -1,4 +1,4 @@
-"""What an AI app or a workflow takes, with a command line that orders it, and the styles of quick creations."""
+"""The commands about AI apps and workflows: their nodes, and the styles of quick creations."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
 USUAL_FIELDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
-"""Fields of a workflow that are most often set: it has a hundred others."""
+"""Fields of a workflow that are set most often, out of a hundred or more."""
 STYLE_FIELDS = {
     "id": "id",
     "modelName": "name",
@@ -32,7 +32,7 @@ STYLE_FIELDS = {
 }
 """What is shown of a style, under which headings; --json has the rest. The spelling of LoRA is the provider's."""
 QUICK_FIELDS = ("nodeName", "fieldType", "description")
-"""What a quick creation wants to be told of every node beside its value (page "Initiate Quick Create Task")."""
+"""What a quick creation must say of every node beside its value (page "Initiate Quick Create Task")."""
 SHOWN = 60
 SHOWN_OPTIONS = 8
 
@@ -63,25 +63,25 @@ def _print_workflow(found: "AppView") -> None:
 @click.command()
 @about(str, _print_app, "app 1877265245566922801")
 def app(client: "Client", app_id: str) -> "AppView":
-    """Show what an AI app takes: its nodes' fields, and a command line that orders it."""
+    """Show the inputs of an AI app, node by node, and a command line that runs it."""
     return client.app(app_id)
 
 
 @click.command()
 @about(str, _print_workflow, "workflow 1904136902449209346")
 def workflow(client: "Client", workflow_id: str) -> "AppView":
-    """Show what a workflow takes: its nodes' fields, and a command line that orders it."""
+    """Show the inputs of a workflow, node by node, and a command line that runs it."""
     return client.workflow(workflow_id)
 
 
 @click.command()
 @click.argument("app_id", metavar="APP_ID")
 @click.option(
-    "--type", "kind", type=click.IntRange(0, 999_999_999), default=2, show_default=True, help="Of which kind."
+    "--type", "kind", type=click.IntRange(0, 999_999_999), default=2, show_default=True, help="The kind of style."
 )
 @json_option
 def styles(app_id: str, kind: int, as_json: bool) -> None:
-    """Show what a quick creation of an AI app can look like.
+    """List the styles for quick creations with an AI app.
 
     \b
     Examples:
@@ -103,9 +103,9 @@ def styles(app_id: str, kind: int, as_json: bool) -> None:
 
 
 def complete(client: "Client", app_id: str, order: "dict[str, object]") -> None:
-    """Lays what RunningHub says of an app's nodes under the overrides of a quick creation, which wants all of it.
+    """Completes the nodes of a quick creation with RunningHub's description of them; what the order says wins.
 
-    Nodes that the app does not have stay as they are, for the server to refuse.
+    Nodes that the app does not have stay as they are: the server refuses them.
     """
     given = order.get("nodeInfoList")
     nodes = [node for node in given if isinstance(node, dict)] if isinstance(given, list) else []
@@ -121,20 +121,20 @@ def complete(client: "Client", app_id: str, order: "dict[str, object]") -> None:
 
 
 def _example(node: "NodeView") -> str:
-    """What the field has now; a file's place is for a file of one's own."""
+    """The value to show for a field: what it has now, or @FILE where a file is expected."""
     file = MEDIA.get(node.type.upper()) or MEDIA.get(node.field.upper())
     if file is not None:
         return f"@{file}"
     text = json_text(node.value)
-    if isinstance(node.value, str) and _is_json(text):
+    if isinstance(node.value, str) and _reads_as_json(text):
         import msgspec
 
         return msgspec.json.encode(text).decode()
     return f"@{text}" if text.startswith("@") else text
 
 
-def _is_json(text: str) -> bool:
-    """Whether `--node` would read a text as something else, such as a number."""
+def _reads_as_json(text: str) -> bool:
+    """Whether `--node` would read the text as JSON, such as a number."""
     from receiver.cli.inputs import read_nodes
 
     return read_nodes([f"1.x={text}"])[0]["fieldValue"] != text

@@ -1,4 +1,4 @@
-"""Finds the server and its admin token: from the environment, else from what the server left on this machine."""
+"""Finds the server and its admin token: in the environment, else in the settings and database of this machine."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ ADMIN_TOKEN = "admin_token"
 
 
 def connect() -> "Client":
-    """A client of the server this command is meant for. Raises SettingsError."""
+    """A client for the server that the environment names, else the one of this machine. Raises SettingsError."""
     from receiver.client import Client
 
     url, token = find_server(os.environ, Path.cwd())
@@ -27,7 +27,7 @@ def connect() -> "Client":
 
 
 def find_server(environment: Mapping[str, str], directory: Path) -> tuple[str, str | None]:
-    """The server's URL and the admin token; None when there is none to be found. Raises SettingsError."""
+    """The server's URL, and the admin token or None when none is found. Raises SettingsError."""
     from receiver.model.errors import SettingsError
     from receiver.server.settings import load_settings
 
@@ -37,9 +37,9 @@ def find_server(environment: Mapping[str, str], directory: Path) -> tuple[str, s
     if not (url and token):
         # With both given nothing else is needed, and a laptop may have no settings, or others.
         settings = load_settings(environment, directory)
-        url = url or _left_address(database_file(settings, directory)) or _own_address(settings)
+        url = url or _announced_address(database_file(settings, directory)) or _configured_address(settings)
         token = settings.admin_token
-        if token is None and _is_ours(url, settings):
+        if token is None and _is_own_server(url, settings):
             token = made_token(settings, directory)
     if token is not None and not token.isprintable():
         raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got (hidden)"])
@@ -54,28 +54,28 @@ def database_file(settings: "Settings", directory: Path) -> Path:
 
 
 def made_token(settings: "Settings", directory: Path) -> str | None:
-    """The admin token that the database made for itself; None when there is no such database here."""
+    """The admin token that was generated in the database; None when there is no such database here."""
     from receiver.store.sqlite.offline import read_secret
 
     return read_secret(database_file(settings, directory), ADMIN_TOKEN)
 
 
-def _left_address(database: Path) -> str | None:
-    """The address that a running server left beside its database."""
+def _announced_address(database: Path) -> str | None:
+    """The address that a running server wrote beside its database."""
     try:
-        left = address_file(database).read_text().strip()
+        address = address_file(database).read_text().strip()
     except (OSError, UnicodeDecodeError):
         return None
-    return left if _is_url(left) else None
+    return address if _is_url(address) else None
 
 
-def _own_address(settings: "Settings") -> str:
+def _configured_address(settings: "Settings") -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-def _is_ours(url: str, settings: "Settings") -> bool:
-    """Whether the token of the local database may be sent there: another machine must not learn it."""
+def _is_own_server(url: str, settings: "Settings") -> bool:
+    """Whether the URL is this machine's server, so that the token in the local database may be sent there."""
     host = urlsplit(url).hostname or ""
     try:
         local = ip_address(host).is_loopback

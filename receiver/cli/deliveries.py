@@ -1,4 +1,4 @@
-"""`receiver deliveries`: the callbacks that came, their raw bodies, and the totals."""
+"""`receiver deliveries`: the callbacks that were received, their raw bodies, and the totals."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ def _print_totals(page: "Listed[DeliveryView]") -> None:
     below=_print_totals,
 )
 def deliveries(each: "DeliveryView") -> Row:
-    """List the callbacks that came, newest first, and what was ever counted.
+    """List the callbacks that were received, newest first, with totals.
 
     \b
     Examples:
@@ -45,7 +45,7 @@ def deliveries(each: "DeliveryView") -> Row:
 @deliveries.command()
 @click.argument("delivery_id", metavar="ID", type=int)
 def body(delivery_id: int) -> None:
-    """Print a callback's body as it came; on a terminal, without what a terminal would obey.
+    """Print a callback's body as it was received; on a terminal, without control characters.
 
     \b
     Example:

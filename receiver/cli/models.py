@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @click.argument("pattern", default="")
 @json_option
 def models(pattern: str, as_json: bool) -> None:
-    """List the models, or show one: what it takes, and a command line that orders it.
+    """List the models, or show one: its parameters, and a command line that runs it.
 
-    PATTERN is a model's name or endpoint, or a part of a name, endpoint, group or output; * and ? stand for anything.
+    PATTERN is a model's name or endpoint, or a part of a name, endpoint, group or output. * and ? are wildcards.
 
     \b
     Examples:
@@ -80,14 +80,14 @@ def _show_model(found: "Found", as_json: bool) -> None:
 
 
 def order_of(endpoint: str, input: Mapping[str, object]) -> str:
-    """A command line that orders the model, ready to be copied."""
+    """A command line that runs the model with this input, ready to be copied."""
     return submit_line(endpoint, *(f"{name}={json_text(value)}" for name, value in input.items()))
 
 
 @click.command()
 @json_option
 def account(as_json: bool) -> None:
-    """Show the account's balance at RunningHub, how many tasks run, and how many may run at once.
+    """Show the balance at RunningHub, how many tasks run, and how many may run at once.
 
     \b
     Example:

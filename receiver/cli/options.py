@@ -1,4 +1,4 @@
-"""Options that several commands share, and how what they are given becomes a filter of the API."""
+"""Options that several commands share, and how their values become the filters of an API list."""
 
 import re
 import time
@@ -78,18 +78,18 @@ FILTERS: Mapping[str, Callable[[F], F]] = {
     "label": click.option(
         "--label", multiple=True, type=pair, metavar="NAME=VALUE", help="Only tasks with this label; may be repeated."
     ),
-    "q": click.option("--q", metavar="TEXT", help="An id, or how a target or a label begins."),
+    "q": click.option("--q", metavar="TEXT", help="An id, or the beginning of a target or a label."),
     "task": click.option("--task", metavar="ID", help="Only what belongs to this task."),
     "name": click.option("--name", metavar="NAME", help="Only actions of this definition."),
     "since": click.option("--since", type=when, metavar="WHEN", help="Not before: 2h ago, or 2026-11-22T08:00:00Z."),
     "until": click.option("--until", type=when, metavar="WHEN", help="Before: 30m ago, or 2026-11-22T08:00:00Z."),
 }
-LIMIT = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="How many at the most.  [default: 50]")
-ALL = click.option("--all", "everything", is_flag=True, help="Page after page, to the end.")
+LIMIT = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="At most this many.  [default: 50]")
+ALL = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
 
 
 def filters(*names: str) -> Callable[[F], F]:
-    """These filters as options of a command, in this order, and the times that every list and replay takes."""
+    """Adds these filters of FILTERS to a command as options, in this order, then --since and --until."""
 
     def decorate(command: F) -> F:
         for name in reversed((*names, "since", "until")):
@@ -100,27 +100,25 @@ def filters(*names: str) -> Callable[[F], F]:
 
 
 def list_options(*names: str) -> Callable[[F], F]:
-    """The options of a list: its filters by these names, how much of it, and --json."""
+    """Adds the options of a list command: these filters, --since, --until, --limit, --all and --json."""
     return lambda command: json_option(filters(*names)(LIMIT(ALL(command))))
 
 
 def gather(client: "Client", page: "Callable[..., P]", everything: bool, given: Mapping[str, object]) -> "P":
-    """The page that was asked for; with `everything`, one that holds all."""
+    """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
     from msgspec.structs import replace
 
-    narrow = cast("ListFilter", {**given, "label": dict(cast("Sequence[tuple[str, str]]", given.get("label") or ()))})
-    if everything:
-        narrow["limit"] = PAGE_OF_ALL
+    labels = dict(cast("Sequence[tuple[str, str]]", given.get("label") or ()))
+    narrow = cast("ListFilter", {**given, "label": labels} | ({"limit": PAGE_OF_ALL} if everything else {}))
     found = page(**narrow)
-    if everything and found.next is not None:
-        narrow["cursor"] = found.next
-        rest = client.each(page, **narrow)
-        return replace(found, items=[*found.items, *rest], next=None)  # type: ignore[type-var]
-    return found
+    if not everything or found.next is None:
+        return found
+    narrow["cursor"] = found.next
+    return replace(found, items=[*found.items, *client.each(page, **narrow)], next=None)  # type: ignore[type-var]
 
 
 def is_for_subcommand() -> bool:
-    """Whether a group was called for one of its commands. Raises UsageError when it was given options of its own."""
+    """Whether a group runs one of its subcommands. Raises UsageError when options of its own stand before that."""
     ctx = click.get_current_context()
     verb = ctx.invoked_subcommand
     given = click.core.ParameterSource.COMMANDLINE

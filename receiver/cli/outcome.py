@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, and the one place where an error becomes a sentence with a remedy.
+"""How a command ends: the exit codes, and the one place that turns errors into messages with a remedy.
 
 0 done, 1 failed, 2 used wrongly, 3 not found, 4 server unreachable.
 """
@@ -21,10 +21,10 @@ EXITS = {400: USED_WRONGLY, 401: USED_WRONGLY, 403: USED_WRONGLY, 404: NOT_FOUND
 
 
 class Ended(click.ClickException):
-    """The end of a command that did not do what it was asked for: a sentence for standard error, and a code."""
+    """Ends a command that failed: a message and further lines for standard error, and the exit code."""
 
-    def __init__(self, sentence: str, exit_code: int = FAILED, lines: Sequence[str] = ()) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, exit_code: int = FAILED, lines: Sequence[str] = ()) -> None:
+        super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]
         self.lines = lines
 
@@ -38,13 +38,13 @@ class Ended(click.ClickException):
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> Ended:
-    # The error's own text names the address once more.
+    # The error's own text would name the address again.
     reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "there is no such address"
     return Ended(f"cannot listen on {host}:{port}: {reason}; name another --host or --port", USED_WRONGLY)
 
 
-class Verbs(click.Group):
-    """The root of all commands: errors end here, and help lists the commands by what they are for."""
+class Root(click.Group):
+    """The command `receiver`: reports the errors of all commands, and lists the commands in sections."""
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
@@ -70,15 +70,15 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            ended = told(error)
+            ended = ending(error)
             if ended is None:
                 raise
             raise ended from error
 
 
-def told(error: Exception) -> Ended | None:
-    """What to say of an error, and how to end; None for what is no error of ours."""
-    # Imported only now: help must not wait for any of these.
+def ending(error: Exception) -> Ended | None:
+    """The message and exit code for an error; None for an error of the program itself."""
+    # Imported only here, so that --help does not wait for them.
     import sqlite3
 
     from receiver.client import ApiError, Unreachable
@@ -95,7 +95,7 @@ def told(error: Exception) -> Ended | None:
         case ReceiverError():
             return Ended(str(error))
         case UnicodeEncodeError():
-            # Bytes of an argument that are no UTF-8 are lone surrogates by now.
+            # Python turns bytes of an argument that are not UTF-8 into lone surrogates.
             return Ended(f"not UTF-8: {str(error.object)[:60]!a}", USED_WRONGLY)
         case sqlite3.Error():
             return Ended(f"the database cannot be used: {error}")
@@ -103,7 +103,7 @@ def told(error: Exception) -> Ended | None:
 
 
 def _refused(error: "ApiError") -> Ended:
-    # A proxy's "not found" says nothing of what was asked for.
+    # A proxy's 404 does not mean that the thing asked for does not exist.
     code = FAILED if error.code == "http_error" else EXITS.get(error.status, FAILED)
     if error.code == "unauthorized":
         remedy = "set RECEIVER_ADMIN_TOKEN; `receiver token` prints it on the server's machine"

@@ -1,4 +1,4 @@
-"""`receiver replay`: owing many actions again, seeing how far that is, and stopping it."""
+"""`receiver replay`: runs many actions again, shows how far that is, and stops it."""
 
 import math
 from typing import TYPE_CHECKING
@@ -51,16 +51,19 @@ def _print_replay(made: "ReplayView") -> None:
 @filters("name", "task")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Actions per second.  [default: all at once]")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
-@click.option("--wait", is_flag=True, help="Return when all of them have ended; exit 1 when any is dead.")
+@click.option("--wait", is_flag=True, help="Wait until all of them have ended; exit 1 if any is dead.")
 @json_option
 def replay(
     mode: str, rate: float | None, dry_run: bool, wait: bool, as_json: bool, **narrow: str | tuple[str, ...]
 ) -> None:
-    """Do actions again, or look at such a replay.
+    """Run actions again, or work on an earlier replay.
 
-    Mode retry takes up the same actions with fresh tries (the dead ones, unless --action-state says otherwise); again
-    owes today's definitions once more for tasks that ended; missing owes only what an ended task has no action of;
-    reprocess reads kept callbacks anew, for a receiver that has learned to read them.
+    \b
+    Modes:
+      retry      the same actions, with new attempts: dead ones, unless --action-state is given
+      again      today's definitions once more, for tasks that have ended
+      missing    today's definitions, for ended tasks that have no action of them yet
+      reprocess  kept callbacks are read again, by a receiver that can read more of them
 
     \b
     Examples:
@@ -108,10 +111,10 @@ def replays(each: "ReplayView") -> Row:
 
 @replay.command()
 @click.argument("replay_id", metavar="ID", type=int)
-@click.option("--wait", is_flag=True, help="Return when all of it has ended; exit 1 when any is dead.")
+@click.option("--wait", is_flag=True, help="Wait until all of it has ended; exit 1 if any is dead.")
 @json_option
 def show(replay_id: int, wait: bool, as_json: bool) -> None:
-    """Show how far a replay is.
+    """Show one replay and how far it is.
 
     \b
     Example:
@@ -126,14 +129,14 @@ def show(replay_id: int, wait: bool, as_json: bool) -> None:
 @replay.command()
 @about(int, _print_replay, "replay resume 3")
 def resume(client: "Client", replay_id: int) -> "ReplayView":
-    """Take up what was not begun when a replay was cancelled."""
+    """Continue a cancelled replay with the actions that it had not begun."""
     return client.resume_replay(replay_id)
 
 
 @replay.command()
 @about(int, _print_replay, "replay cancel 3")
 def cancel(client: "Client", replay_id: int) -> "ReplayView":
-    """Stop a replay: what it has not begun is as it was."""
+    """Stop a replay. The actions that it has not begun stay as they were."""
     return client.cancel_replay(replay_id)
 
 

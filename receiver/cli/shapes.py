@@ -1,4 +1,4 @@
-"""The two shapes that most commands have: a list of things, and one request about one thing."""
+"""The two forms that most commands have: a list, and one request about one task, action, replay or the like."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -23,10 +23,10 @@ def listing(
     headers: Sequence[str],
     below: "Callable[[Listed[T]], None]" = lambda page: None,
 ) -> Callable[[Callable[[T], Row]], Callable[..., None]]:
-    """Makes a list command of a function that gives a thing's row; the function's name is what is listed.
+    """Turns a function that makes an item's row into the function of a list command.
 
-    `page` gives the client's method, `filters` are the options of this list beside those of every list, and `below`
-    prints what stands below the table.
+    The function's name is what is listed, its docstring the help. `page` gives the client's method for the list,
+    `filters` are the names of its filters in options.FILTERS, and `below` prints what stands below the table.
     """
 
     def decorate(row: Callable[[T], Row]) -> Callable[..., None]:
@@ -55,9 +55,9 @@ def listing(
 def about(
     kind: type[I], show: Callable[[T], None], example: str, metavar: str = "ID"
 ) -> "Callable[[Callable[[Client, I], T]], Callable[..., None]]":
-    """Makes a command of a function that asks the server something about one thing; `show` prints the answer.
+    """Turns a request about one thing, given by its id, into the function of a command; `show` prints the answer.
 
-    `kind` is the type of the thing's id, `example` what follows `receiver` in the help's example.
+    `kind` is the type of the id. `example` is the example in the help, without `receiver`.
     """
 
     def decorate(ask: "Callable[[Client, I], T]") -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""What reaches standard output: tables, fields and JSON. Text from outside is made harmless before it is printed."""
+"""Prints tables, fields and JSON. Text from outside is made harmless to a terminal before it is printed."""
 
 import re
 import sys
@@ -29,18 +29,18 @@ STYLES = {
     **dict.fromkeys(("running", "submitted"), "cyan"),
 }
 KEPT_WHOLE = frozenset({"id", "task", "state", "at (UTC)", "created (UTC)", "received (UTC)"})
-"""Columns that a narrow terminal must not break: they are copied, or compared."""
+"""Columns that a narrow terminal must not wrap, since they are copied or compared."""
 WIDEST_CELL = 60
 
 
 def clean(text: object, keep: str = "") -> str:
-    """Text without escape sequences and control characters; line ends and the like become blanks unless kept."""
+    """The text without escape sequences and control characters; line ends and tabs become blanks unless in `keep`."""
     bare = ESCAPES.sub("", str(text))
     return CONTROLS.sub(lambda found: found[0] if found[0] in keep else " " if found[0] in "\n\r\t" else "", bare)
 
 
 def answer(content: T, as_json: bool, show: Callable[[T], None]) -> None:
-    """Prints what a server answered: with --json as it is, else as `show` prints it for people."""
+    """Prints an answer of the server: with --json as JSON, else with `show`."""
     if as_json:
         document(content)
     else:
@@ -57,12 +57,12 @@ def document(content: object) -> None:
 
 
 def note(text: str) -> None:
-    """A remark beside the output, on standard error."""
+    """Prints a remark on standard error, beside the output."""
     click.echo(clean(text), err=True)
 
 
 def json_text(value: object) -> str:
-    """A value in one line: a text as it is, all else as JSON."""
+    """A value in one line: text as it is, anything else as JSON."""
     import msgspec
 
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from receiver.model.views import TaskDetail
 
 SAVING_PATIENCE = 120.0
-"""Seconds for which a task that has ended is watched on, so that its results are shown as files."""
+"""Seconds to wait for the first attempts of an ended task's actions, so that results are shown as saved files."""
 
 
 def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -128,7 +128,7 @@ def submit(
 
 
 def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, str, tuple[str, ...]]:
-    """The kind of task, its target, and the pairs. Raises UsageError."""
+    """The kind of task, its target, and the KEY=VALUE words. Raises UsageError."""
     named = [(kind, target) for kind, target in ids.items() if target is not None]
     if len(named) > 1:
         raise click.UsageError("give one of --workflow, --app and --quick")
@@ -151,7 +151,7 @@ def _print_preview(preview: "PreviewView") -> None:
 
 
 def _types_of(model: str) -> "Reader | None":
-    """How the texts of a known model's parameters are read; an unknown one is the server's to refuse."""
+    """Reads texts as the types of a model's parameters; None for an unknown model, which the server refuses."""
     from receiver.runninghub import catalogue
 
     try:
@@ -187,7 +187,7 @@ def _followed(client: "Client", task_id: str) -> "TaskDetail":
 
 
 def _actions_attempted(task: "TaskDetail") -> bool:
-    """Whether every action that can run has been tried once."""
+    """Whether every action that can run has been attempted once."""
     return not any(
         action.state == "running" or (action.state == "owed" and action.due_at is not None and action.attempts == 0)
         for action in task.actions

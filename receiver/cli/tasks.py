@@ -43,15 +43,15 @@ def tasks(task: "TaskView") -> Row:
     "--status",
     "asked",
     flag_value="status",
-    help="Only RunningHub's own word for it, asked now; nothing is recorded of it.",
+    help="Only its status at RunningHub, asked now and not recorded.",
 )
-@click.option("--outputs", "asked", flag_value="outputs", help="Only what RunningHub says that it made, asked now.")
+@click.option("--outputs", "asked", flag_value="outputs", help="Only its outputs at RunningHub, asked now.")
 @click.option(
-    "--webhook", "asked", flag_value="webhook", help="Only what became of its callback at RunningHub, asked now."
+    "--webhook", "asked", flag_value="webhook", help="Only the state of its callback at RunningHub, asked now."
 )
 @json_option
 def task(task_id: str, asked: str | None, as_json: bool) -> None:
-    """Show one task: its timeline, results, actions, and what RunningHub was asked.
+    """Show one task: its results, actions, timeline, and what RunningHub was asked about it.
 
     \b
     Examples:
@@ -159,5 +159,5 @@ def print_ordered(task: "OrderedView") -> None:
 @click.command()
 @about(str, print_ordered, f"submit-again {EXAMPLE}")
 def submit_again(client: "Client", task_id: str) -> "OrderedView":
-    """Order the same once more, as a new task; that costs money again."""
+    """Submit the same order as a new task. It costs money again."""
     return client.submit_again(task_id)

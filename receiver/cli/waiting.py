@@ -1,72 +1,60 @@
-"""Progress on standard error while something takes its time: a living line on a terminal, else a line per change."""
+"""Progress on standard error while something takes its time: a live line on a terminal, else a line per change."""
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 
 from receiver.cli.show import clean
 
-if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
-
-Tell = Callable[[int, int | None], None]
-"""Is told how much is through, and of how much where that is known."""
-
 
 @contextmanager
 def spinner(text: str) -> Iterator[Callable[[str], None]]:
-    """A line that shows what is waited for and how long; what it yields changes the text."""
+    """A line that says what is waited for and how long; call what it yields to change the text."""
     if not sys.stderr.isatty():
         yield _line_per_change()
         return
-    with _living_line(text, "SpinnerColumn", "", "TimeElapsedColumn") as update:
-        yield lambda text: update(description=clean(text))
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-
-def byte_bar(text: str) -> AbstractContextManager[Tell]:
-    """A bar for bytes."""
-    return _bar(text, "DownloadColumn", "TransferSpeedColumn")
-
-
-def count_bar(text: str) -> AbstractContextManager[Tell]:
-    """A bar for things."""
-    return _bar(text, "MofNCompleteColumn", "TimeRemainingColumn")
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        line = progress.add_task(clean(text), total=None)
+        yield lambda text: progress.update(line, description=clean(text))
 
 
 @contextmanager
-def _bar(text: str, *figures: str) -> Iterator[Tell]:
+def _bar(figures: tuple[str, str], text: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar; call what it yields with how much is done, and of how much if that is known.
+
+    `figures` are columns of rich.progress, which is imported only where it can be seen.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    with _living_line(text, "", "BarColumn", *figures) as update:
-        yield lambda done, total: update(completed=done, total=total)
-
-
-@contextmanager
-def _living_line(text: str, *columns: str) -> Iterator[Callable[..., None]]:
-    """A line of these columns of rich.progress, "" being the text; rich is imported only where it can be seen."""
     from rich import progress as parts
     from rich.console import Console
 
-    def column(name: str) -> "ProgressColumn":
-        made: ProgressColumn = getattr(parts, name)() if name else parts.TextColumn("{task.description}", markup=False)
-        return made
+    named = (getattr(parts, name)() for name in figures)
+    columns = (parts.TextColumn("{task.description}", markup=False), parts.BarColumn(), *named)
+    with parts.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        line = progress.add_task(clean(text), total=None)
+        yield lambda done, total: progress.update(line, completed=done, total=total)
 
-    with parts.Progress(*map(column, columns), console=Console(stderr=True), transient=True) as progress:
-        yield partial(progress.update, progress.add_task(clean(text), total=None))
+
+byte_bar = partial(_bar, ("DownloadColumn", "TransferSpeedColumn"))
+count_bar = partial(_bar, ("MofNCompleteColumn", "TimeRemainingColumn"))
 
 
 def _line_per_change() -> Callable[[str], None]:
-    told = ""
+    printed = ""
 
     def tell(text: str) -> None:
-        nonlocal told
-        if told != text:
-            told = text
+        nonlocal printed
+        if printed != text:
+            printed = text
             click.echo(clean(text), err=True)
 
     return tell
