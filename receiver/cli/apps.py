@@ -95,11 +95,12 @@ def styles(app_id: str, kind: int, as_json: bool) -> None:
     elif not found.items:
         note(f"AI app {app_id} has no styles of type {kind}")
     else:
-        values = ([each.get(name) for name in STYLE_FIELDS] for each in found.items)
-        rows = [
-            ["" if value is None or isinstance(value, dict | list) else str(value) for value in row] for row in values
-        ]
+        rows = [[_plain(each.get(name)) for name in STYLE_FIELDS] for each in found.items]
         table(list(STYLE_FIELDS.values()), rows)
+
+
+def _plain(value: object) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value)
 
 
 def complete(client: "Client", app_id: str, order: "dict[str, object]") -> None:

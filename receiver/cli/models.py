@@ -74,7 +74,8 @@ def _show_model(found: "Found", as_json: bool) -> None:
     table(["parameter", "type", "", "usual", "allowed"], rows)
     for param in model.params:
         if param.choices and param.allowed != (choices := f"one of {', '.join(param.choices)}"):
-            click.echo(clean(f"\n{param.name} is {choices}", keep="\n"))
+            click.echo()
+            click.echo(clean(f"{param.name} is {choices}"))
     click.echo()
     click.echo(order_of(model.endpoint, example(found.model)))
 
