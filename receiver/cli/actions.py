@@ -83,7 +83,7 @@ def pause(client: "Client", name: str) -> "DefinitionView":
 @actions.command()
 @about(str, _print_definitions, "actions resume notify-team", metavar="NAME")
 def resume(client: "Client", name: str) -> "DefinitionView":
-    """Resume a paused definition. One that waits after failures runs again at once."""
+    """Resume a paused definition; one that waits after failures runs again at once."""
     return client.resume(name)
 
 

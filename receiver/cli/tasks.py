@@ -159,5 +159,5 @@ def print_ordered(task: "OrderedView") -> None:
 @click.command()
 @about(str, print_ordered, f"submit-again {EXAMPLE}")
 def submit_again(client: "Client", task_id: str) -> "OrderedView":
-    """Submit the same order as a new task. It costs money again."""
+    """Submit the same order as a new task, which costs money again."""
     return client.submit_again(task_id)
