@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -23,15 +22,14 @@ from test_client import MODEL, RunningServer
 
 from receiver.cli import inputs as pairs
 from receiver.cli import main, options
-from receiver.cli.actions import standing
 from receiver.cli.connect import find_server
 from receiver.cli.example import example_toml
-from receiver.cli.outcome import told
-from receiver.cli.show import aligned, clean, document, draw, due
+from receiver.cli.outcome import ending
+from receiver.cli.show import aligned, clean, document, draw
 from receiver.client import ApiError, Unreachable
 from receiver.model.errors import Failed, ReceiverError, SettingsError
 from receiver.model.records import ActionKind, ActionState, End, Kind, ReplayMode, TaskState
-from receiver.model.views import DefinitionView, PageView, TaskView
+from receiver.model.views import PageView, TaskView
 from receiver.server.address import address_file
 from receiver.server.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
@@ -114,6 +112,24 @@ def test_help_names_every_command_once_and_the_version_is_told() -> None:
     for name in main.commands:
         assert sum(line.split()[:1] == [name] for line in help_.splitlines()) == 1
     assert "version" in run("--version").output
+
+
+LISTS = {
+    ("tasks",): {"state", "kind", "target", "label", "q"},
+    ("deliveries",): {"state", "task"},
+    ("actions",): {"state", "name", "task"},
+    ("alerts",): {"state", "kind"},
+    ("replay", "list"): set(),
+}
+
+
+@pytest.mark.parametrize(("path", "filters"), LISTS.items(), ids=[" ".join(path) for path in LISTS])
+def test_a_list_offers_the_filters_that_it_has_and_no_other(path: tuple[str, ...], filters: set[str]) -> None:
+    offered = {option.name for option in dict(COMMANDS)[path].params}
+    assert offered == filters | {"since", "until", "limit", "everything", "as_json"}
+    for strange in {"state", "kind", "target", "label", "q", "task", "name"} - filters:
+        refused = run(*path, f"--{strange}", "a=b")
+        assert (refused.exit_code, f"No such option '--{strange}'" in refused.stderr) == (2, True)
 
 
 def test_the_choices_are_those_of_the_records() -> None:
@@ -246,28 +262,6 @@ def test_actions_are_shown_retried_and_skipped(operator: Operator) -> None:
     assert json.loads(operator("actions", "resume", "breaks", "--json").stdout)["paused"] is False
 
 
-def test_an_action_that_waits_for_no_time_is_held() -> None:
-    assert due("owed", None) == "held"
-    assert due("owed", "2026-11-22T08:00:00.000Z") == "2026-11-22 08:00:00"
-    assert due("done", None) == ""
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({}, "running"),
-        ({"paused": True, "breaker": "open"}, "paused"),
-        ({"configured": False, "paused": True}, "gone"),
-        ({"breaker": "open"}, "waiting: 3 failed in a row, next trial 2026-11-22 08:00:00 UTC"),
-        ({"breaker": "half_open"}, "waiting: 3 failed in a row, next trial 2026-11-22 08:00:00 UTC"),
-    ],
-)
-def test_how_a_definition_stands_is_said_in_a_few_words(changes: dict[str, Any], said: str) -> None:
-    known = {"name": "tell", "kind": "http", "configured": True, "paused": False, "breaker": "closed", "failures": 3}
-    told = {"open_until": "2026-11-22T08:00:00.000Z", "concurrency": 4, "rate": None, "on": [], "counts": {}}
-    assert standing(DefinitionView(**{**known, **told, **changes})) == said
-
-
 def test_a_replay_is_counted_begun_shown_and_cancelled(operator: Operator) -> None:
     task_id = operator.ended()
     assert operator("replay", "--task", task_id, "--dry-run").stdout == "1 would be owed again\n"
@@ -287,6 +281,7 @@ def test_a_replay_is_waited_for_listed_and_taken_up_again(operator: Operator) ->
     number = operator("replay", "--task", task_id).stdout.split()[1]
     operator("replay", "cancel", number)
     assert number in [line.split()[0] for line in operator("replay", "list").stdout.splitlines()[1:]]
+    assert "there are more" in operator("replay", "list", "--limit", "1").stderr
     assert "running" in operator("replay", "resume", number).stdout
     assert "has nothing that was cancelled" in operator("replay", "resume", number, code=1).stderr
     operator("actions", "resume", "breaks")
@@ -296,7 +291,9 @@ def test_a_replay_is_waited_for_listed_and_taken_up_again(operator: Operator) ->
 
 def test_deliveries_come_with_their_totals_and_bodies(operator: Operator) -> None:
     task_id = operator.ended()
-    listed = operator("deliveries", "--task", task_id).stdout
+    listed = operator("deliveries", "--task", task_id, "--state", "readable").stdout
+    for state in set(options.DELIVERY_STATES) - {"readable"}:
+        assert operator("deliveries", "--task", task_id, "--state", state).stderr == "no deliveries\n"
     assert "callbacks received" in listed
     body = operator("deliveries", "body", listed.splitlines()[1].split()[0]).stdout
     assert json.loads(body)["event"] == "TASK_END"
@@ -357,6 +354,7 @@ def test_no_server_ends_with_4_and_a_remedy() -> None:
         (ApiError(409, "ended", "the task has failed already"), 1),
         (ApiError(422, "invalid", "x", [{"path": "x", "message": "y"}]), 2),
         (ApiError(422, "invalid", "x", "not a list"), 2),
+        (ApiError(400, "unknown_filter", "x is no filter here; there are: state", [{"path": "x"}]), 2),
         (ApiError(401, "unauthorized", "send it"), 2),
         (ApiError(502, "provider_error", "RunningHub: no", {"code": "1"}), 1),
         (ApiError(503, "disk_low", "full"), 1),
@@ -366,14 +364,20 @@ def test_no_server_ends_with_4_and_a_remedy() -> None:
     ],
 )
 def test_every_error_has_one_exit_code(error: ReceiverError, code: int) -> None:
-    ended = told(error)
+    ended = ending(error)
     assert ended is not None
     assert ended.exit_code == code
     assert ended.message or ended.lines
 
 
+def test_a_filter_that_the_server_does_not_know_ends_with_its_message() -> None:
+    ended = ending(ApiError(400, "unknown_filter", "x is no filter here; there are: state", [{"path": "x"}]))
+    assert ended is not None
+    assert (ended.message, ended.lines) == ("x is no filter here; there are: state", [])
+
+
 def test_an_error_of_the_program_is_not_dressed_up() -> None:
-    assert told(ValueError("a bug")) is None
+    assert ending(ValueError("a bug")) is None
 
 
 def test_settings_problems_are_told_each_on_its_own_line(tmp_path: Path) -> None:

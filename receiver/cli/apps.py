@@ -1,4 +1,4 @@
-"""What an AI app or a workflow takes, with a command line that orders it, and the styles of quick creations."""
+"""The commands about AI apps and workflows: their nodes, and the styles of quick creations."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,8 @@ import click
 
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
-from receiver.cli.show import clean, document, fields, note, table
+from receiver.cli.shapes import about
+from receiver.cli.show import clean, document, fields, json_text, note, submit_line, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from receiver.model.records import JsonObject
 
 MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
-WORDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
-"""Fields of a workflow that are most often set: it has a hundred others."""
+USUAL_FIELDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
+"""Fields of a workflow that are set most often, out of a hundred or more."""
 STYLE_FIELDS = {
     "id": "id",
     "modelName": "name",
@@ -32,50 +33,56 @@ STYLE_FIELDS = {
 }
 """What is shown of a style, under which headings; --json has the rest. The spelling of LoRA is the provider's."""
 QUICK_FIELDS = ("nodeName", "fieldType", "description")
-"""What a quick creation wants to be told of every node beside its value (page "Initiate Quick Create Task")."""
+"""What a quick creation must say of every node beside its value (page "Initiate Quick Create Task")."""
 SHOWN = 60
 SHOWN_OPTIONS = 8
 
 
+def _print_nodes(option: str, found: "AppView", usual: "Sequence[NodeView]") -> None:
+    if found.name:
+        fields([("name", found.name), ("id", found.id)])
+        click.echo()
+    rows = [
+        (f"{node.node}.{node.field}", node.type, node.title, _shortened(node.value), _choices(node))
+        for node in found.nodes
+    ]
+    table(["node", "type", "what it is", "has", "choices"], rows)
+    click.echo()
+    nodes = [word for node in usual for word in ("--node", f"{node.node}.{node.field}={_example(node)}")]
+    click.echo(clean(submit_line(option, found.id, *nodes)))
+
+
+def _print_app(found: "AppView") -> None:
+    _print_nodes("--app", found, found.nodes)
+
+
+def _print_workflow(found: "AppView") -> None:
+    usual = [node for node in found.nodes if node.field.lower() in USUAL_FIELDS]
+    _print_nodes("--workflow", found, usual or found.nodes[:1])
+
+
 @click.command()
-@click.argument("app_id", metavar="ID")
-@json_option
-def app(app_id: str, as_json: bool) -> None:
-    """Show what an AI app takes: its nodes' fields, and a command line that orders it.
-
-    \b
-    Example:
-      receiver app 1877265245566922801
-    """
-    with connect() as client:
-        found = client.app(app_id)
-    _show("--app", found, found.nodes, as_json)
+@about(str, _print_app, "app 1877265245566922801")
+def app(client: "Client", app_id: str) -> "AppView":
+    """Show the inputs of an AI app, node by node, and a command line that runs it."""
+    return client.app(app_id)
 
 
 @click.command()
-@click.argument("workflow_id", metavar="ID")
-@json_option
-def workflow(workflow_id: str, as_json: bool) -> None:
-    """Show what a workflow takes: its nodes' fields, and a command line that orders it.
-
-    \b
-    Example:
-      receiver workflow 1904136902449209346
-    """
-    with connect() as client:
-        found = client.workflow(workflow_id)
-    usual = [node for node in found.nodes if node.field.lower() in WORDS]
-    _show("--workflow", found, usual or found.nodes[:1], as_json)
+@about(str, _print_workflow, "workflow 1904136902449209346")
+def workflow(client: "Client", workflow_id: str) -> "AppView":
+    """Show the inputs of a workflow, node by node, and a command line that runs it."""
+    return client.workflow(workflow_id)
 
 
 @click.command()
 @click.argument("app_id", metavar="APP_ID")
 @click.option(
-    "--type", "kind", type=click.IntRange(0, 999_999_999), default=2, show_default=True, help="Of which kind."
+    "--type", "kind", type=click.IntRange(0, 999_999_999), default=2, show_default=True, help="The kind of style."
 )
 @json_option
 def styles(app_id: str, kind: int, as_json: bool) -> None:
-    """Show what a quick creation of an AI app can look like.
+    """List the styles for quick creations with an AI app.
 
     \b
     Examples:
@@ -89,14 +96,18 @@ def styles(app_id: str, kind: int, as_json: bool) -> None:
     elif not found.items:
         note(f"AI app {app_id} has no styles of type {kind}")
     else:
-        rows = [tuple(_style_field(each.get(name)) for name in STYLE_FIELDS) for each in found.items]
+        rows = [[_plain(each.get(name)) for name in STYLE_FIELDS] for each in found.items]
         table(list(STYLE_FIELDS.values()), rows)
 
 
-def complete(client: "Client", app_id: str, order: "JsonObject") -> None:
-    """Lays what RunningHub says of an app's nodes under the overrides of a quick creation, which wants all of it.
+def _plain(value: object) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value)
 
-    Nodes that the app does not have stay as they are, for the server to refuse.
+
+def complete(client: "Client", app_id: str, order: "JsonObject") -> None:
+    """Completes the nodes of a quick creation with RunningHub's description of them; what the order says wins.
+
+    Nodes that the app does not have stay as they are: the server refuses them.
     """
     given = order.get("nodeInfoList")
     nodes = [node for node in given if isinstance(node, dict)] if isinstance(given, list) else []
@@ -106,68 +117,33 @@ def complete(client: "Client", app_id: str, order: "JsonObject") -> None:
     for node in nodes:
         found = known.get((str(node.get("nodeId")), str(node.get("fieldName"))))
         if found is not None:
-            told = (
-                found.name or found.title or found.field,
-                found.type,
-                found.description or found.title or found.field,
-            )
-            node.update({**dict(zip(QUICK_FIELDS, told, strict=True)), **node})
-
-
-def _style_field(value: object) -> str:
-    return "" if value is None or isinstance(value, dict | list) else str(value)
-
-
-def _show(option: str, found: "AppView", usual: "Sequence[NodeView]", as_json: bool) -> None:
-    if as_json:
-        document(found)
-        return
-    if found.name:
-        fields([("name", found.name), ("id", found.id)])
-        click.echo()
-    rows = [
-        (f"{node.node}.{node.field}", node.type, node.title, _said(node.value), _choices(node)) for node in found.nodes
-    ]
-    table(["node", "type", "what it is", "has", "choices"], rows)
-    click.echo()
-    click.echo(clean(_order(option, found.id, usual)))
-
-
-def _order(option: str, target: str, nodes: "Sequence[NodeView]") -> str:
-    import shlex
-
-    given = [word for node in nodes for word in ("--node", f"{node.node}.{node.field}={_example(node)}")]
-    return shlex.join(["receiver", "submit", option, target, *given])
+            title = found.title or found.field
+            texts = (found.name or title, found.type, found.description or title)
+            node.update({**dict(zip(QUICK_FIELDS, texts, strict=True)), **node})
 
 
 def _example(node: "NodeView") -> str:
-    """What the field has now; a file's place is for a file of one's own."""
+    """The value to show for a field: what it has now, or @FILE where a file is expected."""
     file = MEDIA.get(node.type.upper()) or MEDIA.get(node.field.upper())
     if file is not None:
         return f"@{file}"
-    said = _value(node.value)
-    if isinstance(node.value, str) and _is_json(said):
+    text = json_text(node.value)
+    if isinstance(node.value, str) and _reads_as_json(text):
         import msgspec
 
-        return msgspec.json.encode(said).decode()
-    return f"@{said}" if said.startswith("@") else said
+        return msgspec.json.encode(text).decode()
+    return f"@{text}" if text.startswith("@") else text
 
 
-def _is_json(text: str) -> bool:
-    """Whether `--node` would read a text as something else, such as a number."""
+def _reads_as_json(text: str) -> bool:
+    """Whether `--node` would read the text as JSON, such as a number."""
     from receiver.cli.inputs import read_nodes
 
     return read_nodes([f"1.x={text}"])[0]["fieldValue"] != text
 
 
-def _value(value: object) -> str:
-    import msgspec
-
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _said(value: object) -> str:
-    text = "" if value is None else _value(value)
+def _shortened(value: object) -> str:
+    text = "" if value is None else json_text(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

@@ -1,4 +1,4 @@
-"""Finds the server and its admin token: from the environment, else from what the server left on this machine."""
+"""Finds the server and its admin token: in the environment, else in the settings and database of this machine."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ ADMIN_TOKEN = "admin_token"
 
 
 def connect() -> "Client":
-    """A client of the server this command is meant for. Raises SettingsError."""
+    """A client for the server that the environment names, else the one of this machine. Raises SettingsError."""
     from receiver.client import Client
 
     url, token = find_server(os.environ, Path.cwd())
@@ -27,21 +27,23 @@ def connect() -> "Client":
 
 
 def find_server(environment: Mapping[str, str], directory: Path) -> tuple[str, str | None]:
-    """The server's URL and the admin token; None when there is none to be found. Raises SettingsError."""
+    """The server's URL, and the admin token or None when none is found. Raises SettingsError."""
+    from receiver.model.errors import SettingsError
     from receiver.server.settings import load_settings
 
-    named = environment.get(URL_VARIABLE)
-    if named:
-        _refuse_unusable(URL_VARIABLE, named)
-        if token := environment.get(TOKEN_VARIABLE):
-            # Nothing else is needed, and a laptop may have no settings, or others.
-            return _sound(named, token)
-    settings = load_settings(environment, directory)
-    url = named or _left_address(database_file(settings, directory)) or _own_address(settings)
-    token = settings.admin_token
-    if token is None and _is_ours(url, settings):
-        token = made_token(settings, directory)
-    return _sound(url, token)
+    url, token = environment.get(URL_VARIABLE), environment.get(TOKEN_VARIABLE)
+    if url and not _is_url(url):
+        raise SettingsError([f"{URL_VARIABLE}: expected an http:// or https:// address, got {url!r}"])
+    if not (url and token):
+        # With both given nothing else is needed, and a laptop may have no settings, or others.
+        settings = load_settings(environment, directory)
+        url = url or _announced_address(database_file(settings, directory)) or _configured_address(settings)
+        token = settings.admin_token
+        if token is None and _is_own_server(url, settings):
+            token = made_token(settings, directory)
+    if token is not None and not token.isprintable():
+        raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got (hidden)"])
+    return url, token
 
 
 def database_file(settings: "Settings", directory: Path) -> Path:
@@ -52,27 +54,28 @@ def database_file(settings: "Settings", directory: Path) -> Path:
 
 
 def made_token(settings: "Settings", directory: Path) -> str | None:
-    """The admin token that the database made for itself; None when there is no such database here."""
+    """The admin token that was generated in the database; None when there is no such database here."""
     from receiver.store.sqlite.offline import read_secret
 
     return read_secret(database_file(settings, directory), ADMIN_TOKEN)
 
 
-def _left_address(database: Path) -> str | None:
+def _announced_address(database: Path) -> str | None:
+    """The address that a running server wrote beside its database."""
     try:
-        left = address_file(database).read_text().strip()
+        address = address_file(database).read_text().strip()
     except (OSError, UnicodeDecodeError):
         return None
-    return left if _is_url(left) else None
+    return address if _is_url(address) else None
 
 
-def _own_address(settings: "Settings") -> str:
+def _configured_address(settings: "Settings") -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-def _is_ours(url: str, settings: "Settings") -> bool:
-    """Whether the token of the local database may be sent there: another machine must not learn it."""
+def _is_own_server(url: str, settings: "Settings") -> bool:
+    """Whether the URL is this machine's server, so that the token in the local database may be sent there."""
     host = urlsplit(url).hostname or ""
     try:
         local = ip_address(host).is_loopback
@@ -80,21 +83,6 @@ def _is_ours(url: str, settings: "Settings") -> bool:
         local = host == "localhost"
     named = {settings.host, urlsplit(settings.public_url or "").hostname}
     return local or host in named
-
-
-def _sound(url: str, token: str | None) -> tuple[str, str | None]:
-    if token is not None and not token.isprintable():
-        from receiver.model.errors import SettingsError
-
-        raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got (hidden)"])
-    return url, token
-
-
-def _refuse_unusable(variable: str, url: str) -> None:
-    if not _is_url(url):
-        from receiver.model.errors import SettingsError
-
-        raise SettingsError([f"{variable}: expected an http:// or https:// address, got {url!r}"])
 
 
 def _is_url(text: str) -> bool:

@@ -8,9 +8,10 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
 from receiver.cli.outcome import NOT_FOUND, Ended
-from receiver.cli.show import clean, document, fields, note, table
+from receiver.cli.show import answer, clean, document, fields, json_text, note, submit_line, table
 
 if TYPE_CHECKING:
+    from receiver.model.offers import AccountView
     from receiver.runninghub.catalogue import Found
 
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 @click.argument("pattern", default="")
 @json_option
 def models(pattern: str, as_json: bool) -> None:
-    """List the models, or show one: what it takes, and a command line that orders it.
+    """List the models, or show one: its parameters, and a command line that runs it.
 
-    PATTERN is a model's name or endpoint, or a part of a name, endpoint, group or output; * and ? stand for anything.
+    PATTERN is a model's name or endpoint, or a part of a name, endpoint, group or output. * and ? are wildcards.
 
     \b
     Examples:
@@ -31,7 +32,7 @@ def models(pattern: str, as_json: bool) -> None:
     from receiver.runninghub import catalogue
 
     try:
-        _one(catalogue.find(pattern), as_json)
+        _show_model(catalogue.find(pattern), as_json)
         return
     except catalogue.UnknownModel as unknown:
         found = catalogue.search(pattern)
@@ -48,7 +49,7 @@ def models(pattern: str, as_json: bool) -> None:
     note(f"{len(found)} models")
 
 
-def _one(found: "Found", as_json: bool) -> None:
+def _show_model(found: "Found", as_json: bool) -> None:
     from receiver.runninghub.catalogue import example
     from receiver.runninghub.shown import model_view
 
@@ -57,53 +58,47 @@ def _one(found: "Found", as_json: bool) -> None:
         document(model)
         return
     if model.note:
-        note(clean(model.note))
+        note(model.note)
     fields([("name", model.name), ("endpoint", model.endpoint), ("makes", model.output)])
     click.echo()
     rows = [
-        (param.name, param.type, "required" if param.required else "", _said(param.default), param.allowed)
+        (
+            param.name,
+            param.type,
+            "required" if param.required else "",
+            "" if param.default is None else json_text(param.default),
+            param.allowed,
+        )
         for param in model.params
     ]
     table(["parameter", "type", "", "usual", "allowed"], rows)
     for param in model.params:
-        if param.choices and param.allowed != f"one of {', '.join(param.choices)}":
+        if param.choices and param.allowed != (choices := f"one of {', '.join(param.choices)}"):
             click.echo()
-            click.echo(clean(f"{param.name} is one of {', '.join(param.choices)}"))
+            click.echo(clean(f"{param.name} is {choices}"))
     click.echo()
     click.echo(order_of(model.endpoint, example(found.model)))
 
 
-def _said(default: object) -> str:
-    return "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-
-
 def order_of(endpoint: str, input: Mapping[str, object]) -> str:
-    """A command line that orders the model, ready to be copied."""
-    import shlex
-
-    import msgspec
-
-    pairs = [
-        f"{name}={value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
-        for name, value in input.items()
-    ]
-    return shlex.join(["receiver", "submit", endpoint, *pairs])
+    """A command line that runs the model with this input, ready to be copied."""
+    return submit_line(endpoint, *(f"{name}={json_text(value)}" for name, value in input.items()))
 
 
 @click.command()
 @json_option
 def account(as_json: bool) -> None:
-    """Show the account's balance at RunningHub, how many tasks run, and how many may run at once.
+    """Show the balance at RunningHub, how many tasks run, and how many may run at once.
 
     \b
     Example:
       receiver account
     """
     with connect() as client:
-        found = client.account()
-    if as_json:
-        document(found)
-        return
+        answer(client.account(), as_json, _print_account)
+
+
+def _print_account(found: "AccountView") -> None:
     money = f"{found.money} {found.currency or ''}".strip() if found.money is not None else None
     queue = found.queue
     fields(

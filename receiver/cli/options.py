@@ -1,4 +1,4 @@
-"""Options that several commands share, and how what they are given becomes a filter of the API."""
+"""Options that several commands share, and how their values become the filters of an API list."""
 
 import re
 import time
@@ -19,16 +19,10 @@ PAGE_OF_ALL = 500
 AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 TASK_STATES = (
-    "queued",
-    "submitting",
-    "submitted",
-    "in_doubt",
-    "rejected",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "lost",
+    *("queued", "submitting", "submitted", "in_doubt"),
+    *("rejected", "succeeded", "failed", "cancelled", "lost"),
 )
+DELIVERY_STATES = ("readable", "unreadable", "contradicting")
 ACTION_STATES = ("owed", "running", "done", "dead", "skipped")
 EVENT_STATES = ("succeeded", "failed", "cancelled", "rejected")
 KINDS = ("model", "workflow", "app", "quick")
@@ -67,60 +61,64 @@ def read_moment(text: str, now: float) -> str | None:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON document.")
 
-_NARROWING: Mapping[str, Callable[[F], F]] = {
-    "task_state": click.option(
-        "--state", multiple=True, type=click.Choice(TASK_STATES), help="Only these states; may be repeated."
-    ),
-    "action_state": click.option(
-        "--state", multiple=True, type=click.Choice(ACTION_STATES), help="Only these states; may be repeated."
-    ),
-    "alert_state": click.option(
-        "--state", multiple=True, type=click.Choice(("open", "closed")), help="Open or closed."
-    ),
-    "kind": click.option("--kind", multiple=True, type=click.Choice(KINDS), help="Only these kinds of task."),
+
+def _choice(option: str, choices: Sequence[str], help: str) -> Callable[[F], F]:
+    return click.option(option, multiple=True, type=click.Choice(choices), help=help)
+
+
+SOME_STATES = "Only these states; may be repeated."
+FILTERS: Mapping[str, Callable[[F], F]] = {
+    "task_state": _choice("--state", TASK_STATES, SOME_STATES),
+    "action_state": _choice("--state", ACTION_STATES, SOME_STATES),
+    "delivery_state": _choice("--state", DELIVERY_STATES, SOME_STATES),
+    "alert_state": _choice("--state", ("open", "closed"), "Open or closed."),
+    "kind": _choice("--kind", KINDS, "Only these kinds of task."),
     "alert_kind": click.option("--kind", multiple=True, metavar="KIND", help="Only these kinds of alert."),
     "target": click.option("--target", metavar="NAME", help="Only this model, workflow or app."),
     "label": click.option(
         "--label", multiple=True, type=pair, metavar="NAME=VALUE", help="Only tasks with this label; may be repeated."
     ),
-    "q": click.option("--q", metavar="TEXT", help="An id, or how a target or a label begins."),
+    "q": click.option("--q", metavar="TEXT", help="An id, or the beginning of a target or a label."),
     "task": click.option("--task", metavar="ID", help="Only what belongs to this task."),
     "name": click.option("--name", metavar="NAME", help="Only actions of this definition."),
     "since": click.option("--since", type=when, metavar="WHEN", help="Not before: 2h ago, or 2026-11-22T08:00:00Z."),
     "until": click.option("--until", type=when, metavar="WHEN", help="Before: 30m ago, or 2026-11-22T08:00:00Z."),
-    "limit": click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="How many at the most.  [default: 50]"),
-    "all": click.option("--all", "everything", is_flag=True, help="Page after page, to the end."),
 }
+LIMIT = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="At most this many.  [default: 50]")
+ALL = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
 
 
-def narrowing(*names: str) -> Callable[[F], F]:
-    """The options of a list, in this order, and those that all lists have."""
+def filters(*names: str) -> Callable[[F], F]:
+    """Adds these filters of FILTERS to a command as options, in this order, then --since and --until."""
 
     def decorate(command: F) -> F:
-        for name in reversed((*names, "since", "until", "limit", "all")):
-            command = _NARROWING[name](command)
-        return json_option(command)
+        for name in reversed((*names, "since", "until")):
+            command = FILTERS[name](command)
+        return command
 
     return decorate
 
 
+def list_options(*names: str) -> Callable[[F], F]:
+    """Adds the options of a list command: these filters, --since, --until, --limit, --all and --json."""
+    return lambda command: json_option(filters(*names)(LIMIT(ALL(command))))
+
+
 def gather(client: "Client", page: "Callable[..., P]", everything: bool, given: Mapping[str, object]) -> "P":
-    """The page that was asked for; with `everything`, one that holds all."""
+    """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
     from msgspec.structs import replace
 
-    narrow = cast("ListFilter", {**given, "label": dict(cast("Sequence[tuple[str, str]]", given.get("label") or ()))})
-    if everything:
-        narrow["limit"] = PAGE_OF_ALL
+    labels = dict(cast("Sequence[tuple[str, str]]", given.get("label") or ()))
+    narrow = cast("ListFilter", {**given, "label": labels} | ({"limit": PAGE_OF_ALL} if everything else {}))
     found = page(**narrow)
-    if everything and found.next is not None:
-        narrow["cursor"] = found.next
-        rest = client.each(page, **narrow)
-        return replace(found, items=[*found.items, *rest], next=None)  # type: ignore[type-var]
-    return found
+    if not everything or found.next is None:
+        return found
+    narrow["cursor"] = found.next
+    return replace(found, items=[*found.items, *client.each(page, **narrow)], next=None)  # type: ignore[type-var]
 
 
 def is_for_subcommand() -> bool:
-    """Whether a group was called for one of its commands. Raises UsageError when it was given options of its own."""
+    """Whether a group runs one of its subcommands. Raises UsageError when options of its own stand before that."""
     ctx = click.get_current_context()
     verb = ctx.invoked_subcommand
     given = click.core.ParameterSource.COMMANDLINE

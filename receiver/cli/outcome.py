@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, and the one place where an error becomes a sentence with a remedy.
+"""How a command ends: the exit codes, and the one place that turns errors into messages with a remedy.
 
 0 done, 1 failed, 2 used wrongly, 3 not found, 4 server unreachable.
 """
@@ -21,10 +21,10 @@ EXITS = {400: USED_WRONGLY, 401: USED_WRONGLY, 403: USED_WRONGLY, 404: NOT_FOUND
 
 
 class Ended(click.ClickException):
-    """The end of a command that did not do what it was asked for: a sentence for standard error, and a code."""
+    """Ends a command that failed: a message and further lines for standard error, and the exit code."""
 
-    def __init__(self, sentence: str, exit_code: int = FAILED, lines: Sequence[str] = ()) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, exit_code: int = FAILED, lines: Sequence[str] = ()) -> None:
+        super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]
         self.lines = lines
 
@@ -38,51 +38,47 @@ class Ended(click.ClickException):
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> Ended:
-    # The error's own text names the address once more.
+    # The error's own text would name the address again.
     reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "there is no such address"
     return Ended(f"cannot listen on {host}:{port}: {reason}; name another --host or --port", USED_WRONGLY)
 
 
-class Verbs(click.Group):
-    """The root of all commands: errors end here, and help lists the commands by what they are for."""
+class Root(click.Group):
+    """The command `receiver`: reports the errors of all commands, and lists the commands in sections."""
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
-        self._sections: list[tuple[str, list[str]]] = []
+        self._sections: dict[str, Sequence[click.Command]] = {}
 
     def section(self, title: str, *commands: click.Command) -> None:
         """Adds commands under a heading."""
-        self._sections.append((title, [command.name or "" for command in commands]))
+        self._sections[title] = commands
         for command in commands:
             self.add_command(command)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        placed = [name for _, names in self._sections for name in names]
-        return placed + sorted(self.commands.keys() - set(placed))
+        return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        placed = {name for _, names in self._sections for name in names}
-        others = sorted(self.commands.keys() - placed)
         width = max(map(len, self.commands))
-        for title, names in [*self._sections, ("Others", others)]:
-            rows = [(name.ljust(width), self.commands[name].get_short_help_str(90)) for name in names]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        for title, commands in self._sections.items():
+            with formatter.section(title):
+                rows = [((each.name or "").ljust(width), each.get_short_help_str(90)) for each in commands]
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except Exception as error:
-            ended = told(error)
+            ended = ending(error)
             if ended is None:
                 raise
             raise ended from error
 
 
-def told(error: Exception) -> Ended | None:
-    """What to say of an error, and how to end; None for what is no error of ours."""
-    # Imported only now: help must not wait for any of these.
+def ending(error: Exception) -> Ended | None:
+    """The message and exit code for an error; None for an error of the program itself."""
+    # Imported only here, so that --help does not wait for them.
     import sqlite3
 
     from receiver.client import ApiError, Unreachable
@@ -99,7 +95,7 @@ def told(error: Exception) -> Ended | None:
         case ReceiverError():
             return Ended(str(error))
         case UnicodeEncodeError():
-            # Bytes of an argument that are no UTF-8 are lone surrogates by now.
+            # Python turns bytes of an argument that are not UTF-8 into lone surrogates.
             return Ended(f"not UTF-8: {str(error.object)[:60]!a}", USED_WRONGLY)
         case sqlite3.Error():
             return Ended(f"the database cannot be used: {error}")
@@ -107,16 +103,13 @@ def told(error: Exception) -> Ended | None:
 
 
 def _refused(error: "ApiError") -> Ended:
-    # A proxy's "not found" says nothing of what was asked for.
+    # A proxy's 404 does not mean that the thing asked for does not exist.
     code = FAILED if error.code == "http_error" else EXITS.get(error.status, FAILED)
-    message, details = error.message, error.details
     if error.code == "unauthorized":
         remedy = "set RECEIVER_ADMIN_TOKEN; `receiver token` prints it on the server's machine"
         return Ended(f"the server does not know this admin token: {remedy}", code)
-    if isinstance(details, list):
-        lines = [f"  {each.get('path')}: {each.get('message')}" for each in details if isinstance(each, dict)]
-        if lines:
-            return Ended("the server does not accept this:", code, lines)
-    if isinstance(details, Mapping):
-        return Ended(message, code, [f"  {name}: {value}" for name, value in details.items()])
-    return Ended(message, code)
+    if isinstance(error.details, Mapping):
+        return Ended(error.message, code, [f"  {name}: {value}" for name, value in error.details.items()])
+    problems = error.details if error.status == 422 and isinstance(error.details, list) else []
+    lines = [f"  {each.get('path')}: {each.get('message')}" for each in problems if isinstance(each, dict)]
+    return Ended("the server does not accept this:" if lines else error.message, code, lines)

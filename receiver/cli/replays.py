@@ -1,4 +1,4 @@
-"""`receiver replay`: owing many actions again, seeing how far that is, and stopping it."""
+"""`receiver replay`: runs many actions again, shows how far that is, and stops it."""
 
 import math
 from typing import TYPE_CHECKING
@@ -10,41 +10,60 @@ from receiver.cli.options import (
     ACTION_STATES,
     EVENT_STATES,
     REPLAY_MODES,
-    gather,
+    filters,
     is_for_subcommand,
     json_option,
-    narrowing,
-    when,
 )
 from receiver.cli.outcome import Ended
-from receiver.cli.show import document, fields, moment, note, table
+from receiver.cli.shapes import about, listing
+from receiver.cli.show import Row, answer, fields, note
 from receiver.cli.waiting import count_bar
+from receiver.model.sentences import moment
 
 if TYPE_CHECKING:
     from receiver.client import Client
     from receiver.model.views import ReplayView
 
 
+def _print_replay(made: "ReplayView") -> None:
+    if made.dry_run:
+        click.echo(f"{made.matched} would be {'read anew' if made.mode == 'reprocess' else 'owed again'}")
+        return
+    fields(
+        [
+            ("replay", made.id),
+            ("mode", made.mode),
+            ("state", made.state),
+            ("ended", f"{made.done} of {made.matched}"),
+            ("of them dead", made.dead or None),
+            ("cancelled", made.cancelled or None),
+            ("per second", made.rate),
+            ("began (UTC)", moment(made.created_at)),
+            ("finished (UTC)", moment(made.finished_at)),
+        ]
+    )
+
+
 @click.group(invoke_without_command=True)
 @click.option("--mode", type=click.Choice(REPLAY_MODES), default="retry", show_default=True, help="What is replayed.")
 @click.option("--action-state", multiple=True, type=click.Choice(ACTION_STATES), help="Only actions in these states.")
 @click.option("--task-state", multiple=True, type=click.Choice(EVENT_STATES), help="Only tasks that ended so.")
-@click.option("--name", metavar="NAME", help="Only this definition.")
-@click.option("--task", metavar="ID", help="Only this task.")
-@click.option("--since", type=when, metavar="WHEN", help="Not before: 2h ago, or 2026-11-22T08:00:00Z.")
-@click.option("--until", type=when, metavar="WHEN", help="Before: 30m ago, or 2026-11-22T08:00:00Z.")
+@filters("name", "task")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Actions per second.  [default: all at once]")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
-@click.option("--wait", is_flag=True, help="Return when all of them have ended; exit 1 when any is dead.")
+@click.option("--wait", is_flag=True, help="Wait until all of them have ended; exit 1 if any is dead.")
 @json_option
 def replay(
     mode: str, rate: float | None, dry_run: bool, wait: bool, as_json: bool, **narrow: str | tuple[str, ...]
 ) -> None:
-    """Do actions again, or look at such a replay.
+    """Run actions again, or work on an earlier replay.
 
-    Mode retry takes up the same actions with fresh tries (the dead ones, unless --action-state says otherwise); again
-    owes today's definitions once more for tasks that ended; missing owes only what an ended task has no action of;
-    reprocess reads kept callbacks anew, for a receiver that has learned to read them.
+    \b
+    Modes:
+      retry      the same actions, with new attempts: dead ones, unless --action-state is given
+      again      today's definitions once more, for tasks that have ended
+      missing    today's definitions, for ended tasks that have no action of them yet
+      reprocess  kept callbacks are read again, by a receiver that can read more of them
 
     \b
     Examples:
@@ -67,92 +86,58 @@ def replay(
         if wait and made.id is not None:
             note(f"replay {made.id}")  # known even when the server goes away meanwhile
             made = _follow(client, made.id)
-    if as_json:
-        document(made)
-    elif made.dry_run:
-        click.echo(f"{made.matched} would be {'read anew' if mode == 'reprocess' else 'owed again'}")
-    else:
-        _show(made, as_json=False)
-        if made.state == "running":
-            note(f"see how far it is: receiver replay show {made.id}")
-    _end(made, wait)
+    answer(made, as_json, _print_replay)
+    if made.state == "running" and not as_json:
+        note(f"see how far it is: receiver replay show {made.id}")
+    _fail_if_dead(made, wait)
 
 
 @replay.command("list")
-@narrowing()
-def list_(everything: bool, as_json: bool, **given: object) -> None:
+@listing(
+    lambda client: client.replays,
+    (),
+    ("id", "mode", "state", "matched", "ended", "dead", "cancelled", "began (UTC)"),
+)
+def replays(each: "ReplayView") -> Row:
     """List replays, newest first.
 
     \b
     Example:
       receiver replay list
     """
-    with connect() as client:
-        page = gather(client, client.replays, everything, given)
-    if as_json:
-        document(page)
-    elif not page.items:
-        note("no replays")
-    else:
-        rows = [
-            (
-                each.id,
-                each.mode,
-                each.state,
-                each.matched,
-                each.done,
-                each.dead,
-                each.cancelled,
-                moment(each.created_at),
-            )
-            for each in page.items
-        ]
-        table(("id", "mode", "state", "matched", "ended", "dead", "cancelled", "began (UTC)"), rows)
+    counts = (each.matched, each.done, each.dead, each.cancelled)
+    return each.id, each.mode, each.state, *counts, moment(each.created_at)
 
 
 @replay.command()
 @click.argument("replay_id", metavar="ID", type=int)
-@click.option("--wait", is_flag=True, help="Return when all of it has ended; exit 1 when any is dead.")
+@click.option("--wait", is_flag=True, help="Wait until all of it has ended; exit 1 if any is dead.")
 @json_option
 def show(replay_id: int, wait: bool, as_json: bool) -> None:
-    """Show how far a replay is.
+    """Show one replay and how far it is.
 
     \b
     Example:
       receiver replay show 3 --wait
     """
     with connect() as client:
-        shown = _follow(client, replay_id) if wait else client.replay_state(replay_id)
-    _show(shown, as_json)
-    _end(shown, wait)
+        found = _follow(client, replay_id) if wait else client.replay_state(replay_id)
+    answer(found, as_json, _print_replay)
+    _fail_if_dead(found, wait)
 
 
 @replay.command()
-@click.argument("replay_id", metavar="ID", type=int)
-@json_option
-def resume(replay_id: int, as_json: bool) -> None:
-    """Take up what was not begun when a replay was cancelled.
-
-    \b
-    Example:
-      receiver replay resume 3
-    """
-    with connect() as client:
-        _show(client.resume_replay(replay_id), as_json)
+@about(int, _print_replay, "replay resume 3")
+def resume(client: "Client", replay_id: int) -> "ReplayView":
+    """Continue a cancelled replay with the actions that it had not begun."""
+    return client.resume_replay(replay_id)
 
 
 @replay.command()
-@click.argument("replay_id", metavar="ID", type=int)
-@json_option
-def cancel(replay_id: int, as_json: bool) -> None:
-    """Stop a replay: what it has not begun is as it was.
-
-    \b
-    Example:
-      receiver replay cancel 3
-    """
-    with connect() as client:
-        _show(client.cancel_replay(replay_id), as_json)
+@about(int, _print_replay, "replay cancel 3")
+def cancel(client: "Client", replay_id: int) -> "ReplayView":
+    """Stop a replay. The actions that it has not begun stay as they were."""
+    return client.cancel_replay(replay_id)
 
 
 def _follow(client: "Client", replay_id: int) -> "ReplayView":
@@ -164,25 +149,6 @@ def _follow(client: "Client", replay_id: int) -> "ReplayView":
         raise
 
 
-def _end(made: "ReplayView", waited: bool) -> None:
+def _fail_if_dead(made: "ReplayView", waited: bool) -> None:
     if waited and made.dead:
         raise Ended(f"{made.dead} of {made.matched} are dead again; see receiver actions --state dead")
-
-
-def _show(made: "ReplayView", as_json: bool) -> None:
-    if as_json:
-        document(made)
-        return
-    fields(
-        [
-            ("replay", made.id),
-            ("mode", made.mode),
-            ("state", made.state),
-            ("ended", f"{made.done} of {made.matched}"),
-            ("of them dead", made.dead or None),
-            ("cancelled", made.cancelled or None),
-            ("per second", made.rate),
-            ("began (UTC)", moment(made.created_at)),
-            ("finished (UTC)", moment(made.finished_at)),
-        ]
-    )

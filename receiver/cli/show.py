@@ -1,14 +1,16 @@
-"""What reaches standard output: tables, fields and JSON. Text from outside is made harmless before it is printed."""
+"""Prints tables, fields and JSON. Text from outside is made harmless to a terminal before it is printed."""
 
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias, TypeVar
 
 import click
 
+T = TypeVar("T")
 Cell: TypeAlias = str | int | float | None
+Row: TypeAlias = Sequence[Cell]
 
 ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor moves
@@ -21,60 +23,59 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e
 """Control characters, and those that turn the direction of writing."""
 RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 STYLES = {
-    "succeeded": "green",
-    "done": "green",
-    "ok": "green",
-    "failed": "red",
-    "rejected": "red",
-    "dead": "red",
-    "lost": "red",
-    "no": "red",
-    "open": "red",
-    "problem": "red",
-    "in_doubt": "yellow",
-    "cancelled": "yellow",
-    "skipped": "yellow",
-    "retry": "yellow",
-    "paused": "yellow",
-    "running": "cyan",
-    "submitted": "cyan",
+    **dict.fromkeys(("succeeded", "done", "ok"), "green"),
+    **dict.fromkeys(("failed", "rejected", "dead", "lost", "no", "open", "problem"), "red"),
+    **dict.fromkeys(("in_doubt", "cancelled", "skipped", "retry", "paused"), "yellow"),
+    **dict.fromkeys(("running", "submitted"), "cyan"),
 }
 KEPT_WHOLE = frozenset({"id", "task", "state", "at (UTC)", "created (UTC)", "received (UTC)"})
-"""Columns that a narrow terminal must not break: they are copied, or compared."""
+"""Columns that a narrow terminal must not wrap, since they are copied or compared."""
 WIDEST_CELL = 60
 
 
 def clean(text: object, keep: str = "") -> str:
-    """Text without escape sequences and control characters; line ends and the like become blanks unless kept."""
+    """The text without escape sequences and control characters; line ends and tabs become blanks unless in `keep`."""
     bare = ESCAPES.sub("", str(text))
     return CONTROLS.sub(lambda found: found[0] if found[0] in keep else " " if found[0] in "\n\r\t" else "", bare)
 
 
-def moment(time: str | None) -> str:
-    """An API's time for a reader, in UTC, without the milliseconds."""
-    return (time or "")[:19].replace("T", " ")
-
-
-def due(state: str, time: str | None) -> str:
-    """When an action may run next; `held` while that depends on something other than time."""
-    return "held" if state == "owed" and time is None else moment(time)
+def answer(content: T, as_json: bool, show: Callable[[T], None]) -> None:
+    """Prints an answer of the server: with --json as JSON, else with `show`."""
+    if as_json:
+        document(content)
+    else:
+        show(content)
 
 
 def document(content: object) -> None:
-    """Prints the API's JSON document."""
+    """Prints a JSON document."""
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
-    # JSON leaves these as they are, and a terminal may obey them.
+    # JSON leaves these as they are, and a terminal may act on them.
     click.echo(RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def note(text: str) -> None:
-    """A remark beside the output, on standard error."""
+    """Prints a remark on standard error, beside the output."""
     click.echo(clean(text), err=True)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], title: str = "") -> None:
+def json_text(value: object) -> str:
+    """A value in one line: text as it is, anything else as JSON."""
+    import msgspec
+
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def submit_line(*words: str) -> str:
+    """The command line that submits an order, ready to be copied."""
+    import shlex
+
+    return shlex.join(["receiver", "submit", *words])
+
+
+def table(headers: Sequence[str], rows: Iterable[Row], title: str = "") -> None:
     """Prints rows below headers: drawn for a terminal, else aligned text."""
     cells = [[clean("" if cell is None else cell) for cell in row] for row in rows]
     if title:
@@ -82,13 +83,12 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], title: str = "
     if sys.stdout.isatty():
         draw(headers, cells)
     else:
-        for line in aligned([headers, *cells]):
-            click.echo(line)
+        click.echo("\n".join(aligned([headers, *cells])))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with their columns below one another."""
-    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
@@ -111,12 +111,8 @@ def draw(headers: Sequence[str], rows: Sequence[Sequence[str]], file: object = N
 def fields(pairs: Iterable[tuple[str, Cell]]) -> None:
     """Prints names and values, one pair a line; what is empty is left out."""
     rows = [(name, clean(value)) for name, value in pairs if value not in (None, "")]
-    for line in aligned(rows) if rows else []:
+    for line in aligned(rows):
         click.echo(line)
-
-
-def labels(given: dict[str, str]) -> str:
-    return " ".join(f"{name}={value}" for name, value in given.items())
 
 
 def _width(text: str) -> int:

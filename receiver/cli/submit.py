@@ -7,17 +7,19 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option, pair
 from receiver.cli.outcome import FAILED
-from receiver.cli.show import clean, document, fields, note
+from receiver.cli.show import answer, clean, document, fields, note
+from receiver.cli.tasks import print_ordered
 from receiver.cli.waiting import spinner
+from receiver.model import sentences
 
 if TYPE_CHECKING:
     from receiver.client import Client
     from receiver.model.offers import PreviewView
-    from receiver.model.records import JsonObject, Price
+    from receiver.model.records import JsonObject
     from receiver.model.views import TaskDetail
 
 SAVING_PATIENCE = 120.0
-"""Seconds for which a task that has ended is watched on, so that its results are shown as files."""
+"""Seconds to wait for the first attempts of an ended task's actions, so that results are shown as saved files."""
 
 
 def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -107,25 +109,22 @@ def submit(
     with connect() as client:
         input = upload_files(client, order)
         if dry_run:
-            shown = client.preview(target, input, kind=kind, api=api, validate=not force, labels=marks)
-            _preview(shown, as_json)
+            preview = client.preview(target, input, kind=kind, api=api, validate=not force, labels=marks)
+            answer(preview, as_json, _print_preview)
             return
         task = client.submit(
             target, input, kind=kind, api=api, validate=not force, labels=marks, idempotency_key=idempotency_key
         )
         if task.note:
-            note(clean(task.note))
+            note(task.note)
         if wait:
             _wait(client, task.id, as_json)
-        elif as_json:
-            document(task)
         else:
-            note(f"{task.state}; see how it goes: receiver task {task.id}")
-            click.echo(task.id)
+            answer(task, as_json, print_ordered)
 
 
 def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, str, tuple[str, ...]]:
-    """The kind of task, its target, and the pairs. Raises UsageError."""
+    """The kind of task, its target, and the KEY=VALUE words. Raises UsageError."""
     named = [(kind, target) for kind, target in ids.items() if target is not None]
     if len(named) > 1:
         raise click.UsageError("give one of --workflow, --app and --quick")
@@ -137,24 +136,14 @@ def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, st
     return "model", words[0], words[1:]
 
 
-def _preview(preview: "PreviewView", as_json: bool) -> None:
-    if as_json:
-        document(preview)
-        return
+def _print_preview(preview: "PreviewView") -> None:
     if preview.note:
-        note(clean(preview.note))
-    fields([(preview.kind, preview.target), ("price", _priced(preview.price))])
+        note(preview.note)
+    fields([(preview.kind, preview.target), ("price", sentences.price(preview.price))])
     click.echo()
     document(preview.input)
     if preview.price_problem:
         note(f"no price: {preview.price_problem}")
-
-
-def _priced(price: "Price | None") -> str | None:
-    if price is None:
-        return None
-    said = price.text or f"{price.amount or ''} {price.currency or ''}".strip()
-    return f"{said}, free this time".lstrip(", ") if price.free else said
 
 
 def _wait(client: "Client", task_id: str, as_json: bool) -> None:
@@ -164,42 +153,38 @@ def _wait(client: "Client", task_id: str, as_json: bool) -> None:
     except KeyboardInterrupt:
         note(f"the task goes on; see how it goes: receiver task {task_id}")
         raise click.Abort from None
-    if as_json:
-        document(task)
-    else:
-        for line in _results(task):
-            click.echo(line)
+    answer(task, as_json, _print_results)
     if task.state != "succeeded":
-        error = task.error
-        note(f"{task.state}: {error.code} {error.name}: {error.message}" if error else task.state)
+        note(": ".join(filter(None, (task.state, sentences.error(task.error)))))
         click.get_current_context().exit(FAILED)
 
 
 def _followed(client: "Client", task_id: str) -> "TaskDetail":
     with spinner("asking") as tell:
-        task = client.wait(task_id, on_change=lambda task: tell(_standing(task)))
-        if _settled(task):
+        task = client.wait(task_id, on_change=lambda task: tell(_progress(task)))
+        if _actions_attempted(task):
             return task
         tell(f"{task.state}, its actions run")
         try:
-            return client.wait(task_id, until=_settled, timeout=SAVING_PATIENCE)
+            return client.wait(task_id, until=_actions_attempted, timeout=SAVING_PATIENCE)
         except TimeoutError:
             return client.task(task_id)
 
 
-def _settled(task: "TaskDetail") -> bool:
-    """Whether every action that can run has been tried once."""
+def _actions_attempted(task: "TaskDetail") -> bool:
+    """Whether every action that can run has been attempted once."""
     return not any(
         action.state == "running" or (action.state == "owed" and action.due_at is not None and action.attempts == 0)
         for action in task.actions
     )
 
 
-def _standing(task: "TaskDetail") -> str:
-    said = task.provider_status if task.provider_status and task.state == "submitted" else None
+def _progress(task: "TaskDetail") -> str:
+    said = task.provider_status if task.state == "submitted" else None
     return f"{task.state}, RunningHub says {said}" if said else task.state
 
 
-def _results(task: "TaskDetail") -> list[str]:
-    """A line for each result: the file it was saved in, else its link, else its text."""
-    return [clean(result.file or result.url or result.text or "", keep="\n\t") for result in task.results]
+def _print_results(task: "TaskDetail") -> None:
+    """Prints a line for each result: the file it was saved in, else its link, else its text."""
+    for result in task.results:
+        click.echo(clean(result.file or result.url or result.text or "", keep="\n\t"))

@@ -1,8 +1,9 @@
-"""Progress on standard error, while something takes its time: a living line on a terminal, else a line per change."""
+"""Progress on standard error while something takes its time: a live line on a terminal, else a line per change."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import click
 
@@ -11,7 +12,7 @@ from receiver.cli.show import clean
 
 @contextmanager
 def spinner(text: str) -> Iterator[Callable[[str], None]]:
-    """A line that shows what is waited for and how long; what it yields changes the text."""
+    """A line that says what is waited for and how long; call what it yields to change the text."""
     if not sys.stderr.isatty():
         yield _line_per_change()
         return
@@ -24,27 +25,12 @@ def spinner(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: progress.update(line, description=clean(text))
 
 
-Tell = Callable[[int, int | None], None]
-"""Is told how much is through, and of how much where that is known."""
-
-
 @contextmanager
-def byte_bar(text: str) -> Iterator[Tell]:
-    """A bar for bytes."""
-    with _bar(text, "DownloadColumn", "TransferSpeedColumn") as tell:
-        yield tell
+def _bar(figures: tuple[str, str], text: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar; call what it yields with how much is done, and of how much if that is known.
 
-
-@contextmanager
-def count_bar(text: str) -> Iterator[Tell]:
-    """A bar for things."""
-    with _bar(text, "MofNCompleteColumn", "TimeRemainingColumn") as tell:
-        yield tell
-
-
-@contextmanager
-def _bar(text: str, *figures: str) -> Iterator[Tell]:
-    """A bar with columns of rich.progress, which is imported only where it can be seen."""
+    `figures` are columns of rich.progress, which is imported only where it can be seen.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -58,12 +44,17 @@ def _bar(text: str, *figures: str) -> Iterator[Tell]:
         yield lambda done, total: progress.update(line, completed=done, total=total)
 
 
+byte_bar = partial(_bar, ("DownloadColumn", "TransferSpeedColumn"))
+count_bar = partial(_bar, ("MofNCompleteColumn", "TimeRemainingColumn"))
+
+
 def _line_per_change() -> Callable[[str], None]:
-    told: list[str] = []
+    printed = ""
 
     def tell(text: str) -> None:
-        if told[-1:] != [text]:
-            told[:] = [text]
+        nonlocal printed
+        if printed != text:
+            printed = text
             click.echo(clean(text), err=True)
 
     return tell

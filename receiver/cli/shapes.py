@@ -1,0 +1,74 @@
+"""The two forms that most commands have: a list, and one request about one task, action, replay or the like."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from receiver.cli.connect import connect
+from receiver.cli.options import gather, is_for_subcommand, json_option, list_options
+from receiver.cli.show import Row, answer, note, table
+
+if TYPE_CHECKING:
+    from receiver.client import Client, Listed
+
+I = TypeVar("I", int, str)  # noqa: E741
+T = TypeVar("T")
+
+
+def listing(
+    page: "Callable[[Client], Callable[..., Listed[T]]]",
+    filters: Sequence[str],
+    headers: Sequence[str],
+    below: "Callable[[Listed[T]], None]" = lambda page: None,
+) -> Callable[[Callable[[T], Row]], Callable[..., None]]:
+    """Turns a function that makes an item's row into the function of a list command.
+
+    The function's name is what is listed, its docstring the help. `page` gives the client's method for the list,
+    `filters` are the names of its filters in options.FILTERS, and `below` prints what stands below the table.
+    """
+
+    def decorate(row: Callable[[T], Row]) -> Callable[..., None]:
+        def print_page(found: "Listed[T]") -> None:
+            if found.items:
+                table(headers, map(row, found.items))
+            else:
+                note(f"no {row.__name__}")
+            below(found)
+            if found.next:
+                note("there are more: --all, or a larger --limit")
+
+        @list_options(*filters)
+        @wraps(row)
+        def command(everything: bool, as_json: bool, **given: object) -> None:
+            if not is_for_subcommand():
+                with connect() as client:
+                    found = gather(client, page(client), everything, given)
+                answer(found, as_json, print_page)
+
+        return command
+
+    return decorate
+
+
+def about(
+    kind: type[I], show: Callable[[T], None], example: str, metavar: str = "ID"
+) -> "Callable[[Callable[[Client, I], T]], Callable[..., None]]":
+    """Turns a request about one thing, given by its id, into the function of a command; `show` prints the answer.
+
+    `kind` is the type of the id. `example` is the example in the help, without `receiver`.
+    """
+
+    def decorate(ask: "Callable[[Client, I], T]") -> Callable[..., None]:
+        @click.argument("thing", metavar=metavar, type=kind)
+        @json_option
+        @wraps(ask)
+        def command(thing: I, as_json: bool) -> None:
+            with connect() as client:
+                answer(ask(client, thing), as_json, show)
+
+        command.__doc__ = f"{ask.__doc__}\n\n\b\nExample:\n  receiver {example}"
+        return command
+
+    return decorate

@@ -1,0 +1,88 @@
+"""Short texts for people about tasks, actions and definitions, said alike on the command line and in the console."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line's help must not wait for msgspec
+    from receiver.model.records import Price, TaskError
+    from receiver.model.views import ActionView, CallbackView, DefinitionView, EventView, TaskView
+
+WAITING = "waiting"
+"""How the state of a definition begins whose actions wait after failures."""
+
+
+def moment(time: str | None) -> str:
+    """A time of the API in UTC, without the milliseconds; nothing for None."""
+    return (time or "")[:19].replace("T", " ")
+
+
+def task_state(task: "TaskView") -> str:
+    """The task's state, followed by RunningHub's own status while RunningHub has the task."""
+    return " ".join(filter(None, (task.state, task.provider_status if task.state == "submitted" else None)))
+
+
+def error(found: "TaskError | None") -> str | None:
+    """Code, name and message of an error."""
+    return f"{found.code} {found.name}: {found.message}" if found else None
+
+
+def source(event: "EventView | None") -> str | None:
+    """How the end of a task became known, and what is doubtful about it."""
+    if event is None:
+        return None
+    flags = [name for name in ("contradicted", "no_results") if getattr(event, name)]
+    return ", ".join([event.source, "confirmed" if event.confirmed else "unconfirmed", *flags])
+
+
+def callback(callback: "CallbackView") -> str:
+    """Whether a task's callback came, and what was done about one that did not."""
+    if callback.miss:
+        missed = callback.missed_at and f"missed {moment(callback.missed_at)}"
+        resent = callback.resent_at and f"asked for again {moment(callback.resent_at)}"
+        return ", ".join(filter(None, (callback.miss, callback.cause, missed, resent)))
+    if callback.delivered_at:
+        return f"came {moment(callback.delivered_at)}"
+    return "no callback yet" if callback.sent else "no callback URL was sent; RunningHub is asked"
+
+
+def cost(usage: Mapping[str, object]) -> str:
+    """What a task cost in money, coins and seconds, as far as RunningHub says it."""
+    parts = [f"money {amount}" for name in ("consumeMoney", "thirdPartyConsumeMoney") if (amount := usage.get(name))]
+    parts += [f"coins {usage['consumeCoins']}"] if usage.get("consumeCoins") else []
+    parts += [f"{usage['taskCostTime']} s"] if usage.get("taskCostTime") not in (None, "", "0") else []
+    return ", ".join(parts)
+
+
+def costs_of_children(usage: Mapping[str, object]) -> list[tuple[str, str]]:
+    """RunningHub's ids of the tasks that a task was made of, each with its cost."""
+    listed = usage.get("children")
+    return [(str(each.get("task_id")), cost(each)) for each in (listed if isinstance(listed, list) else [])]
+
+
+def price(price: "Price | None") -> str | None:
+    """What an order would cost."""
+    if price is None:
+        return None
+    said = price.text or f"{price.amount or ''} {price.currency or ''}".strip()
+    return f"{said}, free this time".lstrip(", ") if price.free else said
+
+
+def due(action: "ActionView") -> str:
+    """When an action may run next; `held` while it waits for something other than a time."""
+    return "held" if action.state == "owed" and action.due_at is None else moment(action.due_at)
+
+
+def definition_state(definition: "DefinitionView") -> str:
+    """Whether a definition's actions run now, and if not, until when or why."""
+    if not definition.configured:
+        return "gone"
+    if definition.paused:
+        return "paused"
+    if definition.breaker == "closed":
+        return "running"
+    return f"{WAITING}: {definition.failures} failed in a row, next trial {moment(definition.open_until)} UTC"
+
+
+def definition_counts(definition: "DefinitionView") -> str:
+    """How many actions a definition has in each state."""
+    return ", ".join(f"{count} {state}" for state, count in definition.counts.items())

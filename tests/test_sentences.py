@@ -1,0 +1,90 @@
+"""Texts for people about tasks, actions and definitions: one wording for the command line and the console."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from receiver.model import sentences
+from receiver.model.records import Price, TaskError
+from receiver.model.views import ActionView, CallbackView, DefinitionView
+
+TIME = "2026-11-22T08:00:00.000Z"
+READ = "2026-11-22 08:00:00"
+ACTION = ActionView(
+    **{**dict.fromkeys(ActionView.__struct_fields__), "state": "owed", "tries": []},  # type: ignore[arg-type]
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "due_at", "said"), [("owed", None, "held"), ("owed", TIME, READ), ("done", None, "")]
+)
+def test_an_action_that_waits_for_no_time_is_held(state: str, due_at: str | None, said: str) -> None:
+    assert sentences.due(replace(ACTION, state=state, due_at=due_at)) == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "running"),
+        ({"paused": True, "breaker": "open"}, "paused"),
+        ({"configured": False, "paused": True}, "gone"),
+        ({"breaker": "open"}, f"waiting: 3 failed in a row, next trial {READ} UTC"),
+        ({"breaker": "half_open"}, f"waiting: 3 failed in a row, next trial {READ} UTC"),
+    ],
+)
+def test_how_a_definition_stands_is_said_in_a_few_words(changes: dict[str, Any], said: str) -> None:
+    known = {"name": "tell", "kind": "http", "configured": True, "paused": False, "breaker": "closed", "failures": 3}
+    told = {"open_until": TIME, "concurrency": 4, "rate": None, "on": [], "counts": {}}
+    assert sentences.definition_state(DefinitionView(**{**known, **told, **changes})) == said
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"sent": True}, "no callback yet"),
+        ({"sent": False}, "no callback URL was sent; RunningHub is asked"),
+        ({"delivered_at": TIME}, f"came {READ}"),
+        ({"miss": "missed", "delivered_at": TIME}, "missed"),
+        (
+            {"miss": "late", "cause": "unreachable", "missed_at": TIME, "resent_at": TIME},
+            f"late, unreachable, missed {READ}, asked for again {READ}",
+        ),
+    ],
+)
+def test_what_became_of_a_callback_is_one_sentence(known: dict[str, Any], said: str) -> None:
+    unknown = dict.fromkeys(CallbackView.__struct_fields__)
+    assert sentences.callback(CallbackView(**{**unknown, "sent": True, **known})) == said
+
+
+@pytest.mark.parametrize(
+    ("usage", "said"),
+    [
+        ({}, ""),
+        ({"consumeMoney": "0.14", "thirdPartyConsumeMoney": "2", "consumeCoins": "5"}, "money 0.14, money 2, coins 5"),
+        ({"consumeMoney": None, "taskCostTime": "7"}, "7 s"),
+        ({"taskCostTime": "0"}, ""),
+    ],
+)
+def test_a_cost_is_what_the_provider_says_of_it(usage: dict[str, object], said: str) -> None:
+    assert sentences.cost(usage) == said
+    assert sentences.costs_of_children({"children": [{**usage, "task_id": 1}]}) == [("1", said)]
+
+
+@pytest.mark.parametrize(
+    ("amount", "text", "free", "said"),
+    [
+        ("1.5", None, None, "1.5 CNY"),
+        ("1.5", "about 1.5", False, "about 1.5"),
+        (None, None, True, "CNY, free this time"),
+    ],
+)
+def test_a_price_is_the_providers_text_or_its_amount(
+    amount: str | None, text: str | None, free: bool | None, said: str
+) -> None:
+    assert sentences.price(Price(amount=amount, currency="CNY", text=text, free=free)) == said
+
+
+def test_nothing_is_said_of_what_is_not_there() -> None:
+    assert [sentences.price(None), sentences.error(None), sentences.source(None)] == [None, None, None]
+    assert sentences.error(TaskError(code="805", name="FAILED", message="it broke")) == "805 FAILED: it broke"
