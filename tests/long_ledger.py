@@ -15,7 +15,8 @@ OPEN = 2000
 
 FILL = """
 create temp table n as with recursive n(i) as (select 1 union all select i + 1 from n where i < {rows}) select i from n;
-insert into tasks (id, kind, api, target, input, labels, state, created_at, sent_at, provider_task_id, settled, digest)
+insert into tasks
+  (id, kind, api, target, input, labels, state, created_at, sent_at, ended_at, provider_task_id, settled, digest)
   select printf('0197b0a2-5f0e-7c61-8000-%012d', i),
     case when i % 50 = 0 then 'workflow' when i % 51 = 0 then 'app' else 'model' end,
     'v2',
@@ -28,7 +29,8 @@ insert into tasks (id, kind, api, target, input, labels, state, created_at, sent
     case when i > {rows} - {open} then
       case i % 4 when 0 then 'queued' when 1 then 'submitted' when 2 then 'in_doubt' else 'lost' end
       when i % 20 = 0 then 'failed' else 'succeeded' end,
-    {now} + i, {now} + i, 'p' || i, i <= {rows} - {open}, zeroblob(32)
+    {now} + i, {now} + i, case when i <= {rows} - {open} then {now} + i + 60 end, 'p' || i, i <= {rows} - {open},
+    zeroblob(32)
   from n;
 insert into events (id, task, state, source, confirmed, at, results, usage, extra)
   select 'e' || id, key, state, 'callback', 1, created_at + 60, '[]', '{{}}', '{{}}'
@@ -72,26 +74,33 @@ def values(rows: int) -> Mapping[str, Mapping[str, Sequence[object]]]:
         "until": [NOW + 9 * rows, NOW + rows * 0.001, NOW - 1],
     }
     task = [f"0197b0a2-5f0e-7c61-8000-{7:012}", "0197b0a2-0000-7000-8000-000000000000"]
+    labels = [
+        (("project", "p1"),),
+        (("user", "u7"),),
+        (("project", "p1"), ("user", "u3")),
+        (("project", "nobody"),),
+    ]
     return {
         "tasks": {
             "state": [("succeeded",), ("failed", "lost"), ("queued",), ("cancelled",)],
             "kind": [("model",), ("workflow", "app"), ("quick",)],
             "target": ["maker-01/model-001", "1900000000000000050", "nobody/ordered-this"],
-            "label": [
-                (("project", "p1"),),
-                (("user", "u7"),),
-                (("project", "p1"), ("user", "u3")),
-                (("project", "nobody"),),
-            ],
+            "label": labels,
             "q": ["maker-01", "m", "190000000000000005", "p1", "u", "u77", *task, "p7", "zzz"],
             **times,
         },
         "deliveries": {"state": [("readable",), ("unreadable",), ("contradicting",)], "task": task, **times},
-        "events": {"state": [("succeeded",), ("failed",), ("cancelled",)], "task": task, **times},
+        "events": {
+            "state": [("succeeded",), ("failed",), ("cancelled",)],
+            "task": task,
+            "label": labels,
+            **times,
+        },
         "actions": {
             "state": [("done",), ("dead", "owed"), ("skipped",)],
             "name": ["keep-files", "shop", "nobody"],
             "task": task,
+            "label": labels,
             **times,
         },
         "alerts": {"state": [("open",), ("closed",)], "kind": [("task_lost",), ("action_dead",)], **times},

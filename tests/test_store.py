@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from uuid_utils import uuid7
 
 from receiver.model import rules
-from receiver.model.entries import Held, NewCheck, NewDelivery, NewEvent, NewTask, Selection, Settlement
+from receiver.model.entries import Held, NewCheck, NewDelivery, NewEvent, NewTask, OwedAction, Selection, Settlement
 from receiver.model.errors import Refused
 from receiver.model.records import (
     ActionKind,
@@ -195,6 +195,33 @@ async def test_the_other_lists_are_whole_in_pages_of_any_size(store: Store) -> N
         assert len(await whole(store.deliveries, Filter(limit=limit, state=("unreadable",)))) == 5
         assert len(await whole(store.deliveries, Filter(limit=limit, state=("readable",), since=NOW + 1))) == 10
         assert len(await whole(store.deliveries, Filter(limit=limit, task=tasks[0].id, until=NOW))) == 0
+
+
+async def test_events_and_actions_are_found_by_the_labels_of_their_tasks(store: Store) -> None:
+    await store.sync_definitions([HOOK], NOW)
+    for number in range(20):
+        await store.add_task(order(number), NOW)
+        task = await store.take_queued_task(NOW, 99, callback=True)
+        assert task is not None
+        end = End.FAILED if number % 3 == 0 else End.SUCCEEDED
+        event = NewEvent(task=task, state=end, source=Source.QUERY, confirmed=True, settled=True)
+        await store.record_event(event, [OwedAction(name="hook")], NOW + number % 7)
+    tasks = {task.id: task for task in (await store.tasks(Filter())).items}
+    events, actions = (await store.events(Filter())).items, (await store.actions(Filter())).items
+    for labels in ((("project", "shop"),), (("project", "shop"), ("user", "ann")), (("project", "nobody"),)):
+        for limit in (2, 50):
+            for state in ((), ("failed",)):
+                found = await whole(store.events, Filter(label=labels, limit=limit, state=state))
+                assert {each.id for each in found} == {
+                    each.id
+                    for each in events
+                    if set(labels) <= set(tasks[each.task].labels.items()) and (not state or each.state in state)
+                }
+                assert [each.at for each in found] == sorted((each.at for each in found), reverse=True)
+            owed = await whole(store.actions, Filter(label=labels, limit=limit, state=("owed",)))
+            assert {each.id for each in owed} == {
+                each.id for each in actions if set(labels) <= set(tasks[each.task].labels.items())
+            }
 
 
 def delivery(task: Task, body: bytes, problem: str | None = None) -> NewDelivery:

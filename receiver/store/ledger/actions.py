@@ -13,12 +13,13 @@ from receiver.store.ledger.events import SELECT as SELECT_EVENT
 from receiver.store.ledger.events import with_files
 from receiver.store.ledger.owing import release_waiting
 from receiver.store.ledger.pages import Range, Table, page_of
+from receiver.store.ledger.search import is_rare, labelled, rarest_first
 from receiver.store.ledger.tasks import task_of
 from receiver.store.ledger.transaction import Row, Transaction
 
 TABLE = Table("actions", "created_at", "id")
 SELECT = """
-select a.*, a.id as place, t.id as task_id, e.id as event_id
+select a.*, t.id as task_id, e.id as event_id
 from actions a join tasks t on t.key = a.task join events e on e.key = a.event
 """
 FEW = 100
@@ -168,18 +169,22 @@ def action(tx: Transaction, action_id: int) -> Action | None:
 
 @reads
 def actions(tx: Transaction, wanted: Filter) -> Page[Action]:
-    """A page of actions, newest first; name is the definition's."""
+    """A page of actions, newest first; name is the definition's, the labels are the task's."""
+    labels = rarest_first(tx, wanted.label)
+    about = Conditions()
     if wanted.task is not None:
-        also = Conditions()
-        also.add("task = (select key from tasks where id = ?)", wanted.task)
-        also.among("state", wanted.state)
-        also.among("name", () if wanted.name is None else (wanted.name,))
-        ranges = [Range(TABLE, " and ".join(also.texts), tuple(also.values))]
+        about.add("task = (select key from tasks where id = ?)", wanted.task)
+    elif labels and is_rare(tx, labels[0]):
+        about.add("task in (select task from task_labels where name = ? and value = ?)", *labels.pop(0))
+    held = labelled(labels, task="(select a.task from actions a where a.id = w.place)")
+    if about.texts:
+        about.among("state", wanted.state)
+        about.among("name", () if wanted.name is None else (wanted.name,))
+        ranges = [Range(TABLE, " and ".join(about.texts), tuple(about.values), *held)]
     else:
-        some = tx.all("select name, state from action_counts where n > 0")
         ranges = [
-            Range(TABLE, "name = ? and state = ?", (row["name"], row["state"]))
-            for row in some
+            Range(TABLE, "name = ? and state = ?", (row["name"], row["state"]), *held)
+            for row in tx.all("select name, state from action_counts where n > 0")
             if wanted.name in (None, row["name"]) and (not wanted.state or row["state"] in wanted.state)
         ]
     return page_of(tx, ranges, wanted, SELECT + " where a.id in ({keys})", _action_of)

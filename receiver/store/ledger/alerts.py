@@ -57,7 +57,7 @@ def alerts(tx: Transaction, wanted: Filter) -> Page[Alert]:
     ranges = [
         Range(TABLE, " and ".join([STATES[state], *also.texts]), tuple(also.values)) for state in wanted.state or STATES
     ]
-    select = "select alerts.*, id as place from alerts where id in ({keys})"
+    select = "select * from alerts where id in ({keys})"
     return page_of(tx, ranges, replace(wanted, since=None), select, lambda row: record(Alert, row))
 
 

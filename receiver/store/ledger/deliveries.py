@@ -64,7 +64,7 @@ def deliveries(tx: Transaction, wanted: Filter) -> Page[Delivery]:
     else:
         ranges = [Range(TABLE, state) for state in states]
     select = """
-    select d.*, d.id as place, t.id as task_id from deliveries d join tasks t on t.key = d.task where d.id in ({keys})
+    select d.*, t.id as task_id from deliveries d join tasks t on t.key = d.task where d.id in ({keys})
     """
     return page_of(tx, ranges, wanted, select, _delivery_of)
 

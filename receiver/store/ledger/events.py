@@ -11,11 +11,14 @@ from receiver.store.ledger.access import Conditions, encode, encode_some, marks,
 from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.owing import owe, release_waiting, skip_held
 from receiver.store.ledger.pages import Range, Table, page_of
+from receiver.store.ledger.search import labelled, rarest_first
 from receiver.store.ledger.tasks import set_state
 from receiver.store.ledger.transaction import Row, Transaction
 
 TABLE = Table("events", "at", "key")
-SELECT = "select e.*, e.key as place, t.id as task_id from events e join tasks t on t.key = e.task"
+ENDS = Table("task_labels", "ended_at", "task")
+"""The same by label: an event is at the end of its task."""
+SELECT = "select e.*, t.id as task_id from events e join tasks t on t.key = e.task"
 
 
 @writes
@@ -51,13 +54,18 @@ def event(tx: Transaction, task_id: str) -> Event | None:
 @reads
 def events(tx: Transaction, wanted: Filter) -> Page[Event]:
     """A page of events, newest first; state is how the task ended."""
+    labels = rarest_first(tx, wanted.label)
     also = Conditions()
     also.add("state = ?")
+    for label in labels[:1]:
+        also.add("name = ? and value = ? and ended_at is not null", *label)
     if wanted.task is not None:
         also.add("task = (select key from tasks where id = ?)", wanted.task)
-    where = " and ".join(also.texts)
-    ranges = [Range(TABLE, where, (state, *also.values)) for state in wanted.state or tuple(End)]
-    return page_of(tx, ranges, wanted, SELECT + " where e.key in ({keys})", lambda row: with_files(tx, row))
+    where, held = " and ".join(also.texts), labelled(labels[1:])
+    table = ENDS if labels else TABLE
+    ranges = [Range(table, where, (state, *also.values), *held) for state in wanted.state or tuple(End)]
+    select = f"{SELECT} where e.{'task' if labels else 'key'} in ({{keys}})"
+    return page_of(tx, ranges, wanted, select, lambda row: with_files(tx, row), key="task" if labels else "key")
 
 
 def with_files(tx: Transaction, row: Row) -> Event:

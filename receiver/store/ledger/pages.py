@@ -48,8 +48,10 @@ def page_of(
     wanted: Filter,
     select: str,
     read: Callable[[Row], R],
+    *,
+    key: str = "id",
 ) -> Page[R]:
-    """A page out of its ranges. `select … in ({keys})` gives whole rows for keys, each with its key as `place`."""
+    """A page out of its ranges. `select … in ({keys})` gives whole rows for keys, which stand in the column `key`."""
     after = read_cursor(wanted.cursor)
     places: set[Place] = set()
     seen_to: Place | None = None  # how far the walk that got the least far has looked
@@ -63,8 +65,9 @@ def page_of(
     more = len(shown) > wanted.limit
     shown = shown[: wanted.limit]
     last = shown[-1] if more else seen_to
-    rows = _rows(tx, select, [key for _, key in shown])
-    items = [read(rows[key]) for _, key in shown if key in rows]
+    places_shown = [place for _, place in shown]
+    rows = _rows(tx, select, key, places_shown)
+    items = [read(rows[place]) for place in places_shown if place in rows]
     return Page(items=items, next=write_cursor(last) if last else None)
 
 
@@ -97,10 +100,10 @@ def _newest(
     return found, (last["at"], last["place"]) if last is not None else None
 
 
-def _rows(tx: Transaction, select: str, keys: Sequence[int]) -> Mapping[int, Row]:
+def _rows(tx: Transaction, select: str, key: str, keys: Sequence[int]) -> Mapping[int, Row]:
     if not keys:
         return {}
-    return {row["place"]: row for row in tx.all(select.format(keys=marks(keys)), *keys)}
+    return {row[key]: row for row in tx.all(select.format(keys=marks(keys)), *keys)}
 
 
 def write_cursor(place: Place) -> str:

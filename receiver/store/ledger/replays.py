@@ -151,7 +151,7 @@ def resume_replay(tx: Transaction, replay_id: int, now: float) -> Replay | None:
 @reads
 def replays(tx: Transaction, wanted: Filter) -> Page[Replay]:
     """A page of replays, newest first."""
-    select = "select replays.*, id as place from replays where id in ({keys})"
+    select = "select * from replays where id in ({keys})"
     return page_of(tx, [Range(TABLE, "1 = 1")], wanted, select, _replay_of)
 
 

@@ -20,7 +20,7 @@ LABELS = Table("task_labels", "created_at", "task")
 SPARSE = 50
 """Targets, and labels, that may begin with a text; of more than these, the newest tasks are walked instead."""
 LAST = "\U0010ffff"
-LABELLED = "exists (select 1 from task_labels l where l.task = w.place and l.name = ? and l.value = ?)"
+LABELLED = "exists (select 1 from task_labels l where l.task = {task} and l.name = ? and l.value = ?)"
 BEGINS = r"""
 exists (select 1 from tasks t where t.key = w.place and (lower(t.target) like lower(?) escape '\'
   or exists (select 1 from task_labels l where l.task = t.key and lower(l.value) like lower(?) escape '\')))
@@ -65,8 +65,8 @@ def _pairs(tx: Transaction, wanted: Filter) -> list[Pair]:
 def _narrowed(tx: Transaction, wanted: Filter, pairs: Sequence[Pair]) -> list[Range]:
     """The ranges of a filter without `q`: by target or kind in the tasks, by the rarest label in the labels."""
     fixed = Conditions()
-    labels = _rarest_first(tx, wanted.label)
-    others = labels[1:]
+    labels = rarest_first(tx, wanted.label)
+    holds, held = labelled(labels[1:])
     for label in labels[:1]:
         fixed.add("name = ? and value = ?", *label)
     if wanted.target is not None:
@@ -77,19 +77,35 @@ def _narrowed(tx: Transaction, wanted: Filter, pairs: Sequence[Pair]) -> list[Ra
             LABELS if labels else TASKS,
             " and ".join(fixed.texts),
             (*fixed.values, *pair),
-            " and ".join(LABELLED for _ in others),
-            tuple(text for label in others for text in label),
+            holds,
+            held,
         )
         for pair in pairs
     ]
 
 
-def _rarest_first(tx: Transaction, labels: Sequence[Label]) -> list[Label]:
+def rarest_first(tx: Transaction, labels: Sequence[Label]) -> list[Label]:
     """The labels, the one that the fewest tasks have first; above `MANY` they count as equal."""
     if len(labels) < 2:
         return list(labels)
+    return sorted(set(labels), key=lambda label: _tasks_with(tx, label))
+
+
+def is_rare(tx: Transaction, label: Label) -> bool:
+    """Whether so few tasks have a label that all of them may be gone through."""
+    return _tasks_with(tx, label) < MANY
+
+
+def _tasks_with(tx: Transaction, label: Label) -> int:
+    """How many tasks have a label, counted up to `MANY`."""
     some = "select count(*) as value from (select 1 from task_labels where name = ? and value = ? limit ?) some"
-    return sorted(set(labels), key=lambda label: int(tx.value(some, *label, MANY)))
+    return int(tx.value(some, *label, MANY))
+
+
+def labelled(labels: Sequence[Label], task: str = "w.place") -> tuple[str, tuple[object, ...]]:
+    """The condition that a walked row's task has all of these labels, and what is bound in it."""
+    holds = " and ".join(LABELLED.format(task=task) for _ in labels)
+    return holds, tuple(text for label in labels for text in label)
 
 
 def _named(tx: Transaction, wanted: Filter, q: str) -> list[Range]:
@@ -100,8 +116,7 @@ def _named(tx: Transaction, wanted: Filter, q: str) -> list[Range]:
     also.among("state", wanted.state)
     if wanted.target is not None:
         also.add("target = ?", wanted.target)
-    holds = " and ".join(LABELLED for _ in wanted.label)
-    held = tuple(text for label in wanted.label for text in label)
+    holds, held = labelled(wanted.label)
     where = " and ".join(["key = ?", *also.texts])
     return [Range(TASKS, where, (row["key"], *also.values), holds, held) for row in found]
 

@@ -62,5 +62,5 @@ def task_by_idempotency_key(tx: Transaction, idempotency_key: str) -> Task | Non
 @reads
 def tasks(tx: Transaction, wanted: Filter) -> Page[Task]:
     """A page of tasks, newest first."""
-    select = "select tasks.*, key as place from tasks where key in ({keys})"
-    return page_of(tx, ranges_of(tx, wanted), wanted, select, task_of)
+    select = "select * from tasks where key in ({keys})"
+    return page_of(tx, ranges_of(tx, wanted), wanted, select, task_of, key="key")

@@ -307,24 +307,27 @@ LISTS = (
       kind text not null,
       state text not null,
       created_at real not null,
+      ended_at real,
       task integer not null references tasks (key),
       primary key (name, value, kind, state, created_at, task)
     ) strict, without rowid
     """,
     "create index task_labels_by_target on task_labels (name, value, target, kind, state, created_at, task)",
+    "create index task_labels_by_end on task_labels (name, value, state, ended_at, task) where ended_at is not null",
     "create index task_labels_by_task on task_labels (task)",
     """
     create trigger tasks_added after insert on tasks begin
       insert or ignore into targets (target, folded) values (new.target, lower(new.target));
       insert or ignore into labels (name, value, folded)
         select key, value, lower(value) from json_each(new.labels);
-      insert into task_labels (name, value, target, kind, state, created_at, task)
-        select l.key, l.value, new.target, new.kind, new.state, new.created_at, new.key from json_each(new.labels) l;
+      insert into task_labels (name, value, target, kind, state, created_at, ended_at, task)
+        select l.key, l.value, new.target, new.kind, new.state, new.created_at, new.ended_at, new.key
+        from json_each(new.labels) l;
     end
     """,
     """
     create trigger tasks_moved after update of state on tasks when old.state <> new.state begin
-      update task_labels set state = new.state where task = new.key;
+      update task_labels set state = new.state, ended_at = new.ended_at where task = new.key;
     end
     """,
     "insert into targets (target, folded) select distinct target, lower(target) from tasks",
@@ -333,8 +336,9 @@ LISTS = (
       select distinct l.key, l.value, lower(l.value) from tasks t, json_each(t.labels) l
     """,
     """
-    insert into task_labels (name, value, target, kind, state, created_at, task)
-      select l.key, l.value, t.target, t.kind, t.state, t.created_at, t.key from tasks t, json_each(t.labels) l
+    insert into task_labels (name, value, target, kind, state, created_at, ended_at, task)
+      select l.key, l.value, t.target, t.kind, t.state, t.created_at, t.ended_at, t.key
+      from tasks t, json_each(t.labels) l
     """,
 )
 
