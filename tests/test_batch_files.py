@@ -30,9 +30,8 @@ from receiver.cli.batch.uploads import Uploads, agrees, wanting
 from receiver.cli.files import find_files, upload_files
 from receiver.cli.outcome import Ended
 from receiver.client import ApiError, Client, Unreachable
-from receiver.model.offers import UploadView
 from receiver.model.rules import UPLOAD_LIMIT
-from receiver.model.views import CallbackView, OrderedView
+from receiver.model.views import CallbackView, OrderedView, UploadView
 
 pytestmark = pytest.mark.story
 

@@ -25,7 +25,7 @@ TOLD_ALREADY = frozenset({"error", "seconds", "files"})
 
 
 @click.group(invoke_without_command=True)
-@narrowing("action_state", "name", "task", "target", "label", "q")
+@narrowing("action_state", "name", "task", "label")
 def actions(everything: bool, as_json: bool, **given: object) -> None:
     """List actions, newest first, or work on one.
 

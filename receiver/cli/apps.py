@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from receiver.client import Client
-    from receiver.model.offers import AppView, NodeView
+    from receiver.model.records import Node
+    from receiver.model.views import AppView
 
 MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
 WORDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
@@ -117,7 +118,7 @@ def _style_field(value: object) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value)
 
 
-def _show(option: str, found: "AppView", usual: "Sequence[NodeView]", as_json: bool) -> None:
+def _show(option: str, found: "AppView", usual: "Sequence[Node]", as_json: bool) -> None:
     if as_json:
         document(found)
         return
@@ -132,14 +133,14 @@ def _show(option: str, found: "AppView", usual: "Sequence[NodeView]", as_json: b
     click.echo(clean(_order(option, found.id, usual)))
 
 
-def _order(option: str, target: str, nodes: "Sequence[NodeView]") -> str:
+def _order(option: str, target: str, nodes: "Sequence[Node]") -> str:
     import shlex
 
     given = [word for node in nodes for word in ("--node", f"{node.node}.{node.field}={_example(node)}")]
     return shlex.join(["receiver", "submit", option, target, *given])
 
 
-def _example(node: "NodeView") -> str:
+def _example(node: "Node") -> str:
     """What the field has now; a file's place is for a file of one's own."""
     file = MEDIA.get(node.type.upper()) or MEDIA.get(node.field.upper())
     if file is not None:
@@ -170,6 +171,6 @@ def _said(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
-def _choices(node: "NodeView") -> str:
+def _choices(node: "Node") -> str:
     more = len(node.options) - SHOWN_OPTIONS
     return ", ".join(node.options[:SHOWN_OPTIONS]) + (f" and {more} more" if more > 0 else "")

@@ -10,7 +10,7 @@ from receiver.cli.show import clean, document, fields, moment, note, table
 
 
 @click.group(invoke_without_command=True)
-@narrowing("task", "target", "label", "q")
+@narrowing("task")
 def deliveries(everything: bool, as_json: bool, **given: object) -> None:
     """List the callbacks that came, newest first, and what was ever counted.
 

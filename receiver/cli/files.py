@@ -17,7 +17,7 @@ from receiver.cli.waiting import byte_bar
 if TYPE_CHECKING:
     from receiver.client import Client, Progress
     from receiver.model.errors import Refused
-    from receiver.model.offers import FileNameView, UploadView
+    from receiver.model.views import FileNameView, UploadView
 
 T = TypeVar("T")
 

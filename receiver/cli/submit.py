@@ -14,9 +14,8 @@ from receiver.cli.waiting import spinner
 if TYPE_CHECKING:
     from receiver.cli.inputs import Reader
     from receiver.client import Client
-    from receiver.model.offers import PreviewView
     from receiver.model.records import Price
-    from receiver.model.views import TaskDetail
+    from receiver.model.views import PreviewView, TaskDetail
 
 SAVING_PATIENCE = 120.0
 """Seconds for which a task that has ended is watched on, so that its results are shown as files."""

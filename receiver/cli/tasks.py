@@ -11,8 +11,7 @@ from receiver.cli.show import clean, document, due, fields, labels, moment, note
 
 if TYPE_CHECKING:
     from receiver.client import Client
-    from receiver.model.offers import OutputsView, WebhookView
-    from receiver.model.views import TaskDetail, TaskView
+    from receiver.model.views import OutputsView, TaskDetail, TaskView, WebhookView
 
 T = TypeVar("T")
 

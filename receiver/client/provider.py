@@ -9,8 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from receiver.client.transport import CONNECT_TIMEOUT, Progress, Transport, part
-from receiver.model.offers import AccountView, AppView, FileNameView, UploadView
-from receiver.model.views import ModelRow, ModelView, PageView
+from receiver.model.views import AccountView, AppView, FileNameView, ModelRow, ModelView, PageView, UploadView
 
 T = TypeVar("T")
 

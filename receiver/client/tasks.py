@@ -5,8 +5,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, Unpack
 
 from receiver.client.transport import Listed, ListFilter, Transport, part, pauses
-from receiver.model.offers import OutputsView, PreviewView, StatusView, WebhookView
-from receiver.model.views import OrderedView, PageView, TaskDetail, TaskView
+from receiver.model.views import (
+    OrderedView,
+    OutputsView,
+    PageView,
+    PreviewView,
+    StatusView,
+    TaskDetail,
+    TaskView,
+    WebhookView,
+)
 
 T = TypeVar("T")
 

@@ -355,7 +355,8 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """What a list is narrowed to. Times in seconds; `q` is an id or the prefix of a target or label."""
+    """What a list is narrowed to. Times in seconds; `q` is an id or the prefix of a target or label, `cursor` the
+    `next` of the page before, which only the store can read."""
 
     state: tuple[str, ...] = ()
     kind: tuple[str, ...] = ()
@@ -367,7 +368,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     since: float | None = None
     until: float | None = None
     limit: int = 50
-    cursor: int | None = None
+    cursor: str | None = None
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -399,7 +400,7 @@ class Node(Struct, frozen=True, kw_only=True):
 
     node: str
     field: str
-    value: Json
+    value: object
     type: str
     title: str
     options: list[str] = []

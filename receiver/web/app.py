@@ -14,9 +14,8 @@ from receiver.model.errors import Refused, StoreUnavailable
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
 from receiver.web.answers import broken, error_answer, provider_failed, refused, unavailable
-from receiver.web.api import Api
 from receiver.web.callbacks import CallbackDoor
-from receiver.web.resources import ResourceDoors
+from receiver.web.routes import ENDPOINTS
 
 
 class BearerToken:
@@ -56,10 +55,7 @@ def create_app(service: Service) -> Starlette:
             Route("/callbacks/{token}", CallbackDoor(service)),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            Mount(
-                "/api",
-                BearerToken(_router([*Api(service).routes(), *ResourceDoors(service).routes()]), service.admin_token),
-            ),
+            Mount("/api", BearerToken(_router([each.route(service) for each in ENDPOINTS]), service.admin_token)),
         ],
         exception_handlers={HTTPException: _http_error, 500: broken},
     )

@@ -18,7 +18,8 @@ from receiver.cli.batch.refusals import AWAY, Interrupted, is_fatal, reasons
 from receiver.cli.batch.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
 from receiver.cli.batch.uploads import Uploads, agrees, wanting
 from receiver.client import ApiError, Client, Listed, Unreachable
-from receiver.model.views import ActionView, EventView, OrderedView, shown_input
+from receiver.model.shown import shown_input
+from receiver.model.views import ActionView, EventView, OrderedView
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from receiver.cli.batch.refusals import Interrupted, is_fatal, reasons
 from receiver.cli.batch.tally import NOT_UPLOADED, Why
 from receiver.cli.local_files import GRAPH
 from receiver.client import ApiError, Client
-from receiver.model.offers import UploadView
+from receiver.model.views import UploadView
 
 PROVIDER = "provider_error"
 """The server's code when it is there and the provider is not, or refuses."""
