@@ -13,12 +13,9 @@ from receiver.model.views import (
     ActionView,
     AttemptView,
     CallbackView,
-    CheckView,
     DefinitionView,
-    DeliveryView,
     EventView,
     Moment,
-    TaskDetail,
     TaskView,
     Time,
 )
@@ -88,28 +85,7 @@ def definition_view(state: DefinitionState, definition: Definition | None, now: 
     )
 
 
-def task_detail(
-    task: Task,
-    event: Event | None,
-    actions: Sequence[tuple[Action, Sequence[Attempt]]],
-    deliveries: Sequence[Delivery],
-    checks: Sequence[Check],
-) -> TaskDetail:
-    """A task with all that is known of it."""
-    return task_view(
-        TaskDetail,
-        task,
-        results=event.results if event else [],
-        usage=event.usage if event else {},
-        event=event_view(event) if event else None,
-        actions=[action_view(action, attempts) for action, attempts in actions],
-        deliveries=[shown(DeliveryView, delivery) for delivery in deliveries],
-        checks=[shown(CheckView, check, seconds=round(check.seconds, 3)) for check in checks],
-        timeline=_timeline(task, event, actions, deliveries, checks),
-    )
-
-
-def _timeline(
+def timeline(
     task: Task,
     event: Event | None,
     actions: Sequence[tuple[Action, Sequence[Attempt]]],

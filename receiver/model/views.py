@@ -10,7 +10,7 @@ from typing import Annotated, Generic, TypeAlias, TypeVar
 from msgspec import Meta, Struct
 
 from receiver.model.entries import Selection
-from receiver.model.records import Account, End, Node, Price, Result, TaskError
+from receiver.model.records import Account, End, Node, Price, ReplayMode, Result, TaskError
 
 T = TypeVar("T")
 
@@ -121,11 +121,9 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
     problem: str | None
 
 
-class DeliveryPage(Struct, frozen=True, kw_only=True):
+class DeliveryPage(PageView[DeliveryView], frozen=True, kw_only=True):
     """A page of deliveries, with everything that was ever counted: received, repeated, missed (by cause) and late."""
 
-    items: list[DeliveryView]
-    next: str | None
     totals: dict[str, int]
 
 
@@ -196,8 +194,8 @@ class ReplayView(Struct, frozen=True, kw_only=True):
     id: int | None = None
     mode: str
     matched: int
-    dry_run: bool
-    state: str
+    dry_run: bool = False
+    state: str = "dry_run"
     done: int = 0
     dead: int = 0
     cancelled: int = 0
@@ -331,7 +329,7 @@ class ReplayBody(Struct, frozen=True, kw_only=True):
     """An order for a replay: of what, in which mode, and at how many actions per second (None: all at once)."""
 
     filter: Selection = Selection()
-    mode: str = "retry"
+    mode: ReplayMode = ReplayMode.RETRY
     dry_run: bool = False
     rate: float | None = None
 

@@ -1,5 +1,8 @@
 """How the API reads requests and writes answers: JSON by msgspec, bounded bodies, one form of error."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 import msgspec
 import structlog
 from starlette.requests import Request
@@ -11,6 +14,9 @@ from receiver.model.views import ErrorDocument, ErrorView
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
+from receiver.server.service import Service
+
+Handler: TypeAlias = Callable[[Service, Request], Awaitable[Response]]
 
 BODY_LIMIT = 8 * 1024 * 1024
 

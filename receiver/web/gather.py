@@ -5,8 +5,8 @@ from msgspec.structs import replace
 from receiver.model.errors import not_found
 from receiver.model.records import Filter, Task
 from receiver.model.rules import DELIVERY_BODIES
-from receiver.model.shown import task_detail
-from receiver.model.views import TaskDetail
+from receiver.model.shown import action_view, event_view, shown, task_view, timeline
+from receiver.model.views import CheckView, DeliveryView, TaskDetail
 from receiver.store import Store
 
 ACTIONS_SHOWN = 200
@@ -21,12 +21,22 @@ async def known_task(store: Store, task_id: str) -> Task:
 
 
 async def gather_task(store: Store, task_id: str) -> TaskDetail:
-    """A task with its event, actions, deliveries and checks. Raises Refused (404)."""
+    """A task with its event, actions, deliveries, checks and timeline. Raises Refused (404)."""
     task = await known_task(store, task_id)
     about = Filter(task=task_id, limit=DELIVERY_BODIES)
-    actions = await store.actions(replace(about, limit=ACTIONS_SHOWN))
-    tried = [(action, await store.attempts(action.id)) for action in reversed(actions.items)]
-    deliveries = await store.deliveries(about)
+    actions = (await store.actions(replace(about, limit=ACTIONS_SHOWN))).items[::-1]
+    tried = [(action, await store.attempts(action.id)) for action in actions]
+    deliveries = (await store.deliveries(about)).items[::-1]
     event = await store.event(task_id)
     checks = await store.checks(task_id)
-    return task_detail(task, event, tried, deliveries.items[::-1], checks)
+    return task_view(
+        TaskDetail,
+        task,
+        results=event.results if event else [],
+        usage=event.usage if event else {},
+        event=event_view(event) if event else None,
+        actions=[action_view(action, attempts) for action, attempts in tried],
+        deliveries=[shown(DeliveryView, delivery) for delivery in deliveries],
+        checks=[shown(CheckView, check, seconds=round(check.seconds, 3)) for check in checks],
+        timeline=timeline(task, event, tried, deliveries, checks),
+    )

@@ -20,8 +20,7 @@ from receiver.model.views import DefinitionView, DeliveryPage, DeliveryView, Pag
 from receiver.replay import replay
 from receiver.server.service import Service
 from receiver.web.answers import answer, read_id, read_object
-from receiver.web.filters import DELIVERIES, read_filter
-from receiver.web.replays import read_replay
+from receiver.web.filters import DELIVERIES, read_filter, read_replay
 
 CHUNK = 1024 * 1024
 
@@ -82,15 +81,7 @@ async def definitions(service: Service, _: Request) -> Response:
     return answer(PageView(items=await _definitions(service), next=None))
 
 
-async def pause(service: Service, request: Request) -> Response:
-    return await _set_paused(service, request, paused=True)
-
-
-async def resume(service: Service, request: Request) -> Response:
-    return await _set_paused(service, request, paused=False)
-
-
-async def _set_paused(service: Service, request: Request, *, paused: bool) -> Response:
+async def set_paused(service: Service, request: Request, *, paused: bool) -> Response:
     name = request.path_params["name"]
     if not await service.store.set_paused(name, service.clock(), paused=paused):
         raise not_found("definition", name[:64])
@@ -109,23 +100,20 @@ async def _definitions(service: Service) -> list[DefinitionView]:
 
 
 async def begin_replay(service: Service, request: Request) -> Response:
-    order = read_replay(await read_object(request))
+    order, written = read_replay(await read_object(request))
     matched, made = await replay(
         service.store,
         service.definitions,
         order.mode,
-        order.wanted,
-        order.note,
+        order.filter,
+        written,
         rate=order.rate,
         dry_run=order.dry_run,
         now=service.clock(),
     )
     if made is None:
-        return answer(
-            ReplayView(
-                mode=order.mode, matched=matched, dry_run=True, state="dry_run", rate=order.rate, filter=order.note
-            )
-        )
+        dry = ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True)
+        return answer(dry)
     service.wake()
     return answer(replay_view(made), 202)
 

@@ -15,10 +15,11 @@ from receiver.model.views import OrderedView, OutputsView, PreviewView, StatusVi
 from receiver.orders.attachments import refreshed
 from receiver.orders.reading import Order, read_order
 from receiver.orders.references import named_uploads
+from receiver.reconcile import Reconciler
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
 from receiver.submit import accept
-from receiver.web.answers import answer, read_object, refuse_without_key
+from receiver.web.answers import Handler, answer, read_object, refuse_without_key
 from receiver.web.gather import gather_task, known_task
 
 AGAIN_FROM = frozenset({"in_doubt", "rejected", "failed", "cancelled", "lost", "succeeded"})
@@ -96,24 +97,16 @@ async def show(service: Service, request: Request) -> Response:
     return answer(await gather_task(service.store, request.path_params["task"]))
 
 
-async def reconcile(service: Service, request: Request) -> Response:
-    return await _done_to_task(service, request, service.reconciler.reconcile)
+def done(verb: Callable[[Reconciler], Callable[[str], Awaitable[object]]]) -> Handler:
+    """The handler that does something to a task and shows what it is then."""
 
+    async def handler(service: Service, request: Request) -> Response:
+        task = await _task(service, request)
+        await verb(service.reconciler)(task.id)
+        service.wake()
+        return await show(service, request)
 
-async def resend(service: Service, request: Request) -> Response:
-    return await _done_to_task(service, request, service.reconciler.resend)
-
-
-async def cancel(service: Service, request: Request) -> Response:
-    return await _done_to_task(service, request, service.reconciler.cancel)
-
-
-async def _done_to_task(service: Service, request: Request, verb: Callable[[str], Awaitable[object]]) -> Response:
-    """Does something to a task and shows what it is now."""
-    task = await _task(service, request)
-    await verb(task.id)
-    service.wake()
-    return answer(await gather_task(service.store, task.id))
+    return handler
 
 
 # ------------------------------------------------------------ asked of the provider now; nothing is recorded of it
