@@ -1,10 +1,11 @@
 """How the API reads requests and writes answers: JSON by msgspec, bounded bodies, one form of error."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 import msgspec
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,29 +29,27 @@ def answer(content: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
-def error_answer(status: int, code: str, message: str, details: object = None) -> Response:
-    return answer(ErrorDocument(error=ErrorView(code=code, message=message, details=details)), status)
-
-
-async def refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    return error_answer(error.status, error.code, error.message, error.details)
-
-
-async def unavailable(_: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreUnavailable)
-    response = error_answer(503, error.reason, str(error))
-    response.headers["retry-after"] = str(error.retry_after)
+def error_answer(
+    status: int, code: str, message: str, details: object = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    response = answer(ErrorDocument(error=ErrorView(code=code, message=message, details=details)), status)
+    response.headers.update(headers or {})
     return response
 
 
-async def provider_failed(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProviderError)
-    details = {"code": error.code, "name": error.name, "retryable": error.retryable}
-    return error_answer(502, "provider_error", f"RunningHub: {error}", details)
-
-
-async def broken(_: Request, error: Exception) -> Response:
+async def failed(_: Request, error: Exception) -> Response:
+    """The answer to a request that could not be granted, for whatever reason."""
+    match error:
+        case Refused():
+            return error_answer(error.status, error.code, error.message, error.details)
+        case StoreUnavailable():
+            return error_answer(503, error.reason, str(error), headers={"retry-after": str(error.retry_after)})
+        case ProviderError():
+            details = {"code": error.code, "name": error.name, "retryable": error.retryable}
+            return error_answer(502, "provider_error", f"RunningHub: {error}", details)
+        case HTTPException():
+            code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+            return error_answer(error.status_code, code, error.detail, headers=error.headers)
     log.error("request", exc_info=error)
     return error_answer(500, "internal", "something broke here; the server's log says what")
 

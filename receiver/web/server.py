@@ -45,8 +45,7 @@ class Interruptible:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
             response = error_answer(503, "stopping", "the server is being stopped; send it again later")
-            response.headers["retry-after"] = "5"
-            response.headers["connection"] = "close"
+            response.headers.update({"retry-after": "5", "connection": "close"})
             with suppress(RuntimeError):  # an answer was begun already
                 await response(scope, receive, send)
 
