@@ -8,20 +8,11 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from receiver.model import breaker as breakers
+from receiver.model import views
 from receiver.model.records import Action, Attempt, Check, Definition, DefinitionState, Delivery, Event, Task, rfc3339
-from receiver.model.views import (
-    ActionView,
-    AttemptView,
-    CallbackView,
-    DefinitionView,
-    EventView,
-    Moment,
-    TaskView,
-    Time,
-)
 
 V = TypeVar("V", bound=Struct)
-TaskV = TypeVar("TaskV", bound=TaskView)
+TaskV = TypeVar("TaskV", bound=views.TaskView)
 
 SECRET_INPUTS = frozenset({"accessPassword"})
 MASK = "***"
@@ -45,7 +36,7 @@ def shown(view: type[V], record: object, **given: object) -> V:
 @cache
 def _times(view: type[Struct]) -> frozenset[str]:
     """The fields of a view that are times."""
-    return frozenset(field.name for field in fields(view) if Time in (field.type, *get_args(field.type)))
+    return frozenset(field.name for field in fields(view) if views.Time in (field.type, *get_args(field.type)))
 
 
 def shown_input(given: Mapping[str, object]) -> dict[str, object]:
@@ -55,26 +46,26 @@ def shown_input(given: Mapping[str, object]) -> dict[str, object]:
 
 def task_view(view: type[TaskV], task: Task, **given: object) -> TaskV:
     """A task, as one of the views of a task shows it."""
-    callback = shown(CallbackView, task, sent=task.callback, cause=task.miss_cause)
+    callback = shown(views.CallbackView, task, sent=task.callback, cause=task.miss_cause)
     return shown(view, task, input=shown_input(task.input), next_check_at=task.check_at, callback=callback, **given)
 
 
-def event_view(event: Event) -> EventView:
-    return shown(EventView, event, type=f"task.{event.state}")
+def event_view(event: Event) -> views.EventView:
+    return shown(views.EventView, event, type=f"task.{event.state}")
 
 
-def action_view(action: Action, attempts: Sequence[Attempt] = ()) -> ActionView:
-    return shown(ActionView, action, tries=[_attempt_view(each) for each in attempts])
+def action_view(action: Action, attempts: Sequence[Attempt] = ()) -> views.ActionView:
+    return shown(views.ActionView, action, tries=[_attempt_view(each) for each in attempts])
 
 
-def _attempt_view(attempt: Attempt) -> AttemptView:
+def _attempt_view(attempt: Attempt) -> views.AttemptView:
     seconds = None if attempt.ended_at is None else round(attempt.ended_at - attempt.started_at, 3)
-    return shown(AttemptView, attempt, seconds=seconds)
+    return shown(views.AttemptView, attempt, seconds=seconds)
 
 
-def definition_view(state: DefinitionState, definition: Definition | None, now: float) -> DefinitionView:
+def definition_view(state: DefinitionState, definition: Definition | None, now: float) -> views.DefinitionView:
     return shown(
-        DefinitionView,
+        views.DefinitionView,
         state,
         breaker=breakers.state(state.breaker, now),
         failures=len(state.breaker.failed),
@@ -91,7 +82,7 @@ def timeline(
     actions: Sequence[tuple[Action, Sequence[Attempt]]],
     deliveries: Sequence[Delivery],
     checks: Sequence[Check],
-) -> list[Moment]:
+) -> list[views.Moment]:
     """Everything that happened to a task, in its order."""
     moments: list[tuple[float, str, str]] = [(task.created_at, "queued", task.target)]
     for delivery in deliveries:
@@ -108,4 +99,4 @@ def timeline(
             (attempt.started_at, f"action {action.name}", f"try {attempt.number}: {attempt.outcome or 'running'}")
             for attempt in attempts
         ]
-    return [shown(Moment, None, at=at, what=what, detail=detail) for at, what, detail in sorted(moments)]
+    return [shown(views.Moment, None, at=at, what=what, detail=detail) for at, what, detail in sorted(moments)]

@@ -1,7 +1,7 @@
 """How the API reads requests and writes answers: JSON by msgspec, bounded bodies, one form of error."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import structlog
@@ -18,6 +18,8 @@ from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
 from receiver.server.service import Service
 
 Handler: TypeAlias = Callable[[Service, Request], Awaitable[Response]]
+
+T = TypeVar("T")
 
 BODY_LIMIT = 8 * 1024 * 1024
 
@@ -94,6 +96,13 @@ def _refuse_unstorable(value: Json, depth: int, path: str) -> None:
 def refuse_without_key(provider: RunningHub) -> None:
     if not provider.has_key:
         raise Refused(409, "no_api_key", "no API key is configured: set RUNNINGHUB_API_KEY and start again")
+
+
+def known(found: T | None, what: str, name: str) -> T:
+    """What was found under a name. Raises Refused (404) for None."""
+    if found is None:
+        raise not_found(what, name[:64])
+    return found
 
 
 def read_id(request: Request, what: str) -> int:

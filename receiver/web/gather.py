@@ -2,22 +2,19 @@
 
 from msgspec.structs import replace
 
-from receiver.model.errors import not_found
 from receiver.model.records import Filter, Task
 from receiver.model.rules import DELIVERY_BODIES
 from receiver.model.shown import action_view, event_view, shown, task_view, timeline
 from receiver.model.views import CheckView, DeliveryView, TaskDetail
 from receiver.store import Store
+from receiver.web.answers import known
 
 ACTIONS_SHOWN = 200
 
 
 async def known_task(store: Store, task_id: str) -> Task:
     """The task of an id. Raises Refused (404)."""
-    task = await store.task(task_id)
-    if task is None:
-        raise not_found("task", task_id[:64])
-    return task
+    return known(await store.task(task_id), "task", task_id)
 
 
 async def gather_task(store: Store, task_id: str) -> TaskDetail:

@@ -19,7 +19,7 @@ from receiver.model.shown import action_view, definition_view, shown
 from receiver.model.views import DefinitionView, DeliveryPage, DeliveryView, PageView, ReplayView
 from receiver.replay import replay
 from receiver.server.service import Service
-from receiver.web.answers import answer, read_id, read_object
+from receiver.web.answers import answer, known, read_id, read_object
 from receiver.web.filters import DELIVERIES, read_filter, read_replay
 
 CHUNK = 1024 * 1024
@@ -36,9 +36,8 @@ async def deliveries(service: Service, request: Request) -> Response:
 
 async def delivery_body(service: Service, request: Request) -> Response:
     """The raw bytes, as data: no browser may take them for a page."""
-    body = await service.store.delivery_body(read_id(request, "delivery"))
-    if body is None:
-        raise not_found("delivery", request.path_params["id"])
+    number = read_id(request, "delivery")
+    body = known(await service.store.delivery_body(number), "delivery", str(number))
     headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
     return Response(body, media_type="application/octet-stream", headers=headers)
 
@@ -47,9 +46,8 @@ async def delivery_body(service: Service, request: Request) -> Response:
 
 
 async def action(service: Service, request: Request) -> Response:
-    found = await service.store.action(read_id(request, "action"))
-    if found is None:
-        raise not_found("action", request.path_params["id"])
+    number = read_id(request, "action")
+    found = known(await service.store.action(number), "action", str(number))
     return answer(action_view(found, await service.store.attempts(found.id)))
 
 
@@ -141,10 +139,8 @@ async def cancel_replay(service: Service, request: Request) -> Response:
 
 
 async def _replay(service: Service, request: Request) -> Replay:
-    found = await service.store.replay(read_id(request, "replay"))
-    if found is None:
-        raise not_found("replay", request.path_params["id"])
-    return found
+    number = read_id(request, "replay")
+    return known(await service.store.replay(number), "replay", str(number))
 
 
 # ------------------------------------------------------------ the backup
