@@ -63,7 +63,8 @@ class Unreachable(ReceiverError):
 
 
 class ListFilter(TypedDict, total=False):
-    """What a list is narrowed to. Times as RFC 3339, or as datetime; a datetime without a zone is UTC."""
+    """What a list is narrowed to; what a list does not know it refuses (400). Times as RFC 3339, or as datetime; a
+    datetime without a zone is UTC."""
 
     state: str | Sequence[str]
     kind: str | Sequence[str]
