@@ -30,10 +30,9 @@ from receiver.cli.batch.uploads import Uploads, wanting
 from receiver.cli.files import read_files, upload_files
 from receiver.cli.outcome import Ended
 from receiver.client import ApiError, Client, Unreachable
-from receiver.model.offers import UploadView
 from receiver.model.records import JsonObject
 from receiver.model.rules import UPLOAD_LIMIT
-from receiver.model.views import CallbackView, OrderedView
+from receiver.model.views import CallbackView, OrderedView, UploadView
 
 pytestmark = pytest.mark.story
 

@@ -104,7 +104,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "unittest": (),
     "urllib.request": ("demo",),
     # The backend behind the store's verbs.
-    "receiver.store.sqlite": ("store", "cli", "demo", "web.api"),
+    "receiver.store.sqlite": ("store", "cli", "demo"),
 }
 SPAWNERS = ("actions.child",)
 SPAWNING = {"subprocess", "subprocess_exec", "subprocess_shell", "create_subprocess_exec", "create_subprocess_shell"}

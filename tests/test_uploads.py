@@ -11,9 +11,9 @@ import pytest
 from house import ADMIN_TOKEN, API_KEY, INPUT, MODEL, TLS, Clock
 from offering import APP, WORKFLOW, Offering
 
-from receiver.model.offers import AppView, PreviewView, UploadView
 from receiver.model.records import JsonObject, rfc3339
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMIT
+from receiver.model.views import AppView, PreviewView, UploadView
 from receiver.runninghub.catalogue import Param, Type, find
 from receiver.runninghub.validation import file_problem
 from receiver.server.service import Service

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from receiver.client import Client
-    from receiver.model.offers import AppView, NodeView
-    from receiver.model.records import JsonObject
+    from receiver.model.records import JsonObject, Node
+    from receiver.model.views import AppView
 
 MEDIA = {"IMAGE": "one.jpg", "VIDEO": "one.mp4", "AUDIO": "one.mp3"}
 USUAL_FIELDS = frozenset({"text", "prompt", *(name.lower() for name in MEDIA)})
@@ -38,7 +38,7 @@ SHOWN = 60
 SHOWN_OPTIONS = 8
 
 
-def _print_nodes(option: str, found: "AppView", usual: "Sequence[NodeView]") -> None:
+def _print_nodes(option: str, found: "AppView", usual: "Sequence[Node]") -> None:
     if found.name:
         fields([("name", found.name), ("id", found.id)])
         click.echo()
@@ -122,7 +122,7 @@ def complete(client: "Client", app_id: str, order: "JsonObject") -> None:
             node.update({**dict(zip(QUICK_FIELDS, texts, strict=True)), **node})
 
 
-def _example(node: "NodeView") -> str:
+def _example(node: "Node") -> str:
     """The value to show for a field: what it has now, or @FILE where a file is expected."""
     file = MEDIA.get(node.type.upper()) or MEDIA.get(node.field.upper())
     if file is not None:
@@ -147,6 +147,6 @@ def _shortened(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
-def _choices(node: "NodeView") -> str:
+def _choices(node: "Node") -> str:
     more = len(node.options) - SHOWN_OPTIONS
     return ", ".join(node.options[:SHOWN_OPTIONS]) + (f" and {more} more" if more > 0 else "")

@@ -16,8 +16,8 @@ from receiver.cli.waiting import byte_bar
 if TYPE_CHECKING:
     from receiver.cli.local_files import LocalOrder
     from receiver.client import Client, Progress
-    from receiver.model.offers import FileNameView, UploadView
     from receiver.model.records import JsonObject
+    from receiver.model.views import FileNameView, UploadView
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from receiver.cli.outcome import NOT_FOUND, Ended
 from receiver.cli.show import answer, clean, document, fields, json_text, note, submit_line, table
 
 if TYPE_CHECKING:
-    from receiver.model.offers import AccountView
+    from receiver.model.views import AccountView
     from receiver.runninghub.catalogue import Found
 
 

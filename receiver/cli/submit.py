@@ -14,9 +14,8 @@ from receiver.model import sentences
 
 if TYPE_CHECKING:
     from receiver.client import Client
-    from receiver.model.offers import PreviewView
     from receiver.model.records import JsonObject
-    from receiver.model.views import TaskDetail
+    from receiver.model.views import PreviewView, TaskDetail
 
 SAVING_PATIENCE = 120.0
 """Seconds to wait for the first attempts of an ended task's actions, so that results are shown as saved files."""

@@ -13,8 +13,7 @@ from receiver.model.sentences import moment
 
 if TYPE_CHECKING:
     from receiver.client import Client
-    from receiver.model.offers import OutputsView, WebhookView
-    from receiver.model.views import OrderedView, TaskDetail, TaskView
+    from receiver.model.views import OrderedView, OutputsView, TaskDetail, TaskView, WebhookView
 
 EXAMPLE = "0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55"
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Unpack
 
-from receiver.client.transport import ListFilter, Transport, part, pauses
+from receiver.client.transport import ListFilter, Transport, pauses
 from receiver.model.views import ActionView, AlertView, DefinitionView, DeliveryPage, EventView, PageView, ReplayView
 
 
@@ -13,39 +13,39 @@ class Ledger(Transport):
     """Lists of what came and what was done, actions one by one, and replays."""
 
     def deliveries(self, **narrow: Unpack[ListFilter]) -> DeliveryPage:
-        return self._list("deliveries", DeliveryPage, narrow)
+        return self._list(DeliveryPage, "deliveries", narrow)
 
     def delivery_body(self, delivery_id: int) -> bytes:
         """A callback's raw bytes, as they came."""
         return self._send(self._http.build_request("GET", f"/api/deliveries/{delivery_id}/body")).content
 
     def events(self, **narrow: Unpack[ListFilter]) -> PageView[EventView]:
-        return self._list("events", PageView[EventView], narrow)
+        return self._list(PageView[EventView], "events", narrow)
 
     def alerts(self, **narrow: Unpack[ListFilter]) -> PageView[AlertView]:
-        return self._list("alerts", PageView[AlertView], narrow)
+        return self._list(PageView[AlertView], "alerts", narrow)
 
     def actions(self, **narrow: Unpack[ListFilter]) -> PageView[ActionView]:
-        return self._list("actions", PageView[ActionView], narrow)
+        return self._list(PageView[ActionView], "actions", narrow)
 
     def action(self, action_id: int) -> ActionView:
         """An action with its tries, which a list leaves out."""
-        return self._call("GET", f"/api/actions/{action_id}", ActionView)
+        return self._call("GET", ActionView, "actions", action_id)
 
     def retry(self, action_id: int) -> ActionView:
-        return self._call("POST", f"/api/actions/{action_id}/retry", ActionView)
+        return self._call("POST", ActionView, "actions", action_id, "retry")
 
     def skip(self, action_id: int) -> ActionView:
-        return self._call("POST", f"/api/actions/{action_id}/skip", ActionView)
+        return self._call("POST", ActionView, "actions", action_id, "skip")
 
     def definitions(self) -> PageView[DefinitionView]:
-        return self._call("GET", "/api/definitions", PageView[DefinitionView])
+        return self._call("GET", PageView[DefinitionView], "definitions")
 
     def pause(self, name: str) -> DefinitionView:
-        return self._call("POST", f"/api/definitions/{part(name)}/pause", DefinitionView)
+        return self._call("POST", DefinitionView, "definitions", name, "pause")
 
     def resume(self, name: str) -> DefinitionView:
-        return self._call("POST", f"/api/definitions/{part(name)}/resume", DefinitionView)
+        return self._call("POST", DefinitionView, "definitions", name, "resume")
 
     # ------------------------------------------------------------ replays
 
@@ -64,13 +64,13 @@ class Ledger(Transport):
         if rate is not None and not math.isfinite(rate):
             raise ValueError(f"rate: expected a finite number, got {rate}")
         body = {"filter": filter or {}, "mode": mode, "dry_run": dry_run, "rate": rate}
-        return self._call("POST", "/api/replays", ReplayView, body=body)
+        return self._call("POST", ReplayView, "replays", body=body)
 
     def replay_state(self, replay_id: int) -> ReplayView:
-        return self._call("GET", f"/api/replays/{replay_id}", ReplayView)
+        return self._call("GET", ReplayView, "replays", replay_id)
 
     def replays(self, **narrow: Unpack[ListFilter]) -> PageView[ReplayView]:
-        return self._list("replays", PageView[ReplayView], narrow)
+        return self._list(PageView[ReplayView], "replays", narrow)
 
     def wait_for_replay(
         self,
@@ -80,17 +80,17 @@ class Ledger(Transport):
         pause: Callable[[float], None] = time.sleep,
     ) -> ReplayView:
         """Asks about a replay, less and less often, until nothing of it is on its way any more."""
-        rests = pauses()
-        while True:
+        for rest in pauses():
             replay = self.replay_state(replay_id)
             on_progress(replay)
             if replay.state != "running":
-                return replay
-            pause(next(rests))
+                break
+            pause(rest)
+        return replay
 
     def resume_replay(self, replay_id: int) -> ReplayView:
         """Takes up what the replay's cancellation stopped."""
-        return self._call("POST", f"/api/replays/{replay_id}/resume", ReplayView)
+        return self._call("POST", ReplayView, "replays", replay_id, "resume")
 
     def cancel_replay(self, replay_id: int) -> ReplayView:
-        return self._call("DELETE", f"/api/replays/{replay_id}", ReplayView)
+        return self._call("DELETE", ReplayView, "replays", replay_id)

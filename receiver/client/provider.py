@@ -4,13 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeVar
-from urllib.parse import quote
 
 import httpx
 
-from receiver.client.transport import CONNECT_TIMEOUT, Progress, Transport, part
-from receiver.model.offers import AccountView, AppView, FileNameView, UploadView
-from receiver.model.views import ModelRow, ModelView, PageView
+from receiver.client.transport import CONNECT_TIMEOUT, Progress, Transport
+from receiver.model.views import AccountView, AppView, FileNameView, ModelRow, ModelView, PageView, UploadView
 
 T = TypeVar("T")
 
@@ -26,24 +24,23 @@ class Provider(Transport):
 
     def models(self, pattern: str = "") -> PageView[ModelRow]:
         """The models with the pattern in name, endpoint, group or output; * and ? stand for anything."""
-        return self._call("GET", "/api/models", PageView[ModelRow], query=[("q", pattern)])
+        return self._call("GET", PageView[ModelRow], "models", query=[("q", pattern)])
 
     def model(self, name: str) -> ModelView:
         """A model by any name it is known by."""
-        return self._call("GET", f"/api/models/{quote(name)}", ModelView)
+        return self._call("GET", ModelView, "models", *name.split("/"))
 
     def app(self, app_id: str) -> AppView:
         """An AI app's name and the fields of its nodes."""
-        return self._call("GET", f"/api/apps/{part(app_id)}", AppView)
+        return self._call("GET", AppView, "apps", app_id)
 
     def workflow(self, workflow_id: str) -> AppView:
         """The fields of a workflow's nodes."""
-        return self._call("GET", f"/api/workflows/{part(workflow_id)}", AppView)
+        return self._call("GET", AppView, "workflows", workflow_id)
 
     def styles(self, app_id: str, type: int = 2) -> PageView[dict[str, object]]:
         """What a quick creation of an app can look like, in the provider's own fields; `type` is its kind of style."""
-        query = [("type", str(type))]
-        return self._call("GET", f"/api/apps/{part(app_id)}/styles", PageView[dict[str, object]], query=query)
+        return self._call("GET", PageView[dict[str, object]], "apps", app_id, "styles", query=[("type", type)])
 
     def upload(self, path: Path, on_progress: Progress | None = None, *, name: str | None = None) -> UploadView:
         """Brings a file to the provider, unless it was there within a day; its id may stand in orders for a file.
@@ -65,7 +62,7 @@ class Provider(Transport):
 
     def account(self) -> AccountView:
         """The account's balance at the provider, and how much its key may run at once."""
-        return self._call("GET", "/api/account", AccountView)
+        return self._call("GET", AccountView, "account")
 
     def _bring(
         self, path: Path, name: str | None, purpose: str | None, on_progress: Progress | None, kind: type[T]

@@ -2,13 +2,23 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar, Unpack
+from typing import TypeAlias, TypedDict, TypeVar, Unpack
 
-from receiver.client.transport import Listed, ListFilter, Transport, part, pauses
-from receiver.model.offers import OutputsView, PreviewView, StatusView, WebhookView
-from receiver.model.views import OrderedView, PageView, TaskDetail, TaskView
+from receiver.client.transport import Listed, ListFilter, Transport, pauses
+from receiver.model.views import (
+    OrderedView,
+    OutputsView,
+    PageView,
+    PreviewView,
+    StatusView,
+    TaskDetail,
+    TaskView,
+    WebhookView,
+)
 
 T = TypeVar("T")
+
+Input: TypeAlias = Mapping[str, object]
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "rejected", "lost"})
 """States in which waiting for a task is over."""
@@ -19,47 +29,35 @@ def has_ended(task: TaskView) -> bool:
     return task.state in ENDED
 
 
+class OrderOptions(TypedDict, total=False):
+    """What an order may say beside its target and input: `kind` is model (the usual one), workflow, app or quick, `api`
+    is v1 or v2 (None: the usual one of the kind); without `validate` a model's input is not checked."""
+
+    kind: str
+    api: str | None
+    validate: bool
+    labels: Mapping[str, str] | None
+
+
 class Tasks(Transport):
     """Ordering tasks, following them to their ends, and what can be done to one."""
 
     def submit(
-        self,
-        target: str,
-        input: Mapping[str, object],
-        *,
-        kind: str = "model",
-        api: str | None = None,
-        validate: bool = True,
-        labels: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        self, target: str, input: Input, *, idempotency_key: str | None = None, **order: Unpack[OrderOptions]
     ) -> OrderedView:
-        """Orders a task. With an idempotency key, the same order again is the same task.
-
-        `api` is v1 or v2 (None: the usual one of the kind); without `validate` a model's input is not checked.
-        """
-        body = _order(kind, target, input, labels or {}, api, validate=validate)
+        """Orders a task. With an idempotency key, the same order again is the same task."""
         headers = {} if idempotency_key is None else {b"idempotency-key": idempotency_key.encode()}
-        return self._call("POST", "/api/tasks", OrderedView, body=body, headers=headers)
+        return self._call("POST", OrderedView, "tasks", body=_body(target, input, order), headers=headers)
 
-    def preview(
-        self,
-        target: str,
-        input: Mapping[str, object],
-        *,
-        kind: str = "model",
-        api: str | None = None,
-        validate: bool = True,
-        labels: Mapping[str, str] | None = None,
-    ) -> PreviewView:
+    def preview(self, target: str, input: Input, **order: Unpack[OrderOptions]) -> PreviewView:
         """The order as it would be sent, and its price. Nothing is ordered."""
-        body = _order(kind, target, input, labels or {}, api, validate=validate)
-        return self._call("POST", "/api/previews", PreviewView, body=body)
+        return self._call("POST", PreviewView, "previews", body=_body(target, input, order))
 
     def task(self, task_id: str) -> TaskDetail:
-        return self._call("GET", f"/api/tasks/{part(task_id)}", TaskDetail)
+        return self._call("GET", TaskDetail, "tasks", task_id)
 
     def tasks(self, **narrow: Unpack[ListFilter]) -> PageView[TaskView]:
-        return self._list("tasks", PageView[TaskView], narrow)
+        return self._list(PageView[TaskView], "tasks", narrow)
 
     def each(self, page: Callable[..., Listed[T]], **narrow: Unpack[ListFilter]) -> Iterator[T]:
         """Everything of a list, page after page: `client.each(client.tasks, state="failed")`."""
@@ -86,57 +84,47 @@ class Tasks(Transport):
         """
         begun = clock()
         seen: tuple[str, str | None] | None = None
-        rests = pauses()
-        while True:
+        for rest in pauses():
             task = self.task(task_id)
             if on_change is not None and seen != (task.state, task.provider_status):
                 seen = (task.state, task.provider_status)
                 on_change(task)
             if until(task):
-                return task
+                break
             if timeout is not None and clock() - begun >= timeout:
                 raise TimeoutError(f"task {task_id} is still {task.state} after {timeout:g} s")
-            pause(next(rests))
+            pause(rest)
+        return task
 
     def reconcile(self, task_id: str) -> TaskDetail:
         """Asks the provider about the task now."""
-        return self._on_task(task_id, "reconcile", TaskDetail)
+        return self._call("POST", TaskDetail, "tasks", task_id, "reconcile")
 
     def resend(self, task_id: str) -> TaskDetail:
         """Has the provider send the task's callback again."""
-        return self._on_task(task_id, "resend", TaskDetail)
+        return self._call("POST", TaskDetail, "tasks", task_id, "resend")
 
     def cancel(self, task_id: str) -> TaskDetail:
-        return self._on_task(task_id, "cancel", TaskDetail)
+        return self._call("POST", TaskDetail, "tasks", task_id, "cancel")
 
     def submit_again(self, task_id: str) -> OrderedView:
         """A new task with the same order."""
-        return self._on_task(task_id, "submit-again", OrderedView)
+        return self._call("POST", OrderedView, "tasks", task_id, "submit-again")
 
     def provider_status(self, task_id: str) -> StatusView:
         """RunningHub's own word for a task, asked now: QUEUED, RUNNING, SUCCESS or FAILED. It is not recorded."""
-        return self._call("GET", f"/api/tasks/{part(task_id)}/status", StatusView)
+        return self._call("GET", StatusView, "tasks", task_id, "status")
 
     def provider_outputs(self, task_id: str) -> OutputsView:
         """What RunningHub's outputs endpoint says that a task made, asked now. It is not recorded."""
-        return self._call("GET", f"/api/tasks/{part(task_id)}/outputs", OutputsView)
+        return self._call("GET", OutputsView, "tasks", task_id, "outputs")
 
     def provider_webhook(self, task_id: str) -> WebhookView:
         """What became of a task's callback at RunningHub, asked now. It is not recorded."""
-        return self._call("GET", f"/api/tasks/{part(task_id)}/webhook", WebhookView)
-
-    def _on_task(self, task_id: str, verb: str, kind: type[T]) -> T:
-        return self._call("POST", f"/api/tasks/{part(task_id)}/{verb}", kind)
+        return self._call("GET", WebhookView, "tasks", task_id, "webhook")
 
 
-def _order(
-    kind: str,
-    target: str,
-    input: Mapping[str, object],
-    labels: Mapping[str, str],
-    api: str | None,
-    *,
-    validate: bool,
-) -> dict[str, object]:
-    order = {"kind": kind, "target": target, "input": input, "labels": labels, "validate": validate}
-    return order if api is None else {**order, "api": api}
+def _body(target: str, input: Input, order: OrderOptions) -> dict[str, object]:
+    """The request's document, without what was left to the server."""
+    given = {name: value for name, value in order.items() if value is not None}
+    return {"target": target, "input": input, **given}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Protocol, Self, TypedDict, TypeVar
+from typing import Protocol, Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -17,6 +17,7 @@ from receiver.model.views import ErrorDocument
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+Query: TypeAlias = Sequence[tuple[str, str | int]]
 Progress = Callable[[int, int | None], None]
 """Is told the bytes so far, and of how many where that is known."""
 FIRST_PAUSE = 0.2
@@ -62,7 +63,8 @@ class Unreachable(ReceiverError):
 
 
 class ListFilter(TypedDict, total=False):
-    """What a list is narrowed to. Times as RFC 3339, or as datetime; a datetime without a zone is UTC."""
+    """What a list is narrowed to; what a list does not know it refuses (400). Times as RFC 3339, or as datetime; a
+    datetime without a zone is UTC."""
 
     state: str | Sequence[str]
     kind: str | Sequence[str]
@@ -120,21 +122,22 @@ class Transport:
     def close(self) -> None:
         self._http.close()
 
-    def _list(self, name: str, kind: type[T], narrow: ListFilter) -> T:
-        return self._call("GET", f"/api/{name}", kind, query=_query(narrow))
+    def _list(self, kind: type[T], name: str, narrow: ListFilter) -> T:
+        return self._call("GET", kind, name, query=_query(narrow))
 
     def _call(
         self,
         method: str,
-        path: str,
         kind: type[T],
-        *,
+        *path: str | int,
         body: Mapping[str, object] | None = None,
-        query: Sequence[tuple[str, str]] = (),
-        headers: dict[bytes, bytes] | None = None,
+        query: Query = (),
+        headers: Mapping[bytes, bytes] | None = None,
     ) -> T:
+        """What is answered below /api at a path of these parts, whatever characters they have."""
+        url = "/".join(["/api", *(quote(str(part), safe="") for part in path)])
         content = None if body is None else msgspec.json.encode(body)
-        request = self._http.build_request(method, path, content=content, params=list(query), headers=headers)
+        request = self._http.build_request(method, url, content=content, params=tuple(query), headers=headers)
         return self._read(self._send(request), kind)
 
     def _send(self, request: httpx.Request) -> httpx.Response:
@@ -167,21 +170,15 @@ class Transport:
             raise ApiError(answer.status_code, "unreadable", message) from None
 
 
-def part(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _query(narrow: ListFilter) -> list[tuple[str, str]]:
+def _query(narrow: ListFilter) -> Query:
     query: list[tuple[str, str]] = []
     for name, value in narrow.items():
         if isinstance(value, Mapping):
-            query += [(name, f"{key}={text}") for key, text in value.items()]
+            value = [f"{key}={text}" for key, text in value.items()]
         elif isinstance(value, datetime):
-            query.append((name, value.isoformat()))
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            query += [(name, str(each)) for each in value]
-        elif value is not None:
-            query.append((name, str(value)))
+            value = value.isoformat()
+        several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        query += [(name, str(each)) for each in several if each is not None]
     return query
 
 

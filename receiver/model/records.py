@@ -371,7 +371,8 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """What a list is narrowed to. Times in seconds; `q` is an id or the prefix of a target or label."""
+    """What a list is narrowed to. Times in seconds; `q` is an id or the prefix of a target or label, `cursor` the
+    `next` of the page before, which only the store can read."""
 
     state: tuple[str, ...] = ()
     kind: tuple[str, ...] = ()
@@ -415,7 +416,7 @@ class Node(Struct, frozen=True, kw_only=True):
 
     node: str
     field: str
-    value: Json
+    value: object
     type: str
     title: str
     options: list[str] = []

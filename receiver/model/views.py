@@ -1,31 +1,21 @@
-"""What the API shows: a struct per JSON document, written by the server, read by the client. Times are RFC 3339."""
+"""What the API shows and takes: a struct per JSON document, written on one side and read on the other. Pure.
 
-from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
+What a record has under the same name is copied by `receiver.model.shown`; the small records that have nothing to hide
+(a result, a node, a price) are shown as they are.
+"""
 
-from msgspec import Struct
+from collections.abc import Mapping
+from typing import Annotated, Generic, TypeAlias, TypeVar
 
-from receiver.model import breaker as breakers
-from receiver.model.records import (
-    Action,
-    Alert,
-    Attempt,
-    Check,
-    Definition,
-    DefinitionState,
-    Delivery,
-    Event,
-    Replay,
-    Result,
-    Task,
-    TaskError,
-    rfc3339,
-)
+from msgspec import Meta, Struct
+
+from receiver.model.entries import Selection
+from receiver.model.records import Account, End, Node, Price, ReplayMode, Result, TaskError
 
 T = TypeVar("T")
 
-SECRET_INPUTS = frozenset({"accessPassword"})
-MASK = "***"
+Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""RFC 3339, UTC with milliseconds."""
 
 
 class PageView(Struct, Generic[T], frozen=True, kw_only=True):
@@ -39,11 +29,11 @@ class CallbackView(Struct, frozen=True, kw_only=True):
     """A task's callback: whether a URL was sent, when a callback came, and the search for one that was missed."""
 
     sent: bool
-    delivered_at: str | None
+    delivered_at: Time | None
     miss: str | None
     cause: str | None
-    missed_at: str | None
-    resent_at: str | None
+    missed_at: Time | None
+    resent_at: Time | None
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
@@ -58,10 +48,10 @@ class TaskView(Struct, frozen=True, kw_only=True):
     state: str
     provider_task_id: str | None
     provider_status: str | None
-    created_at: str
-    submitted_at: str | None
-    ended_at: str | None
-    next_check_at: str | None
+    created_at: Time
+    submitted_at: Time | None
+    ended_at: Time | None
+    next_check_at: Time | None
     error: TaskError | None
     callback: CallbackView
     idempotency_key: str | None
@@ -84,7 +74,7 @@ class EventView(Struct, frozen=True, kw_only=True):
     confirmed: bool
     contradicted: bool
     no_results: bool
-    at: str
+    at: Time
     results: list[Result]
     error: TaskError | None
     usage: Mapping[str, object]
@@ -92,8 +82,8 @@ class EventView(Struct, frozen=True, kw_only=True):
 
 class AttemptView(Struct, frozen=True, kw_only=True):
     number: int
-    started_at: str
-    ended_at: str | None
+    started_at: Time
+    ended_at: Time | None
     seconds: float | None
     outcome: str | None
     detail: Mapping[str, object]
@@ -106,11 +96,11 @@ class ActionView(Struct, frozen=True, kw_only=True):
     name: str
     generation: int
     state: str
-    due_at: str | None
-    lease_until: str | None
+    due_at: Time | None
+    lease_until: Time | None
     attempts: int
-    created_at: str
-    settled_at: str | None
+    created_at: Time
+    settled_at: Time | None
     reason: str | None
     replay: int | None
     tries: list[AttemptView] = []
@@ -120,8 +110,8 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
     id: int
     task: str
     purpose: str
-    received_at: str
-    last_at: str
+    received_at: Time
+    last_at: Time
     count: int
     size: int
     readable: bool
@@ -131,17 +121,15 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
     problem: str | None
 
 
-class DeliveryPage(Struct, frozen=True, kw_only=True):
+class DeliveryPage(PageView[DeliveryView], frozen=True, kw_only=True):
     """A page of deliveries, with everything that was ever counted: received, repeated, missed (by cause) and late."""
 
-    items: list[DeliveryView]
-    next: str | None
     totals: dict[str, int]
 
 
 class CheckView(Struct, frozen=True, kw_only=True):
     kind: str
-    at: str
+    at: Time
     seconds: float
     ok: bool
     summary: str
@@ -151,7 +139,7 @@ class CheckView(Struct, frozen=True, kw_only=True):
 class Moment(Struct, frozen=True, kw_only=True):
     """One line of a task's timeline."""
 
-    at: str
+    at: Time
     what: str
     detail: str
 
@@ -179,7 +167,7 @@ class DefinitionView(Struct, frozen=True, kw_only=True):
     paused: bool
     breaker: str
     failures: int
-    open_until: str | None
+    open_until: Time | None
     concurrency: int | None
     rate: float | None
     on: list[str]
@@ -191,29 +179,30 @@ class AlertView(Struct, frozen=True, kw_only=True):
     kind: str
     subject: str
     message: str
-    opened_at: str
-    last_at: str
-    closed_at: str | None
+    opened_at: Time
+    last_at: Time
+    closed_at: Time | None
     count: int
 
 
 class ReplayView(Struct, frozen=True, kw_only=True):
-    """A replay, or what one would do: then `id` is None.
+    """A replay, or what one would do: then `id` is None. `filter` says what it is about, as it was asked for.
 
     `done` came to an end, `dead` of them to a bad one; `cancelled` were not begun when it was cancelled.
     """
 
-    id: int | None
+    id: int | None = None
     mode: str
     matched: int
-    dry_run: bool
-    state: str
-    done: int
-    dead: int
-    cancelled: int
+    dry_run: bool = False
+    state: str = "dry_run"
+    done: int = 0
+    dead: int = 0
+    cancelled: int = 0
     rate: float | None
-    created_at: str | None
-    finished_at: str | None
+    created_at: Time | None = None
+    finished_at: Time | None = None
+    filter: Mapping[str, object] = {}
 
 
 class ModelRow(Struct, frozen=True, kw_only=True):
@@ -245,6 +234,106 @@ class ModelView(ModelRow, frozen=True, kw_only=True):
     example: Mapping[str, object]
 
 
+class AppView(Struct, frozen=True, kw_only=True):
+    """An AI app, or a workflow (which has no name here), with the fields of its nodes that may be set."""
+
+    id: str
+    name: str
+    nodes: list[Node]
+
+
+class UploadView(Struct, frozen=True, kw_only=True):
+    """An uploaded file; until `expires_at` an order may hold its `id` where it takes a file."""
+
+    id: str
+    name: str
+    type: str
+    size: int
+    sha256: str
+    download_url: str
+    file_name: str
+    expires_at: Time
+
+
+class FileNameView(Struct, frozen=True, kw_only=True):
+    """A file that was brought for nodes alone: the name that a node's field takes for it."""
+
+    file_name: str
+
+
+class StatusView(Struct, frozen=True, kw_only=True):
+    """The provider's own word for a task: QUEUED, RUNNING, SUCCESS or FAILED."""
+
+    status: str
+
+
+class QueueView(Struct, frozen=True, kw_only=True):
+    """How many tasks the key may run at once, and how many run, wait and are there in all. None: not said."""
+
+    limit: int | None
+    running: int | None
+    queued: int | None
+    total: int | None
+
+
+class AccountView(Account, frozen=True, kw_only=True):
+    """The account at the provider. `queue` is None when the provider tells none."""
+
+    queue: QueueView | None
+
+
+class OutputsView(Struct, frozen=True, kw_only=True):
+    """What the provider's outputs endpoint says of a task, asked now. `state` is how it ended; None: it has not."""
+
+    state: End | None
+    results: list[Result]
+    error: TaskError | None
+    usage: Mapping[str, object]
+
+
+class WebhookView(Struct, frozen=True, kw_only=True):
+    """A task's callback as the provider keeps it: its id there, SUCCESS or FAILED (None: not tried yet), what our door
+    or the network answered, and how often it was tried again."""
+
+    id: str
+    status: str | None
+    response: str
+    retry_count: int
+
+
+class PreviewView(Struct, frozen=True, kw_only=True):
+    """An order as it would be sent, and its price; `price_problem` says why there is none."""
+
+    kind: str
+    api: str
+    target: str
+    input: Mapping[str, object]
+    labels: dict[str, str]
+    note: str | None
+    price: Price | None
+    price_problem: str | None
+
+
+class OrderBody(Struct, frozen=True, kw_only=True):
+    """An order for a task. `api` is v1 or v2 (None: the usual one); with `validate` false the input is not checked."""
+
+    kind: str = "model"
+    api: str | None = None
+    target: str
+    input: Mapping[str, object] = {}
+    labels: Mapping[str, str] = {}
+    validate: bool = True
+
+
+class ReplayBody(Struct, frozen=True, kw_only=True):
+    """An order for a replay: of what, in which mode, and at how many actions per second (None: all at once)."""
+
+    filter: Selection = Selection()
+    mode: ReplayMode = ReplayMode.RETRY
+    dry_run: bool = False
+    rate: float | None = None
+
+
 class ErrorView(Struct, frozen=True, kw_only=True):
     code: str
     message: str
@@ -253,233 +342,3 @@ class ErrorView(Struct, frozen=True, kw_only=True):
 
 class ErrorDocument(Struct, frozen=True, kw_only=True):
     error: ErrorView
-
-
-def shown_input(given: Mapping[str, object]) -> dict[str, object]:
-    """A task's input without what opens somebody's workflow."""
-    return {name: MASK if name in SECRET_INPUTS and value else value for name, value in given.items()}
-
-
-def task_view(task: Task) -> TaskView:
-    return TaskView(**_task_fields(task))  # type: ignore[arg-type]
-
-
-def ordered_view(task: Task, note: str | None) -> OrderedView:
-    return OrderedView(**_task_fields(task), note=note)  # type: ignore[arg-type]
-
-
-def event_view(event: Event) -> EventView:
-    return EventView(
-        id=event.id,
-        task=event.task,
-        type=f"task.{event.state}",
-        state=event.state,
-        source=event.source,
-        confirmed=event.confirmed,
-        contradicted=event.contradicted,
-        no_results=event.no_results,
-        at=_time(event.at),
-        results=event.results,
-        error=event.error,
-        usage=event.usage,
-    )
-
-
-def action_view(action: Action, attempts: Sequence[Attempt] = ()) -> ActionView:
-    return ActionView(
-        id=action.id,
-        task=action.task,
-        event=action.event,
-        name=action.name,
-        generation=action.generation,
-        state=action.state,
-        due_at=rfc3339(action.due_at),
-        lease_until=rfc3339(action.lease_until),
-        attempts=action.attempts,
-        created_at=_time(action.created_at),
-        settled_at=rfc3339(action.settled_at),
-        reason=action.reason,
-        replay=action.replay,
-        tries=[_attempt_view(attempt) for attempt in attempts],
-    )
-
-
-def delivery_view(delivery: Delivery) -> DeliveryView:
-    return DeliveryView(
-        id=delivery.id,
-        task=delivery.task,
-        purpose=delivery.purpose,
-        received_at=_time(delivery.received_at),
-        last_at=_time(delivery.last_at),
-        count=delivery.count,
-        size=delivery.size,
-        readable=delivery.readable,
-        contradicting=delivery.contradicting,
-        provider_task_id=delivery.provider_task_id,
-        claim=delivery.claim,
-        problem=delivery.problem,
-    )
-
-
-def definition_view(state: DefinitionState, definition: Definition | None, now: float) -> DefinitionView:
-    return DefinitionView(
-        name=state.name,
-        kind=state.kind,
-        configured=state.configured,
-        paused=state.paused,
-        breaker=breakers.state(state.breaker, now),
-        failures=len(state.breaker.failed),
-        open_until=rfc3339(state.breaker.open_until),
-        concurrency=definition.concurrency if definition else None,
-        rate=definition.rate if definition else None,
-        on=[end.value for end in definition.on] if definition else [],
-        counts=state.counts,
-    )
-
-
-def alert_view(alert: Alert) -> AlertView:
-    return AlertView(
-        id=alert.id,
-        kind=alert.kind,
-        subject=alert.subject,
-        message=alert.message,
-        opened_at=_time(alert.opened_at),
-        last_at=_time(alert.last_at),
-        closed_at=rfc3339(alert.closed_at),
-        count=alert.count,
-    )
-
-
-def replay_view(replay: Replay) -> ReplayView:
-    return ReplayView(
-        id=replay.id,
-        mode=replay.mode,
-        matched=replay.matched,
-        dry_run=False,
-        state=replay.state,
-        done=replay.done,
-        dead=replay.dead,
-        cancelled=replay.cancelled,
-        rate=replay.rate,
-        created_at=rfc3339(replay.created_at),
-        finished_at=rfc3339(replay.finished_at),
-    )
-
-
-def dry_run_view(mode: str, matched: int, rate: float | None) -> ReplayView:
-    """What a replay would do."""
-    return ReplayView(
-        id=None,
-        mode=mode,
-        matched=matched,
-        dry_run=True,
-        state="dry_run",
-        done=0,
-        dead=0,
-        cancelled=0,
-        rate=rate,
-        created_at=None,
-        finished_at=None,
-    )
-
-
-def task_detail(
-    task: Task,
-    event: Event | None,
-    actions: Sequence[tuple[Action, Sequence[Attempt]]],
-    deliveries: Sequence[Delivery],
-    checks: Sequence[Check],
-) -> TaskDetail:
-    return TaskDetail(
-        **_task_fields(task),  # type: ignore[arg-type]
-        results=event.results if event else [],
-        usage=event.usage if event else {},
-        event=event_view(event) if event else None,
-        actions=[action_view(action, attempts) for action, attempts in actions],
-        deliveries=[delivery_view(delivery) for delivery in deliveries],
-        checks=[_check_view(check) for check in checks],
-        timeline=_timeline(task, event, actions, deliveries, checks),
-    )
-
-
-def _task_fields(task: Task) -> Mapping[str, object]:
-    return {
-        "id": task.id,
-        "kind": task.kind,
-        "api": task.api,
-        "target": task.target,
-        "input": shown_input(task.input),
-        "labels": task.labels,
-        "state": task.state,
-        "provider_task_id": task.provider_task_id,
-        "provider_status": task.provider_status,
-        "created_at": _time(task.created_at),
-        "submitted_at": rfc3339(task.submitted_at),
-        "ended_at": rfc3339(task.ended_at),
-        "next_check_at": rfc3339(task.check_at),
-        "error": task.error,
-        "callback": CallbackView(
-            sent=task.callback,
-            delivered_at=rfc3339(task.delivered_at),
-            miss=task.miss,
-            cause=task.miss_cause,
-            missed_at=rfc3339(task.missed_at),
-            resent_at=rfc3339(task.resent_at),
-        ),
-        "idempotency_key": task.idempotency_key,
-        "again_of": task.again_of,
-        "uploads": task.uploads,
-    }
-
-
-def _attempt_view(attempt: Attempt) -> AttemptView:
-    seconds = None if attempt.ended_at is None else round(attempt.ended_at - attempt.started_at, 3)
-    return AttemptView(
-        number=attempt.number,
-        started_at=_time(attempt.started_at),
-        ended_at=rfc3339(attempt.ended_at),
-        seconds=seconds,
-        outcome=attempt.outcome,
-        detail=attempt.detail,
-    )
-
-
-def _check_view(check: Check) -> CheckView:
-    return CheckView(
-        kind=check.kind,
-        at=_time(check.at),
-        seconds=round(check.seconds, 3),
-        ok=check.ok,
-        summary=check.summary,
-        answer=check.answer,
-    )
-
-
-def _timeline(
-    task: Task,
-    event: Event | None,
-    actions: Sequence[tuple[Action, Sequence[Attempt]]],
-    deliveries: Sequence[Delivery],
-    checks: Sequence[Check],
-) -> list[Moment]:
-    """Everything that happened to a task, in its order."""
-    moments: list[tuple[float, str, str]] = [(task.created_at, "queued", task.target)]
-    for delivery in deliveries:
-        kept = delivery.claim or delivery.problem or "no end"
-        moments.append((delivery.received_at, "delivery", f"{delivery.purpose}: {kept}, came {delivery.count}x"))
-    moments += [(check.at, check.kind, check.summary) for check in checks]
-    if event is not None:
-        certain = "confirmed" if event.confirmed else "unconfirmed"
-        moments.append((event.at, f"task {event.state}", f"learned by {event.source}, {certain}"))
-    if task.missed_at is not None:
-        moments.append((task.missed_at, "callback missed", task.miss_cause or ""))
-    for action, attempts in actions:
-        moments += [
-            (attempt.started_at, f"action {action.name}", f"try {attempt.number}: {attempt.outcome or 'running'}")
-            for attempt in attempts
-        ]
-    return [Moment(at=_time(at), what=what, detail=detail) for at, what, detail in sorted(moments)]
-
-
-def _time(seconds: float) -> str:
-    return rfc3339(seconds) or ""

@@ -6,7 +6,9 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -24,9 +26,10 @@ from receiver.model.redaction import Redactor
 from receiver.reconcile import Reconciler
 from receiver.runninghub.client import RunningHub, open_http
 from receiver.runninghub.resources import Resources
+from receiver.server.address import address_file
 from receiver.server.loop import Loop
 from receiver.server.settings import Settings
-from receiver.store import Store, open_store
+from receiver.store import Store, database_path, open_store
 from receiver.submit import submit_next
 
 ADMIN_TOKEN = "admin_token"
@@ -82,6 +85,8 @@ class Service:
         self._loops: list[Loop] = []
         self._housekeeping_at = 0.0
         self._in_hand: set[int] = set()
+        self.uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Held while a file is brought to the provider, by its SHA-256: the same bytes go once."""
 
     async def start(self, *, loops: bool = True) -> None:
         """Opens the store and begins to work; without `loops` every step is for the caller to make.
@@ -125,6 +130,21 @@ class Service:
         await self._egress.aclose()
         await self._http.aclose()
         await self.store.close()
+
+    @property
+    def database(self) -> str:
+        """Where the ledger is, as a person may be told."""
+        return str(database_path(self.settings.database))
+
+    @property
+    def scratch(self) -> Path:
+        """The directory for files that are in hand: beside the database, where there is room."""
+        return database_path(self.settings.database).parent
+
+    @property
+    def address_file(self) -> Path:
+        """The file in which the command line finds the URL of this server."""
+        return address_file(database_path(self.settings.database))
 
     def problems(self) -> list[str]:
         """Reason codes for why this server is not ready; empty when it is."""

@@ -24,8 +24,6 @@ def _secret(tx: Transaction, name: str, made: str) -> str:
 class Store(Access):
     """What the program is handed. An engine adds how it is opened, closed, looked at and copied."""
 
-    path: Path
-
     add_task = ledger.tasks.add_task
     task = ledger.tasks.task
     tasks = ledger.tasks.tasks

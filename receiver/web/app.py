@@ -7,16 +7,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
-from receiver.web.answers import broken, error_answer, provider_failed, refused, unavailable
-from receiver.web.api import Api
+from receiver.web.answers import error_answer, failed
 from receiver.web.callbacks import CallbackDoor
-from receiver.web.resources import ResourceDoors
+from receiver.web.routes import ENDPOINTS
 
 
 class BearerToken:
@@ -31,8 +30,8 @@ class BearerToken:
         if secrets.compare_digest(given, self._expected):
             await self._app(scope, receive, send)
             return
-        response = error_answer(401, "unauthorized", "send the admin token as Authorization: Bearer TOKEN")
-        response.headers["www-authenticate"] = "Bearer"
+        message = "send the admin token as Authorization: Bearer TOKEN"
+        response = error_answer(401, "unauthorized", message, headers={"www-authenticate": "Bearer"})
         await response(scope, receive, send)
 
 
@@ -51,40 +50,15 @@ def create_app(service: Service) -> Starlette:
             found = service.problems()
         return JSONResponse({"status": "unready" if found else "ready", "reasons": found}, 503 if found else 200)
 
+    api = Router([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
     app = Starlette(
         routes=[
             Route("/callbacks/{token}", CallbackDoor(service)),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            Mount(
-                "/api",
-                BearerToken(_router([*Api(service).routes(), *ResourceDoors(service).routes()]), service.admin_token),
-            ),
+            Mount("/api", BearerToken(api, service.admin_token)),
         ],
-        exception_handlers={HTTPException: _http_error, 500: broken},
+        exception_handlers=dict.fromkeys((Refused, StoreUnavailable, ProviderError, HTTPException, 500), failed),
     )
     app.router.redirect_slashes = False
     return app
-
-
-def _router(routes: list[Route]) -> Starlette:
-    inner = Starlette(
-        routes=routes,
-        exception_handlers={
-            Refused: refused,
-            StoreUnavailable: unavailable,
-            ProviderError: provider_failed,
-            HTTPException: _http_error,
-            500: broken,
-        },
-    )
-    inner.router.redirect_slashes = False
-    return inner
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
-    response = error_answer(error.status_code, codes.get(error.status_code, "http_error"), error.detail)
-    response.headers.update(error.headers or {})
-    return response

@@ -1,42 +1,31 @@
-"""The API beside tasks: uploads, previews of orders, and what apps and workflows take."""
+"""What the provider offers beside tasks, over HTTP: uploads, models, apps, workflows, the account."""
 
 import asyncio
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
-from typing import IO
-from weakref import WeakValueDictionary
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import IO, TypeVar
 
-import uuid_utils
 from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found, problems
-from receiver.model.offers import (
-    AccountView,
-    FileNameView,
-    OutputsView,
-    PreviewView,
-    QueueView,
-    StatusView,
-    WebhookView,
-    app_view,
-    upload_view,
-)
-from receiver.model.records import JsonObject, Kind, Price
+from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMITS
-from receiver.model.views import PageView
-from receiver.orders.attachments import named_uploads
-from receiver.orders.reading import NUMBER, read_order
-from receiver.orders.upload import upload
+from receiver.model.shown import shown
+from receiver.model.views import AccountView, AppView, FileNameView, PageView, QueueView, UploadView
+from receiver.orders import upload as uploads
+from receiver.orders.reading import NUMBER
+from receiver.runninghub import catalogue
 from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
+from receiver.runninghub.shown import model_row, model_view
 from receiver.server.service import Service
-from receiver.web.answers import answer, read_object, refuse_without_key
+from receiver.web.answers import answer, refuse_without_key
+
+T = TypeVar("T")
 
 CHUNK = 256 * 1024
 NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
@@ -44,163 +33,103 @@ NO_SUCH = frozenset({"380", "901"})
 """The provider's codes for a workflow or an app that it does not know."""
 
 
-class ResourceDoors:
-    """The handlers of uploads, previews, apps and workflows, over a running service."""
+async def upload(service: Service, request: Request) -> Response:
+    """A file as the body, its name as `name`. The same bytes are sent to the provider once a day at the most.
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._store = service.store
-        self._uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-    def routes(self) -> list[Route]:
-        return [
-            Route("/uploads", self.upload, methods=["POST"]),
-            Route("/previews", self.preview, methods=["POST"]),
-            Route("/apps/{id}", self.app),
-            Route("/apps/{id}/styles", self.styles),
-            Route("/tasks/{task}/status", self.status),
-            Route("/tasks/{task}/outputs", self.outputs),
-            Route("/tasks/{task}/webhook", self.webhook),
-            Route("/workflows/{id}", self.workflow),
-            Route("/account", self.account),
-        ]
-
-    async def upload(self, request: Request) -> Response:
-        """A file as the body, its name as `name`. The same bytes are sent to the provider once a day at the most.
-
-        With `as=lora` it is a LoRA, with `as=nodes` it goes the provider's older way; both give a file name for nodes.
-        """
-        name = request.query_params.get("name", "")
-        purpose = request.query_params.get("as", "file")
-        if purpose not in UPLOAD_LIMITS:
-            raise invalid("as", f"expected one of {', '.join(UPLOAD_LIMITS)}")
-        limit = UPLOAD_LIMITS[purpose]
-        if not NAME.fullmatch(name) or name in (".", ".."):
-            raise invalid("name", "expected the file's name, without folders, such as one.jpg")
-        refuse_without_key(self._service.provider)
-        problem = self._store.problem()
-        if problem is not None:
-            raise StoreUnavailable(problem, "nothing can be stored now")
-        _refuse_too_long(int(length) if (length := request.headers.get("content-length", "")).isdigit() else 0, limit)
-        # A file without a name: whatever happens, nothing is left behind.
-        with tempfile.TemporaryFile(dir=self._store.path.parent) as kept:
-            size, sha256 = await _keep(request, kept, limit)
-            if size == 0:
-                raise invalid("body", "the file is empty")
-            file = FileToSend(name=name, size=size, open=lambda: _read(kept))
-            if purpose != "file":
-                return answer(FileNameView(file_name=await self._for_nodes(file, kept, purpose)), 201)
-            async with self._uploading.setdefault(sha256, asyncio.Lock()):
-                made, new = await upload(self._store, self._service.resources, file, sha256, self._service.clock)
-        return answer(upload_view(made, made.at + UPLOAD_KEPT), 201 if new else 200)
-
-    async def _for_nodes(self, file: FileToSend, kept: IO[bytes], purpose: str) -> str:
-        """The name that a node's field takes for a file that went one of the provider's older ways."""
+    With `as=lora` it is a LoRA, with `as=nodes` it goes the provider's older way; both give a file name for nodes.
+    """
+    name = request.query_params.get("name", "")
+    purpose = request.query_params.get("as", "file")
+    if purpose not in UPLOAD_LIMITS:
+        raise invalid("as", f"expected one of {', '.join(UPLOAD_LIMITS)}")
+    limit = UPLOAD_LIMITS[purpose]
+    if not NAME.fullmatch(name) or name in (".", ".."):
+        raise invalid("name", "expected the file's name, without folders, such as one.jpg")
+    refuse_without_key(service.provider)
+    problem = service.store.problem()
+    if problem is not None:
+        raise StoreUnavailable(problem, "nothing can be stored now")
+    _refuse_too_long(int(length) if (length := request.headers.get("content-length", "")).isdigit() else 0, limit)
+    # A file without a name: whatever happens, nothing is left behind.
+    with tempfile.TemporaryFile(dir=service.scratch) as kept:
+        size, sha256 = await _keep(request, kept, limit)
+        if size == 0:
+            raise invalid("body", "the file is empty")
+        file = FileToSend(name=name, size=size, open=lambda: _read(kept))
         if purpose == "nodes":
-            return await self._service.resources.upload_for_nodes(file)
-        return await self._service.resources.upload_lora(file, await asyncio.to_thread(_md5, kept))
+            return answer(FileNameView(file_name=await service.resources.upload_for_nodes(file)), 201)
+        if purpose == "lora":
+            md5 = await asyncio.to_thread(_md5, kept)
+            return answer(FileNameView(file_name=await service.resources.upload_lora(file, md5)), 201)
+        async with service.uploading.setdefault(sha256, asyncio.Lock()):
+            made, new = await uploads.upload(service.store, service.resources, file, sha256, service.clock)
+    view = shown(UploadView, made, download_url=made.url, expires_at=made.at + UPLOAD_KEPT)
+    return answer(view, 201 if new else 200)
 
-    async def preview(self, request: Request) -> Response:
-        """What an order would be and cost. Nothing is queued."""
-        document = await read_object(request)
-        named = await named_uploads(self._store, document, self._service.provider.site, self._service.clock())
-        order = read_order(document, str(uuid_utils.uuid7()), None, named=named)
-        if order.unknown:
-            raise problems(order.unknown)
-        task, price, why_not = order.task, None, "RunningHub tells prices of models alone"
-        if task.kind is Kind.MODEL:
-            price, why_not = await self._price(task.target, task.input)
-        return answer(
-            PreviewView(
-                kind=task.kind,
-                api=task.api,
-                target=task.target,
-                input=task.input,
-                labels=task.labels,
-                note=order.note,
-                price=price,
-                price_problem=why_not if price is None else None,
-            )
-        )
 
-    async def app(self, request: Request) -> Response:
-        app_id = _number(request, "AI app")
-        try:
-            found = await self._service.resources.app(app_id)
-        except ProviderError as error:
-            raise _unless_unknown(error, "AI app", app_id) from error
-        return answer(app_view(app_id, found.name, found.nodes))
+async def models(_: Service, request: Request) -> Response:
+    """The catalogue, narrowed by `q`: a part of a name, endpoint, group or output, or a pattern with * and ?."""
+    found = catalogue.search(request.query_params.get("q", ""))
+    return answer(PageView(items=[model_row(model) for model in found], next=None))
 
-    async def styles(self, request: Request) -> Response:
-        """The styles a quick creation can be given; `type` is the provider's kind of style, usually 2."""
-        app_id = _number(request, "AI app")
-        kind = request.query_params.get("type", "2")
-        if not kind.isascii() or not kind.isdigit() or len(kind) > 9:
-            raise invalid("type", "expected a whole number, such as 2")
-        try:
-            found = await self._service.resources.styles(app_id, int(kind))
-        except ProviderError as error:
-            raise _unless_unknown(error, "AI app", app_id) from error
-        return answer(PageView(items=found, next=None))
 
-    async def status(self, request: Request) -> Response:
-        """The provider's own word for a task, asked now; nothing is recorded of it."""
-        return answer(StatusView(status=await self._service.resources.status(await self._provider_id(request))))
+async def model(_: Service, request: Request) -> Response:
+    return answer(model_view(catalogue.find(request.path_params["name"])))
 
-    async def outputs(self, request: Request) -> Response:
-        """What the provider says that a task made, or why it did not, asked now; nothing is recorded of it."""
-        outcome = (await self._service.provider.outputs(await self._provider_id(request))).outcome
-        if not outcome.known:
-            raise Refused(404, "unknown_to_provider", "RunningHub does not know this task (any more)")
-        return answer(OutputsView(state=outcome.end, results=outcome.results, error=outcome.error, usage=outcome.usage))
 
-    async def webhook(self, request: Request) -> Response:
-        """What became of a task's callback at the provider, asked now; nothing is recorded of it."""
-        detail = (await self._service.provider.webhook_detail(await self._provider_id(request))).detail
-        if detail is None:
-            raise Refused(
-                404, "no_webhook", "RunningHub has no callback of this task; was it sent with a callback URL?"
-            )
-        response = self._service.redact.text(detail.response)
-        return answer(
-            WebhookView(id=detail.id, status=detail.status, response=response, retry_count=detail.retry_count)
-        )
+async def app(service: Service, request: Request) -> Response:
+    app_id = _number(request, "AI app")
+    found = await _known(service.resources.app(app_id), "AI app", app_id)
+    return answer(AppView(id=app_id, name=found.name, nodes=found.nodes))
 
-    async def _provider_id(self, request: Request) -> str:
-        """What a task is called at the provider."""
-        task = await self._store.task(request.path_params["task"])
-        if task is None:
-            raise not_found("task", request.path_params["task"][:64])
-        if task.provider_task_id is None:
-            raise Refused(409, "not_submitted", f"the task is {task.state}; RunningHub's id for it is not known")
-        return task.provider_task_id
 
-    async def workflow(self, request: Request) -> Response:
-        workflow_id = _number(request, "workflow")
-        try:
-            nodes = await self._service.resources.workflow(workflow_id)
-        except ProviderError as error:
-            raise _unless_unknown(error, "workflow", workflow_id) from error
-        return answer(app_view(workflow_id, "", nodes))
+async def styles(service: Service, request: Request) -> Response:
+    """The styles a quick creation can be given; `type` is the provider's kind of style, usually 2."""
+    app_id = _number(request, "AI app")
+    kind = request.query_params.get("type", "2")
+    if not kind.isascii() or not kind.isdigit() or len(kind) > 9:
+        raise invalid("type", "expected a whole number, such as 2")
+    found = await _known(service.resources.styles(app_id, int(kind)), "AI app", app_id)
+    return answer(PageView(items=found, next=None))
 
-    async def account(self, _: Request) -> Response:
-        account = await self._service.provider.account()
-        return answer(AccountView(**asdict(account), queue=await self._queue()))
 
-    async def _queue(self) -> QueueView | None:
-        """The endpoint is on no page of the provider's: an account is as good without it."""
-        try:
-            queue = await self._service.resources.queue()
-        except ProviderError:
-            return None
-        return QueueView(limit=queue.limit, running=queue.running, queued=queue.queued, total=queue.total)
+async def workflow(service: Service, request: Request) -> Response:
+    workflow_id = _number(request, "workflow")
+    nodes = await _known(service.resources.workflow(workflow_id), "workflow", workflow_id)
+    return answer(AppView(id=workflow_id, name="", nodes=nodes))
 
-    async def _price(self, target: str, input: JsonObject) -> tuple[Price | None, str]:
-        """A price is told where it can be; without it an order is as good."""
-        try:
-            return await self._service.resources.price(target, input), ""
-        except ProviderError as error:
-            return None, f"RunningHub: {error}"
+
+async def account(service: Service, _: Request) -> Response:
+    found = await service.provider.account()
+    return answer(AccountView(**asdict(found), queue=await _queue(service)))
+
+
+async def _queue(service: Service) -> QueueView | None:
+    """The endpoint is on no page of the provider's: an account is as good without it."""
+    try:
+        return shown(QueueView, await service.resources.queue())
+    except ProviderError:
+        return None
+
+
+async def _known(asked: Awaitable[T], what: str, name: str) -> T:
+    """What the provider answers. Raises Refused (404) for what it does not know."""
+    try:
+        return await asked
+    except ProviderError as error:
+        if error.code in NO_SUCH:
+            raise not_found(what, name) from error
+        raise
+
+
+def _number(request: Request, what: str) -> str:
+    text: str = request.path_params["id"]
+    if not NUMBER.fullmatch(text):
+        raise not_found(what, text[:64])
+    return text
+
+
+# ------------------------------------------------------------ a file on its way
 
 
 async def _keep(request: Request, kept: IO[bytes], limit: int) -> tuple[int, str]:
@@ -210,21 +139,15 @@ async def _keep(request: Request, kept: IO[bytes], limit: int) -> tuple[int, str
         size += len(chunk)
         _refuse_too_long(size, limit)
         digest.update(chunk)
-        await asyncio.to_thread(_write, kept, chunk)
-    await asyncio.to_thread(_flush, kept)
+        await _on_disk(kept.write, chunk)
+    await _on_disk(kept.flush)
     return size, digest.hexdigest()
 
 
-def _write(kept: IO[bytes], chunk: bytes) -> None:
+async def _on_disk(work: Callable[..., object], *given: bytes) -> None:
+    """Does something to a file, on another thread. Raises StoreUnavailable."""
     try:
-        kept.write(chunk)
-    except OSError as error:
-        raise StoreUnavailable("disk_full", f"the file cannot be kept: {error.strerror}") from error
-
-
-def _flush(kept: IO[bytes]) -> None:
-    try:
-        kept.flush()
+        await asyncio.to_thread(work, *given)
     except OSError as error:
         raise StoreUnavailable("disk_full", f"the file cannot be kept: {error.strerror}") from error
 
@@ -245,14 +168,3 @@ def _md5(kept: IO[bytes]) -> str:
 def _refuse_too_long(size: int, limit: int) -> None:
     if size > limit:
         raise Refused(413, "too_large", f"the file is larger than {limit // 2**20} MiB")
-
-
-def _number(request: Request, what: str) -> str:
-    text: str = request.path_params["id"]
-    if not NUMBER.fullmatch(text):
-        raise not_found(what, text[:64])
-    return text
-
-
-def _unless_unknown(error: ProviderError, what: str, name: str) -> Exception:
-    return not_found(what, name) if error.code in NO_SUCH else error

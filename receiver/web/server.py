@@ -12,7 +12,6 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from receiver.server.address import address_file
 from receiver.server.logs import redact_logs
 from receiver.server.service import Service
 from receiver.web.answers import error_answer
@@ -46,8 +45,7 @@ class Interruptible:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
             response = error_answer(503, "stopping", "the server is being stopped; send it again later")
-            response.headers["retry-after"] = "5"
-            response.headers["connection"] = "close"
+            response.headers.update({"retry-after": "5", "connection": "close"})
             with suppress(RuntimeError):  # an answer was begun already
                 await response(scope, receive, send)
 
@@ -96,7 +94,7 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
     redact_logs(service.redact)
     server = Server(_config(service))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    left = address_file(service.store.path)
+    left = service.address_file
     url = url_of(listener)
     try:
         left.write_text(url)
@@ -118,7 +116,7 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
 
 async def _started(service: Service, told: asyncio.Task[bool]) -> bool:
     """Starts the service. False when it was told to stop meanwhile: the database may be in use for half a minute."""
-    log.info("open", database=str(service.store.path))
+    log.info("open", database=service.database)
     starting = asyncio.create_task(service.start())
     await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():

@@ -10,7 +10,7 @@ from receiver.cli.batch.contents import AttachedFile
 from receiver.cli.batch.refusals import Interrupted, is_fatal, reasons
 from receiver.cli.batch.tally import NOT_UPLOADED, Why
 from receiver.client import ApiError, Client
-from receiver.model.offers import UploadView
+from receiver.model.views import UploadView
 from receiver.orders.references import ID
 
 PROVIDER = "provider_error"

@@ -1,0 +1,165 @@
+"""What came and what is done about it, over HTTP: deliveries, actions, definitions, replays and the backup."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from receiver.model.entries import Selection
+from receiver.model.errors import Refused, not_found
+from receiver.model.records import Replay
+from receiver.model.rules import REPLAYABLE
+from receiver.model.shown import action_view, definition_view, shown
+from receiver.model.views import DefinitionView, DeliveryPage, DeliveryView, PageView, ReplayView
+from receiver.replay import replay
+from receiver.server.service import Service
+from receiver.web.answers import answer, known, read_id, read_object
+from receiver.web.filters import DELIVERIES, read_filter, read_replay
+
+CHUNK = 1024 * 1024
+
+replay_view = partial(shown, ReplayView, dry_run=False)
+
+
+async def deliveries(service: Service, request: Request) -> Response:
+    found = await service.store.deliveries(read_filter(request, DELIVERIES))
+    totals = await service.store.counters()
+    items = [shown(DeliveryView, delivery) for delivery in found.items]
+    return answer(DeliveryPage(items=items, next=found.next, totals=totals))
+
+
+async def delivery_body(service: Service, request: Request) -> Response:
+    """The raw bytes, as data: no browser may take them for a page."""
+    number = read_id(request, "delivery")
+    body = known(await service.store.delivery_body(number), "delivery", str(number))
+    headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+# ------------------------------------------------------------ actions and definitions
+
+
+async def action(service: Service, request: Request) -> Response:
+    number = read_id(request, "action")
+    found = known(await service.store.action(number), "action", str(number))
+    return answer(action_view(found, await service.store.attempts(found.id)))
+
+
+async def retry(service: Service, request: Request) -> Response:
+    action_id = read_id(request, "action")
+    found = await service.store.action(action_id)
+    if found is not None and found.name not in {each.name for each in service.definitions}:
+        raise Refused(409, "definition_gone", f"{found.name} is not configured any more: nothing would run it")
+    selection = Selection(action=action_id, action_state=REPLAYABLE)
+    taken = await service.store.retry(selection, {"action": action_id}, None, service.clock())
+    after = await action(service, request)
+    if taken.matched == 0:
+        raise Refused(409, "on_its_way", f"action {action_id} is owed or running already, or was retried just now")
+    service.wake()
+    return after
+
+
+async def skip(service: Service, request: Request) -> Response:
+    action_id = read_id(request, "action")
+    done = await service.store.skip_action(action_id, "skipped by hand", service.clock())
+    after = await action(service, request)
+    if not done:
+        raise Refused(409, "not_owed", f"action {action_id} is neither owed nor dead, so it cannot be skipped")
+    service.wake()
+    return after
+
+
+async def definitions(service: Service, _: Request) -> Response:
+    return answer(PageView(items=await _definitions(service), next=None))
+
+
+async def set_paused(service: Service, request: Request, *, paused: bool) -> Response:
+    name = request.path_params["name"]
+    if not await service.store.set_paused(name, service.clock(), paused=paused):
+        raise not_found("definition", name[:64])
+    if not paused:
+        service.wake()
+    return answer(next(each for each in await _definitions(service) if each.name == name))
+
+
+async def _definitions(service: Service) -> list[DefinitionView]:
+    configured = {definition.name: definition for definition in service.definitions}
+    now = service.clock()
+    return [definition_view(each, configured.get(each.name), now) for each in await service.store.definition_states()]
+
+
+# ------------------------------------------------------------ replays
+
+
+async def begin_replay(service: Service, request: Request) -> Response:
+    order, written = read_replay(await read_object(request))
+    matched, made = await replay(
+        service.store,
+        service.definitions,
+        order.mode,
+        order.filter,
+        written,
+        rate=order.rate,
+        dry_run=order.dry_run,
+        now=service.clock(),
+    )
+    if made is None:
+        dry = ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True)
+        return answer(dry)
+    service.wake()
+    return answer(replay_view(made), 202)
+
+
+async def replay_state(service: Service, request: Request) -> Response:
+    return answer(replay_view(await _replay(service, request)))
+
+
+async def resume_replay(service: Service, request: Request) -> Response:
+    """Takes up what a cancelled replay had not begun."""
+    found = await _replay(service, request)
+    if not found.cancelled:
+        raise Refused(409, "not_cancelled", f"replay {found.id} has nothing that was cancelled")
+    resumed = await service.store.resume_replay(found.id, service.clock())
+    service.wake()
+    return answer(replay_view(resumed or found), 202)
+
+
+async def cancel_replay(service: Service, request: Request) -> Response:
+    """What it has not begun stays as it was; one that is done stays done."""
+    found = await _replay(service, request)
+    if found.state == "running":
+        found = await service.store.cancel_replay(found.id, service.clock()) or found
+    return answer(replay_view(found))
+
+
+async def _replay(service: Service, request: Request) -> Replay:
+    number = read_id(request, "replay")
+    return known(await service.store.replay(number), "replay", str(number))
+
+
+# ------------------------------------------------------------ the backup
+
+
+async def backup(service: Service, _: Request) -> Response:
+    """The whole database, copied in one step into a file that has no name any more when it is sent."""
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=service.scratch) as directory:
+        copy = Path(directory) / "receiver.db"
+        await service.store.backup(copy)
+        file = copy.open("rb")
+    headers = {
+        "content-disposition": 'attachment; filename="receiver.db"',
+        "content-length": str(os.fstat(file.fileno()).st_size),
+    }
+    return StreamingResponse(_read(file), media_type="application/vnd.sqlite3", headers=headers)
+
+
+async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:
+    with file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk

@@ -1,0 +1,101 @@
+"""The table of the API: every route below /api, with what it takes and gives."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from receiver.model import views
+from receiver.model.records import Filter, Page
+from receiver.model.shown import action_view, event_view, shown, task_view
+from receiver.model.views import PageView
+from receiver.server.service import Service
+from receiver.store import Store
+from receiver.web import filters, ledger, resources, tasks
+from receiver.web.answers import Handler, answer
+from receiver.web.filters import Filters, read_filter, refuse_unknown
+
+R = TypeVar("R")
+
+
+class Endpoint(Struct, frozen=True):
+    """One method of one path below /api. `gives` and `body` are the types of the JSON documents, bytes for raw ones.
+
+    `filters` are the names in a query that a list takes: any other is refused. None: it is no list.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    gives: object
+    body: object = None
+    filters: Filters | None = None
+
+    def route(self, service: Service) -> Route:
+        """The endpoint at the door of a running service."""
+
+        async def handle(request: Request) -> Response:
+            if self.filters is not None:
+                refuse_unknown(request, self.filters)
+            return await self.handler(service, request)
+
+        return Route(self.path, handle, methods=[self.method])
+
+
+def paged(
+    path: str,
+    verb: Callable[[Store], Callable[[Filter], Awaitable[Page[R]]]],
+    view: Callable[[R], object],
+    item: type[Struct],
+    filters: Filters,
+) -> Endpoint:
+    """The endpoint of a list: what a verb of the store finds, each `item` as `view` shows it, page by page."""
+
+    async def handler(service: Service, request: Request) -> Response:
+        found = await verb(service.store)(read_filter(request, filters))
+        return answer(PageView(items=[view(each) for each in found.items], next=found.next))
+
+    return Endpoint("GET", path, handler, PageView[item], filters=filters)  # type: ignore[valid-type]
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("POST", "/tasks", tasks.submit, views.OrderedView, body=views.OrderBody),
+    Endpoint("POST", "/previews", tasks.preview, views.PreviewView, body=views.OrderBody),
+    paged("/tasks", lambda store: store.tasks, partial(task_view, views.TaskView), views.TaskView, filters.TASKS),
+    Endpoint("GET", "/tasks/{task}", tasks.show, views.TaskDetail),
+    Endpoint("POST", "/tasks/{task}/reconcile", tasks.done(lambda reconciler: reconciler.reconcile), views.TaskDetail),
+    Endpoint("POST", "/tasks/{task}/resend", tasks.done(lambda reconciler: reconciler.resend), views.TaskDetail),
+    Endpoint("POST", "/tasks/{task}/cancel", tasks.done(lambda reconciler: reconciler.cancel), views.TaskDetail),
+    Endpoint("POST", "/tasks/{task}/submit-again", tasks.submit_again, views.OrderedView),
+    Endpoint("GET", "/tasks/{task}/status", tasks.status, views.StatusView),
+    Endpoint("GET", "/tasks/{task}/outputs", tasks.outputs, views.OutputsView),
+    Endpoint("GET", "/tasks/{task}/webhook", tasks.webhook, views.WebhookView),
+    Endpoint("GET", "/deliveries", ledger.deliveries, views.DeliveryPage, filters=filters.DELIVERIES),
+    Endpoint("GET", "/deliveries/{id}/body", ledger.delivery_body, bytes),
+    paged("/events", lambda store: store.events, event_view, views.EventView, filters.EVENTS),
+    paged("/actions", lambda store: store.actions, action_view, views.ActionView, filters.ACTIONS),
+    Endpoint("GET", "/actions/{id}", ledger.action, views.ActionView),
+    Endpoint("POST", "/actions/{id}/retry", ledger.retry, views.ActionView),
+    Endpoint("POST", "/actions/{id}/skip", ledger.skip, views.ActionView),
+    Endpoint("GET", "/definitions", ledger.definitions, PageView[views.DefinitionView], filters=filters.DEFINITIONS),
+    Endpoint("POST", "/definitions/{name}/pause", partial(ledger.set_paused, paused=True), views.DefinitionView),
+    Endpoint("POST", "/definitions/{name}/resume", partial(ledger.set_paused, paused=False), views.DefinitionView),
+    paged("/alerts", lambda store: store.alerts, partial(shown, views.AlertView), views.AlertView, filters.ALERTS),
+    paged("/replays", lambda store: store.replays, ledger.replay_view, views.ReplayView, filters.REPLAYS),
+    Endpoint("POST", "/replays", ledger.begin_replay, views.ReplayView, body=views.ReplayBody),
+    Endpoint("GET", "/replays/{id}", ledger.replay_state, views.ReplayView),
+    Endpoint("DELETE", "/replays/{id}", ledger.cancel_replay, views.ReplayView),
+    Endpoint("POST", "/replays/{id}/resume", ledger.resume_replay, views.ReplayView),
+    Endpoint("POST", "/uploads", resources.upload, views.UploadView | views.FileNameView, body=bytes),
+    Endpoint("GET", "/models", resources.models, PageView[views.ModelRow], filters=filters.MODELS),
+    Endpoint("GET", "/models/{name:path}", resources.model, views.ModelView),
+    Endpoint("GET", "/apps/{id}", resources.app, views.AppView),
+    Endpoint("GET", "/apps/{id}/styles", resources.styles, PageView[dict[str, object]]),
+    Endpoint("GET", "/workflows/{id}", resources.workflow, views.AppView),
+    Endpoint("GET", "/account", resources.account, views.AccountView),
+    Endpoint("GET", "/backup", ledger.backup, bytes),
+)
