@@ -7,6 +7,7 @@ from receiver.cli.apps import app, styles, workflow
 from receiver.cli.backup import backup
 from receiver.cli.batch.command import batch
 from receiver.cli.deliveries import alerts, deliveries
+from receiver.cli.docs import docs
 from receiver.cli.files import upload
 from receiver.cli.local import check, config, token
 from receiver.cli.models import account, models
@@ -37,4 +38,4 @@ main.section("Run", serve, demo, simulate)
 main.section("Tasks", submit, batch, tasks, task, reconcile, resend, cancel, submit_again)
 main.section("What came, and what was done", deliveries, actions, replay, alerts)
 main.section("What can be ordered", models, app, workflow, styles, upload, account)
-main.section("Care", token, check, config, backup)
+main.section("Care", token, check, config, backup, docs)
