@@ -1,7 +1,7 @@
 """receiver.toml and the environment, read once into one frozen record. All problems are told at once.
 
 The environment wins over the file. Every setting stands in `FIELDS`, once: its name in the file, its variable, its
-default and what it is for; the table in docs/settings.md and the example file are held to it.
+default and what it is for; the README's table and the example file are held to it.
 """
 
 import math
