@@ -11,7 +11,7 @@ from receiver.cli.show import document, note, table
 LINK = re.compile(r"\[([^]]+)\]\(([a-z-]+)\.md\)")
 """A link from one topic to another."""
 WIDEST = 120
-"""Columns of a terminal that are used: longer lines are hard to read."""
+"""Columns of a terminal that are used at most: longer lines are hard to read."""
 
 
 @click.command()
@@ -67,7 +67,7 @@ def draw(text: str, file: object = None) -> None:
     from rich.markdown import Markdown
 
     console = Console(file=file, highlight=False)  # type: ignore[arg-type]
-    console.print(Markdown(text), width=min(console.width, WIDEST))
+    console.print(Markdown(text, code_theme="ansi_dark"), width=min(console.width, WIDEST))
 
 
 def _list(topics: dict[str, str], as_json: bool) -> None:
