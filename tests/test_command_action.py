@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import uvloop
+from documents import section
 from msgspec.structs import replace
 
 from receiver.actions import ActionFailed, Done, Work, left_behind
@@ -19,7 +20,6 @@ from receiver.actions.command import SECRET_VARIABLES, Runner
 from receiver.model.records import ActionKind, Definition
 from receiver.testing import ActionRunner, make_event
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
 TASK = "019a0000-0000-7000-8000-000000000001"
 KEY = f"{TASK}:save:1"
 
@@ -189,20 +189,16 @@ def test_a_program_that_takes_longer_than_its_timeout_ends_with_its_whole_family
     assert not any(is_running(int(pid)) for pid in pids.read_text().split())
 
 
-# ---- what README says of it
+# ---- what the manual says of it
 
 
-def section() -> str:
-    return README[README.index("#### Commands") : README.index("#### Python functions")]
-
-
-async def test_a_program_gets_just_the_variables_that_readme_lists() -> None:
+async def test_a_program_gets_just_the_variables_that_the_manual_lists() -> None:
     bare = Runner({"PATH": os.environ["PATH"]})
     lines = str((await bare(command("env"))).detail["stdout"]).splitlines()
     given = {name for name in (line.partition("=")[0] for line in lines) if name.startswith("RECEIVER_")}
-    assert given == set(re.findall(r"^\| `(\w+)` \|", section(), re.MULTILINE))
+    assert given == set(re.findall(r"^\| `(\w+)` \|", section("actions", "Commands"), re.MULTILINE))
 
 
-def test_readme_names_the_variables_that_no_program_gets() -> None:
-    withheld = section().partition("never passed on:")[2].partition(".")[0]
+def test_the_manual_names_the_variables_that_no_program_gets() -> None:
+    withheld = section("actions", "Commands").partition("hold secrets:")[2].partition(".")[0]
     assert set(re.findall(r"`(\w+)`", withheld)) == SECRET_VARIABLES

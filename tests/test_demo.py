@@ -1,4 +1,4 @@
-"""The demo: it exits 0, and tells the story that README shows."""
+"""The demo: it exits 0, and tells the story that the manual shows."""
 
 import re
 import subprocess
@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-README = (Path(__file__).parent.parent / "README.md").read_text()
+from documents import TOPICS
 
 
 def story(text: str) -> list[str]:
@@ -25,7 +24,7 @@ def story(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_demo_succeeds_and_tells_what_readme_shows(tmp_path: Path) -> None:
+def test_the_demo_succeeds_and_tells_what_the_manual_shows(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "receiver", "demo"],
         cwd=tmp_path,
@@ -35,6 +34,6 @@ def test_the_demo_succeeds_and_tells_what_readme_shows(tmp_path: Path) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    shown = re.search(r"`scripts/demo` prints:\n\n```\n(.*?)```", README, re.DOTALL)
+    shown = re.search(r"`scripts/demo` prints:\n\n```\n(.*?)```", TOPICS["how-it-works"], re.DOTALL)
     assert shown is not None
     assert story(ran.stdout) == story(shown.group(1))

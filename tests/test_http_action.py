@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from documents import TOPICS
 from house import House, open_house
 from standardwebhooks import Webhook, WebhookVerificationError
 from targets import Target, silence
@@ -25,7 +26,6 @@ from receiver.model.errors import SettingsError
 from receiver.model.records import ActionKind, Definition, FailureClass, Json, JsonObject
 from receiver.server.settings import load_settings
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
 TASK = "019a0000-0000-7000-8000-000000000001"
 KEY = f"{TASK}:save:1"
 NOW = 1_800_000_000.0
@@ -331,8 +331,8 @@ async def test_a_long_value_is_not_cut(egress: Egress, target: Target) -> None:
     assert len(target.requests[0].body) == 300_004
 
 
-async def test_the_message_for_slack_that_readme_shows_is_sent(egress: Egress, target: Target, tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n([^`]*tell-slack.*?)```", README, re.DOTALL)
+async def test_the_slack_message_that_the_manual_shows_is_sent(egress: Egress, target: Target, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n([^`]*tell-slack.*?)```", TOPICS["actions"], re.DOTALL)
     (tmp_path / "receiver.toml").write_text(block)
     (definition,) = load_settings({}, tmp_path).definitions
     assert definition.url.startswith("https://hooks.slack.com/")

@@ -45,7 +45,7 @@ ACTIONS = """\
 #url = "https://shop.example.com/hooks/runninghub"
 #secret = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 #headers = { X-Source = "receiver" }
-#body = { text = "{task.target} {task.state}: {results.0.url}" }    # instead of the event; README has the places
+#body = { text = "{task.target} {task.state}: {results.0.url}" }    # instead of the event; see `receiver docs actions`
 #on = ["succeeded", "failed", "cancelled", "rejected"]
 #when = { labels = { project = "shop" }, target = "rhart-image*" }
 #allow_private = false
