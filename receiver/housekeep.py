@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from receiver.model import rules
-from receiver.model.records import ActionKind, Definition
+from receiver.model.definitions import ActionKind, Definition
 from receiver.store import Store
 
 

@@ -20,22 +20,11 @@ from contextlib import suppress
 
 from receiver.exchange import exchange
 from receiver.model import rules
+from receiver.model.definitions import Definition
 from receiver.model.entries import Claim, NewEvent, Telling
 from receiver.model.errors import Refused
 from receiver.model.links import Links
-from receiver.model.records import (
-    CheckKind,
-    Definition,
-    End,
-    Kind,
-    Line,
-    MissCause,
-    MissState,
-    Purpose,
-    Source,
-    Task,
-    TaskState,
-)
+from receiver.model.records import CheckKind, End, Kind, Line, MissCause, MissState, Purpose, Source, Task, TaskState
 from receiver.model.redaction import Redactor
 from receiver.runninghub import wire
 from receiver.runninghub.client import DetailReading, Reading, RunningHub

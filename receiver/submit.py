@@ -10,19 +10,11 @@ from msgspec.structs import replace
 
 from receiver.exchange import exchange
 from receiver.model import rules
+from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, NewTask
 from receiver.model.errors import Refused
 from receiver.model.links import Links
-from receiver.model.records import (
-    CheckKind,
-    Definition,
-    End,
-    Line,
-    Purpose,
-    Source,
-    Task,
-    TaskError,
-)
+from receiver.model.records import CheckKind, End, Line, Purpose, Source, Task, TaskError
 from receiver.model.redaction import Redactor
 from receiver.orders.attachments import refreshed
 from receiver.runninghub.client import RunningHub, Submission

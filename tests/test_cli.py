@@ -29,8 +29,9 @@ from receiver.cli.example import example_toml
 from receiver.cli.outcome import told
 from receiver.cli.show import aligned, clean, document, draw, due
 from receiver.client import ApiError, Unreachable
+from receiver.model.definitions import ActionKind
 from receiver.model.errors import Failed, ReceiverError, SettingsError
-from receiver.model.records import ActionKind, ActionState, End, Kind, ReplayMode, TaskState
+from receiver.model.records import ActionState, End, Kind, ReplayMode, TaskState
 from receiver.model.views import DefinitionView, PageView, TaskView
 from receiver.server.address import address_file
 from receiver.server.settings import FIELDS, load_settings
@@ -581,7 +582,7 @@ def test_the_example_of_settings_is_valid_when_all_of_it_is_uncommented(tmp_path
     settings = load_settings({}, tmp_path)
     assert {definition.kind for definition in settings.definitions} == set(ActionKind)
     for field in FIELDS:
-        if field.default not in (None, []):
+        if field.default not in (None, ()):
             assert getattr(settings, field.name) == field.default
 
 

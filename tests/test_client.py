@@ -19,8 +19,8 @@ from starlette.applications import Starlette
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.client import ApiError, Client, Unreachable, has_ended
+from receiver.model.definitions import ActionKind
 from receiver.model.errors import ReceiverError
-from receiver.model.records import ActionKind
 from receiver.model.views import TaskDetail
 from receiver.server.service import Service
 from receiver.server.settings import load_settings

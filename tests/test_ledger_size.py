@@ -8,8 +8,9 @@ from typing import TypeVar
 import pytest
 from ledgers import end_tasks
 
+from receiver.actions.http_settings import HttpDefinition
 from receiver.model.entries import Settlement
-from receiver.model.records import ActionKind, Definition, End
+from receiver.model.records import End
 from receiver.server.definitions import KEEP_FILES
 from receiver.store.sqlite.database import connect
 from receiver.store.sqlite.store import SqliteStore
@@ -22,8 +23,8 @@ ROWS = 20_000
 GRAIN = 100
 MOST = 10_000
 """Steps of SQLite's virtual machine for one verb; to go through all rows takes a hundred thousand and more."""
-HOOK = Definition(name="hook", kind=ActionKind.HTTP, url="http://127.0.0.1:9/", timeout=30, on=(End.SUCCEEDED,))
-SICK = Definition(name="sick", kind=ActionKind.HTTP, url="http://127.0.0.1:9/", timeout=30, on=(End.FAILED,))
+HOOK = HttpDefinition(name="hook", url="http://127.0.0.1:9/", timeout=30, on=(End.SUCCEEDED,))
+SICK = HttpDefinition(name="sick", url="http://127.0.0.1:9/", timeout=30, on=(End.FAILED,))
 DEFINITIONS = (KEEP_FILES, HOOK, SICK)
 LONG = f"""
 with recursive n(i) as (select 1 union all select i + 1 from n where i < {ROWS})

@@ -15,11 +15,14 @@ from test_cli import Operator
 from test_client import RunningServer
 
 from receiver.actions.download.names import PLACES
+from receiver.actions.kinds import DEFINITIONS
 from receiver.cli import main
 from receiver.model import breaker, rules
-from receiver.model.records import ActionKind, Definition, FailureClass, ReplayMode, When
-from receiver.server.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
-from receiver.server.settings import FIELDS, Field, load_settings
+from receiver.model.definitions import ActionKind, Definition, FailureClass, When
+from receiver.model.fields import Field, fields_of
+from receiver.model.records import ReplayMode
+from receiver.server.definitions import read_definitions
+from receiver.server.settings import FIELDS, load_settings
 from receiver.store.ledger.definitions import BREAKER_ALERT
 from receiver.web.api import Api
 from receiver.web.resources import ResourceDoors
@@ -33,7 +36,7 @@ def row(field: Field) -> str:
     default = field.default
     if default is None:
         default = "none"
-    elif default == []:
+    elif default == ():
         default = "made"
     elif isinstance(default, bool):
         default = str(default).lower()
@@ -142,9 +145,9 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, tuple) else str(value)
 
 
-@pytest.mark.parametrize("key", Definition.__struct_fields__)
+@pytest.mark.parametrize("key", {key: None for each in DEFINITIONS.values() for key in fields_of(each)})
 def test_every_key_of_an_action_stands_in_the_table_with_its_kind_and_default(key: str) -> None:
-    kinds = [kind for kind in ActionKind if key in COMMON_KEYS | OWN_KEYS[kind]]
+    kinds = [kind for kind in ActionKind if key in fields_of(DEFINITIONS[kind])]
     defaults = {kind: shown(getattr(least(kind), key)) for kind in kinds}
     default = ", ".join(f"{value} for {kind}" for kind, value in defaults.items())
     if key in ("name", "kind") or any(key in needed for needed in LEAST.values()):

@@ -24,8 +24,8 @@ _DEATH_GRACE = 0.2
 _LOOK_AGAIN = 0.02
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
-    """How it ended: `code` is negative for a signal; the start of stdout and the end of stderr."""
+class ExitStatus(Struct, frozen=True, kw_only=True):
+    """How a program ended: `code` is negative for a signal; with the start of stdout and the end of stderr."""
 
     code: int
     out: bytes
@@ -72,8 +72,8 @@ class Child(asyncio.SubprocessProtocol):
         if self._transport is not None:
             _signal_group(self._transport.get_pid(), signal.SIGKILL)
 
-    async def run(self, argv: Sequence[str], stdin: bytes, environment: Mapping[str, str]) -> Outcome:
-        """OSError or ValueError when it cannot be started. After `stop` the outcome is that of an ended process."""
+    async def run(self, argv: Sequence[str], stdin: bytes, environment: Mapping[str, str]) -> ExitStatus:
+        """OSError or ValueError when it cannot be started. After `stop` the status is that of an ended process."""
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: self,
             *argv,
@@ -91,7 +91,9 @@ class Child(asyncio.SubprocessProtocol):
             if self._stopped.is_set():
                 await self._end_group(transport.get_pid())
             code = transport.get_returncode()
-            return Outcome(code=-signal.SIGKILL if code is None else code, out=bytes(self._out), err=bytes(self._err))
+            return ExitStatus(
+                code=-signal.SIGKILL if code is None else code, out=bytes(self._out), err=bytes(self._err)
+            )
         finally:
             if not self._exited.is_set():
                 self.kill()

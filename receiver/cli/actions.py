@@ -14,9 +14,9 @@ from receiver.cli.show import document, due, fields, moment, note, table
 
 if TYPE_CHECKING:
     from receiver.events import Event
-    from receiver.model.records import Definition
+    from receiver.model.definitions import Definition
     from receiver.model.views import ActionView, DefinitionView
-    from receiver.rehearse import Outcome
+    from receiver.rehearse import Rehearsal
 
 
 WAITING = "waiting"
@@ -217,7 +217,7 @@ def _read_event(source: IO[bytes], given: Mapping[str, object]) -> "Event":
         raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
-def _tried(definition: "Definition", outcome: "Outcome", doubt: str | None, as_json: bool) -> None:
+def _tried(definition: "Definition", outcome: "Rehearsal", doubt: str | None, as_json: bool) -> None:
     if as_json:
         told = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
         document({"name": definition.name, "kind": definition.kind, **told, "note": doubt})

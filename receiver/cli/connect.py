@@ -85,8 +85,9 @@ def _is_ours(url: str, settings: "Settings") -> bool:
 def _sound(url: str, token: str | None) -> tuple[str, str | None]:
     if token is not None and not token.isprintable():
         from receiver.model.errors import SettingsError
+        from receiver.model.redaction import MASK
 
-        raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got (hidden)"])
+        raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got {MASK}"])
     return url, token
 
 

@@ -4,7 +4,8 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from receiver.server.settings import FIELDS, Field
+from receiver.model.fields import Field
+from receiver.server.settings import FIELDS
 
 WIDTH = 100
 HEAD = """\
@@ -22,21 +23,20 @@ ACTIONS = """\
 # What happens when a task ends. With none of these, every result file is saved below results/.
 # All have: name; on = how the task ended (succeeded, failed, cancelled, rejected), default ["succeeded"];
 # when = which tasks (target is an endpoint or an id); after = names of actions that must be done first; timeout,
-# lease (60), max_attempts (12; 40 for downloads) and concurrency (4); rate = tries begun per second, default any;
+# lease (60), max_attempts (12; 40 for downloads) and concurrency (4); rate = attempts begun per second, default any;
 # breaker = actions that fail in a row before all wait for a trial that succeeds (10; 0 is never); unconfirmed =
 # whether it may run before RunningHub has confirmed the end, by default downloads alone; allow_private = whether it
 # may reach private addresses.
 
 # Saves the result files. Tried for as long as RunningHub's links live. files is their place below the directory, of
 # {task}, {name}, {index}, {ext}, {date}, {kind}, {target}, {provider_task_id}, {node} and {label.X}; max_size is bytes
-# of one file; bytes that are there already are linked to, not stored again.
+# of one file.
 #[[actions]]
 #name = "keep"
 #kind = "download"
 #directory = "results"
 #files = "{task}/{name}"
 #max_size = 4294967296
-#deduplicate = true
 
 # Posts the event as JSON, signed by Standard Webhooks when there is a secret.
 #[[actions]]

@@ -6,12 +6,12 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from receiver.model import breaker as breakers
+from receiver.model.definitions import Definition
 from receiver.model.records import (
     Action,
     Alert,
     Attempt,
     Check,
-    Definition,
     DefinitionState,
     Delivery,
     Event,
@@ -21,11 +21,11 @@ from receiver.model.records import (
     TaskError,
     rfc3339,
 )
+from receiver.model.redaction import MASK
 
 T = TypeVar("T")
 
 SECRET_INPUTS = frozenset({"accessPassword"})
-MASK = "***"
 
 
 class PageView(Struct, Generic[T], frozen=True, kw_only=True):

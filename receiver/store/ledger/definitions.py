@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from receiver.model import breaker as breakers
-from receiver.model.records import ActionKind, Breaker, Definition, DefinitionState
+from receiver.model.definitions import ActionKind, Definition
+from receiver.model.records import Breaker, DefinitionState
 from receiver.model.rules import RATE_BURST
 from receiver.store.ledger.access import Access, count_up, encode, marks
 from receiver.store.ledger.alerts import close_alert, open_alert
