@@ -39,17 +39,13 @@ class Poster:
         started = self._clock()
         headers = _headers(definition, work.key, body, started)
         try:
+            allowed = definition.allow_private
             answer = await self._egress.post(
-                definition.url,
-                body,
-                headers,
-                allow_private=definition.allow_private,
-                timeout=definition.timeout,
+                definition.url, body, headers, allow_private=allowed, timeout=definition.timeout
             )
-        except EgressRefused as error:
-            raise ActionFailed(str(error), permanent=True, category=error.category) from error
-        except EgressFailed as error:
-            raise ActionFailed(str(error), category=error.category) from error
+        except (EgressRefused, EgressFailed) as error:
+            permanent = isinstance(error, EgressRefused)
+            raise ActionFailed(str(error), permanent=permanent, category=error.category) from error
         now = self._clock()
         detail: JsonObject = {
             "status": answer.status,

@@ -92,12 +92,13 @@ class Part:
                 self._part.unlink()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.fdopen(os.open(self._part, flags, 0o666), "r+b", buffering=0)
-            self._require_sole_writer(self._file)
+            if not _is_sole(self._file, self._part):
+                self._close()
+                raise OSError(errno.EBUSY, "another attempt is writing it")
             note = _read_note(self._path)
             vouched = note is not None and note.origin.link == link and self._vouched_for(self._file, note)
             if self._over:  # given up while it was read: nothing is known, so nothing is changed
-                self._file.close()
-                self._file = None
+                self._close()
             elif not vouched:
                 self._empty(self._file)
                 self._note(Origin(link=link, validator=None, total=None))  # marks the part as ours from the first
@@ -133,7 +134,7 @@ class Part:
         with self._lock:
             if self._over or self._file is None:
                 raise OSError(errno.ECANCELED, "given up")
-            if not self._is_ours(self._file):
+            if not _leads_to(self._part, self._file):
                 raise OSError(errno.ESTALE, "what came was removed before it was whole")
             if (there := kept(self._path)) is not None:  # another attempt was quicker, and has told what it saved
                 self._clear()
@@ -149,7 +150,7 @@ class Part:
 
         What cannot be continued is removed. Harmless after `finish`.
         """
-        self._over_soon()
+        self._over = True  # before the lock is had, so that the reading of a large part ends at once
         with self._lock:
             if self._file is None:
                 return 0
@@ -158,37 +159,34 @@ class Part:
                     self._append(self._file, tail)
                 if self.origin is not None and self.size > self._noted:
                     self._note(self.origin)
-            lost = not self._is_ours(self._file)
+            lost = not _leads_to(self._part, self._file)
             if lost or self.origin is None or self.origin.validator is None or not self._noted:
                 self._clear()
                 return 0
-            self._file.close()
-            self._file = None
+            self._close()
             return self._noted
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after `finish`."""
-        self._over_soon()
+        self._over = True
         with self._lock:
             if self._file is not None:
                 self._clear()
 
-    def _over_soon(self) -> None:
-        # Said before the lock is had, so that the reading of a large part ends at once.
-        self._over = True
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _clear(self) -> None:
         """The bytes go before the note, so that what a crash leaves is still known for what it is."""
         self._over = True
-        file, self._file = self._file, None
         try:
             # Once its part was renamed or removed, what has the part's name is another attempt's.
-            if file is None or self._is_ours(file) or not os.path.lexists(self._part):
-                for end in (PART, *LEFTOVERS):
-                    beside(self._path, end).unlink(missing_ok=True)
+            if self._file is None or _leads_to(self._part, self._file) or not os.path.lexists(self._part):
+                _remove(self._path, PART, *LEFTOVERS)
         finally:
-            if file is not None:
-                file.close()
+            self._close()
 
     def _make_durable(self, file: BinaryIO) -> None:
         try:
@@ -197,10 +195,6 @@ class Part:
             # The kernel forgets what it could not write, yet shows it to readers: the next attempt would believe in it.
             self._clear()
             raise
-
-    def _is_ours(self, file: BinaryIO) -> bool:
-        """Whether the part's name still leads to what is being written."""
-        return _leads_to(self._part, file)
 
     def _empty(self, file: BinaryIO) -> None:
         file.seek(0)
@@ -247,16 +241,15 @@ class Part:
         if self._free(self._path.parent) < more + self._spare:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _require_sole_writer(self, file: BinaryIO) -> None:
-        if not _is_sole(file, self._part):
-            file.close()
-            self._file = None
-            raise OSError(errno.EBUSY, "another attempt is writing it")
-
 
 def beside(path: Path, end: str) -> Path:
     """The hidden file that belongs to a file."""
     return path.with_name(f".{path.name}{end}")
+
+
+def _remove(path: Path, *ends: str) -> None:
+    for end in ends:
+        beside(path, end).unlink(missing_ok=True)
 
 
 def tidy(path: Path) -> None:
@@ -269,8 +262,7 @@ def tidy(path: Path) -> None:
                 return
             part.unlink()
     if not os.path.lexists(part):
-        for end in LEFTOVERS:
-            beside(path, end).unlink(missing_ok=True)
+        _remove(path, *LEFTOVERS)
 
 
 def tidy_stale(root: Path, depth: int, before: float) -> list[Path]:

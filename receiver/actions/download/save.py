@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from receiver.actions import ActionFailed, Done, Work, cause
-from receiver.actions.download.content import HEAD, data_bytes, what_is_wrong
+from receiver.actions.download.content import HEAD, data_bytes, is_data, what_is_wrong
 from receiver.actions.download.folder import CHUNK, Kept, Outside, kept, open_folder
 from receiver.actions.download.names import file_paths
 from receiver.actions.download.partial import SPARE, Part, tidy, tidy_stale
@@ -42,9 +42,7 @@ class Downloader:
     """
 
     def __init__(self, egress: Egress, clock: Callable[[], float], *, spare: int = SPARE) -> None:
-        self._egress = egress
-        self._clock = clock
-        self._spare = spare
+        self.egress, self.clock, self.spare = egress, clock, spare
         self._tidied: dict[str, float] = {}
 
     async def __call__(self, work: Work) -> Done:
@@ -56,8 +54,8 @@ class Downloader:
         broken: list[Json] = []
         failures: list[ActionFailed] = []
         for index, path in file_paths(definition.files, work.results, work.body).items():
-            one = _Save(self._egress, self._clock, self._spare, work, definition, index)
-            started = self._clock()
+            one = _Save(self, work, definition, index)
+            started = self.clock()
             try:
                 file = await one(path)
             except ActionFailed as failure:
@@ -66,14 +64,14 @@ class Downloader:
                 continue
             shown = (Path(definition.directory) / path).as_posix()
             saved.append(SavedFile(result=index, path=shown, sha256=file.sha256, size=file.size))
-            seconds = round(max(0.0, self._clock() - started), 3)
+            seconds = round(max(0.0, self.clock() - started), 3)
             lines.append({**msgspec.structs.asdict(saved[-1]), "seconds": seconds, **one.told})
         if failures:
             raise _together(failures, {"files": lines, "broken": broken})
         return Done(detail={"files": lines}, files=tuple(saved))
 
     async def _tidy(self, definition: DownloadDefinition) -> None:
-        now = self._clock()
+        now = self.clock()
         place = f"{definition.directory}/{definition.files}"
         if now - self._tidied.get(place, float("-inf")) < TIDY_EVERY:
             return
@@ -86,18 +84,8 @@ class Downloader:
 class _Save:
     """One result's way to its file; `told` is what the attempt should say of it."""
 
-    def __init__(
-        self,
-        egress: Egress,
-        clock: Callable[[], float],
-        spare: int,
-        work: Work,
-        definition: DownloadDefinition,
-        index: int,
-    ) -> None:
-        self._egress = egress
-        self._clock = clock
-        self._spare = spare
+    def __init__(self, hands: Downloader, work: Work, definition: DownloadDefinition, index: int) -> None:
+        self._egress, self._clock, self._spare = hands.egress, hands.clock, hands.spare
         self._definition = definition
         self._index, self._result = index, work.results[index]
         self._last = work.attempt >= definition.max_attempts
@@ -111,18 +99,16 @@ class _Save:
             there = await asyncio.to_thread(kept, place)
             if there is not None:
                 await asyncio.to_thread(tidy, place)
-                self.told["fetched"] = False
-                return there
-            done = await self._fetch(place)
-            self.told["fetched"] = True
-            return done
+            file = there or await self._fetch(place)
+            self.told["fetched"] = there is None
+            return file
         except ActionFailed as failure:
-            raise self._about(failure) from failure.__cause__
+            raise _with_reason(failure, f"result {self._index}: {failure.reason}") from failure.__cause__
         except (EgressRefused, EgressFailed) as error:
-            told = ActionFailed(str(error), permanent=isinstance(error, EgressRefused), category=error.category)
-            raise self._about(told) from error
+            permanent, reason = isinstance(error, EgressRefused), f"result {self._index}: {error}"
+            raise ActionFailed(reason, permanent=permanent, category=error.category) from error
         except OSError as error:
-            raise self._about(ActionFailed(f"the file could not be written: {cause(error)}")) from error
+            raise ActionFailed(f"result {self._index}: the file could not be written: {cause(error)}") from error
 
     async def _place(self, path: str) -> Path:
         *folders, name = path.split("/")
@@ -161,7 +147,7 @@ class _Save:
     async def _fill(self, part: Part) -> str:
         """Gets all of the bytes into the part; what the server says that they are ("" when nobody says it)."""
         url = self._result.url
-        if url and url[:5].lower() != "data:":
+        if url and not is_data(url):
             link = link_identity(url)
             await asyncio.to_thread(part.open, link)
             return await self._draw(part, url, link)
@@ -220,15 +206,17 @@ class _Save:
                     raise Useless(f"more than the {total} bytes came that the file should have")
                 self._tail += chunk
                 if len(self._tail) >= CHUNK:
-                    # Out of the tail before it is written, or a cancellation would have it written twice.
-                    block, self._tail = self._tail, bytearray()
-                    await asyncio.to_thread(part.write, block)
+                    await self._write_tail(part)
         except EgressFailed as error:
             raise type(error)(f"{error}; {came} of {'?' if total is None else total} bytes came") from error
-        block, self._tail = self._tail, bytearray()
-        await asyncio.to_thread(part.write, block)
+        await self._write_tail(part)
         if total is not None and came != total:
             raise ActionFailed(f"only {came} of {total} bytes came")
+
+    async def _write_tail(self, part: Part) -> None:
+        # Out of the tail before it is written, or a cancellation would have it written twice.
+        block, self._tail = self._tail, bytearray()
+        await asyncio.to_thread(part.write, block)
 
     def _require_size(self, size: int, *, whole: bool = False) -> None:
         most = self._definition.max_size
@@ -237,19 +225,15 @@ class _Save:
             remedy = f"raise `max_size` of {self._definition.name} and retry the action"
             raise ActionFailed(f"the file {found} than `max_size`, {most}; {remedy}", permanent=True)
 
-    def _about(self, failure: ActionFailed) -> ActionFailed:
-        return _with_reason(failure, f"result {self._index}: {failure.reason}")
-
 
 def _refusal(stream: Stream, now: float) -> ActionFailed:
     reason = f"{stream.place} answered {stream.status}"
     category = failure_class(stream.status)
     if stream.status in EXPIRED:
         return ActionFailed(f"{reason}: the link is dead", expired=True, category=FailureClass.REFUSED)
-    if is_worth_retrying(stream.status):
-        wait = wait_asked(stream.headers, now, longest=LONGEST_WAIT)
-        return ActionFailed(reason, retry_after=wait, category=category)
-    return ActionFailed(reason, permanent=True, category=category)
+    again = is_worth_retrying(stream.status)
+    wait = wait_asked(stream.headers, now, longest=LONGEST_WAIT) if again else None
+    return ActionFailed(reason, permanent=not again, retry_after=wait, category=category)
 
 
 def _together(failures: list[ActionFailed], detail: JsonObject) -> ActionFailed:
