@@ -276,16 +276,16 @@ def _tls() -> SSLContext:
 
 
 def _seconds(moment: datetime | float | None) -> float:
-    if not isinstance(moment, datetime):
-        at = clock.time() if moment is None else moment
-        try:
-            datetime.fromtimestamp(at, UTC)
-        except (OverflowError, OSError, ValueError):
-            raise ValueError(f"`time` is no moment of the years 1 to 9999: {at}") from None
-        return at
-    if moment.tzinfo is None:
-        raise ValueError("`time` is a datetime without a time zone; use one such as datetime.now(UTC)")
-    return moment.timestamp()
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError("`time` is a datetime without a time zone; use one such as datetime.now(UTC)")
+        return moment.timestamp()
+    at = clock.time() if moment is None else moment
+    try:
+        datetime.fromtimestamp(at, UTC)
+    except (OverflowError, OSError, ValueError):
+        raise ValueError(f"`time` is no moment of the years 1 to 9999: {at}") from None
+    return at
 
 
 def _task(**known: object) -> Task:

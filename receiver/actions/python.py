@@ -55,13 +55,11 @@ class Caller:
                 returned = await in_own_thread(lambda: function(event))
             if inspect.isawaitable(returned):
                 returned = await returned
-        except asyncio.CancelledError as error:
-            if _is_being_cancelled():
-                raise
-            raise _failed(error, self._clock()) from error
         except (ActionFailed, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a worker must outlive whatever an async function raises
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
             raise _failed(error, self._clock()) from error
         if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
             raise ActionFailed(NOTHING_RAN, permanent=True)

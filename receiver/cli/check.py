@@ -46,13 +46,11 @@ def _own(settings: Settings, directory: Path) -> Iterator[Finding]:
 
 
 def _file(path: Path) -> Finding:
-    if not path.exists():
-        return _folder("database", path.parent, f"{path}, to be made")
-    sound = path.is_file() and os.access(path, os.R_OK | os.W_OK)
-    if not sound:
+    there = path.exists()
+    if there and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         return Finding(ok=False, what="database", found=f"{path} is no file that can be read and written")
     # SQLite puts its log beside it.
-    return _folder("database", path.parent, str(path))
+    return _folder("database", path.parent, str(path) if there else f"{path}, to be made")
 
 
 def _room(database: Path, floor: int) -> Finding:

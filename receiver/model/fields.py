@@ -14,11 +14,9 @@ from msgspec import NODEFAULT, Struct
 from receiver.model.redaction import MASK
 
 WORDS: dict[object, str] = {
-    str: "a text",
-    str | None: "a text",
+    **dict.fromkeys((str, str | None), "a text"),
+    **dict.fromkeys((float, float | None), "a number"),
     int: "a whole number",
-    float: "a number",
-    float | None: "a number",
     bool: "true or false",
     tuple[str, ...]: "a list",
     dict[str, str]: "a table of texts",
@@ -70,16 +68,13 @@ class Field(Setting, frozen=True, kw_only=True):
 
     def read(self, given: object, *, from_text: bool = False) -> tuple[object, list[str]]:
         """The value that was given, and what is wrong with it. `from_text`: it is a variable of the environment."""
-        if from_text and get_origin(self.type) is tuple:
-            parts = str(given).split(",")
-            value: object = [part.strip() for part in parts if part.strip()]
-        else:
-            value = str(given).lower() if from_text and self.type is bool else given
+        value = _out_of_text(str(given), self.type) if from_text else given
         try:
             if not self.raw:
-                value = msgspec.convert(value, self.type, strict=not (from_text and self.type in (int, float, bool)))
+                value = msgspec.convert(value, self.type, strict=not from_text or self.type in (str, str | None))
         except msgspec.ValidationError as error:
-            return given, [self._refusal(_in_words(self.type) or _said(error), given)]
+            said = str(error).replace("`", "").partition(", got")[0].removeprefix("Expected ")
+            return given, [self._refusal(_in_words(self.type) or said, given)]
         if self.condition is not None and not self.condition.holds(value):
             return value, [self._refusal(self.condition.expected, given)]
         return value, self.problems(value) if self.problems else []
@@ -110,13 +105,15 @@ def more_than_0(most: float = float("inf")) -> Condition:
     return Condition(f"more than 0{upper}", lambda value: 0 < value <= most)
 
 
+def _out_of_text(text: str, wanted: Any) -> object:  # noqa: ANN401
+    if get_origin(wanted) is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text.lower() if wanted is bool else text
+
+
 def _in_words(wanted: Any) -> str:  # noqa: ANN401
     """What a type is called in a message; empty when only the one who refused a value can say what was wrong."""
     of = next(iter(get_args(wanted)), wanted)
     if isinstance(of, type) and issubclass(of, StrEnum):
         return f"{'one' if of is wanted else 'a list'} of {', '.join(of)}"
     return WORDS.get(wanted, "")
-
-
-def _said(error: msgspec.ValidationError) -> str:
-    return str(error).replace("`", "").partition(", got")[0].removeprefix("Expected ")
