@@ -8,9 +8,11 @@ import pytest
 from receiver.actions.command_settings import CommandDefinition
 from receiver.actions.download.settings import DownloadDefinition
 from receiver.actions.http_settings import HttpDefinition
+from receiver.actions.kinds import DEFINITIONS
 from receiver.actions.python_settings import PythonDefinition
-from receiver.model.definitions import When
+from receiver.model.definitions import ActionKind, When
 from receiver.model.errors import SettingsError
+from receiver.model.fields import fields_of
 from receiver.model.records import End
 from receiver.model.rules import Policy
 from receiver.server.definitions import GONE, KEEP_FILES
@@ -394,6 +396,11 @@ def test_every_kind_of_action_is_read_with_its_own_defaults(tmp_path: Path) -> N
         CommandDefinition(name="run_it-2", timeout=300, command=("notify", "--quiet")),
         PythonDefinition(name="call", timeout=300, function="package.module:name", unconfirmed=True),
     )
+
+
+def test_every_kind_of_action_has_settings_of_its_own() -> None:
+    assert list(DEFINITIONS) == list(ActionKind)
+    assert [fields_of(record)["kind"].default for record in DEFINITIONS.values()] == list(ActionKind)
 
 
 def test_a_bare_download_is_like_the_one_that_is_built_in(tmp_path: Path) -> None:

@@ -73,8 +73,7 @@ def example_toml() -> str:
     """A receiver.toml that changes nothing until a line of it is uncommented."""
     tables: dict[str, list[Field]] = {"": []}
     for field in FIELDS:
-        table, _, _ = field.key.rpartition(".")
-        tables.setdefault(table, []).append(field)
+        tables.setdefault(field.table, []).append(field)
     return "\n".join([HEAD, *(line for name, fields in tables.items() for line in _table(name, fields))]) + ACTIONS
 
 
@@ -82,17 +81,9 @@ def _table(name: str, fields: list[Field]) -> Iterator[str]:
     if name:
         yield f"[{name}]"
     for field in fields:
-        yield from textwrap.wrap(_comment(field), WIDTH, initial_indent="# ", subsequent_indent="# ")
-        yield f"#{field.key.rpartition('.')[2]} = {_shown(field)}"
+        variables = f" ({' or '.join(field.variables)})" if field.variables else ""
+        comment = field.help[:1].upper() + field.help[1:] + variables
+        yield from textwrap.wrap(comment, WIDTH, initial_indent="# ", subsequent_indent="# ")
+        # For texts, numbers, truth values and lists of them, JSON is TOML.
+        yield f"#{field.name} = {json.dumps(PLACEHOLDERS.get(field.key, field.default))}"
         yield ""
-
-
-def _comment(field: Field) -> str:
-    variables = f" ({' or '.join(field.variables)})" if field.variables else ""
-    return field.help[:1].upper() + field.help[1:] + variables
-
-
-def _shown(field: Field) -> str:
-    value = field.default if field.default is not None else PLACEHOLDERS.get(field.key, "")
-    # For texts, numbers, truth values and lists of them, JSON is TOML.
-    return json.dumps(value)
