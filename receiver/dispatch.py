@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
 from receiver.events import event_body, idempotency_key
 from receiver.model import rules
+from receiver.model.definitions import ActionKind, Definition, FailureClass
 from receiver.model.entries import Settlement
 from receiver.model.errors import StoreUnavailable
-from receiver.model.records import ActionKind, Claimed, Definition, FailureClass, JsonObject, Line
+from receiver.model.records import Claimed, JsonObject, Line
 from receiver.model.redaction import Redactor
 from receiver.store import Store
 

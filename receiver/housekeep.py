@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from receiver.model import rules
-from receiver.model.records import ActionKind, AlertKind, Definition
+from receiver.model.definitions import ActionKind, Definition
+from receiver.model.records import AlertKind
 from receiver.store import Store
 
 

@@ -20,13 +20,13 @@ from contextlib import suppress
 
 from receiver.exchange import exchange
 from receiver.model import rules
+from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, Saying, Telling
 from receiver.model.errors import Refused
 from receiver.model.links import Links
 from receiver.model.records import (
     AlertKind,
     CheckKind,
-    Definition,
     End,
     Kind,
     Line,

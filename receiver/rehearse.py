@@ -1,4 +1,4 @@
-"""One try of one action against a made-up event: its real effect, judged as the server does, without server or ledger.
+"""One attempt at one action with a made-up event: its real effect, judged as a server would, without one or a ledger.
 
 Nothing is asked or told to RunningHub; a download whose link is dead ends as expired, where a server would first ask
 for new links.
@@ -20,16 +20,17 @@ import msgspec
 from msgspec import Struct
 
 from receiver.actions import ActionFailed, Work
-from receiver.actions.performers import performers
+from receiver.actions.kinds import performers
 from receiver.dispatch import bounded, judge, masked
 from receiver.egress.client import Egress
 from receiver.events import Event, event_body
 from receiver.model import records, rules
+from receiver.model.definitions import Definition
 from receiver.model.entries import Settlement
 from receiver.model.errors import ReceiverError, SettingsError
-from receiver.model.records import Definition, End, Kind, Result, SavedFile, Source, Task, TaskError
+from receiver.model.records import End, Kind, Result, SavedFile, Source, Task, TaskError
 from receiver.model.redaction import Redactor
-from receiver.server.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
+from receiver.server.definitions import read_definitions
 from receiver.server.service import host_and_port, secrets_of
 from receiver.server.settings import Settings
 
@@ -37,7 +38,7 @@ TARGET = "rhart-video-v3.1-pro-official/reference-to-video"
 TASK_MARK = "00000000-0000-7000-8000-"
 """How the id of every made-up task begins: a UUIDv7 of 1970, which no real task has."""
 KEY_MARK = "test:"
-"""How the idempotency key of a trial begins, so that what it reaches can tell."""
+"""How the idempotency key of a rehearsal begins, so that what it reaches can tell."""
 TRIED: records.JsonObject = {"id": 0, "name": "test", "generation": 1, "attempt": 1}
 """What an event says of the action when there is none in any ledger."""
 PIXEL = bytes.fromhex(
@@ -50,11 +51,11 @@ MIDDLE = 0.5
 """The backoff is told without its spread."""
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
-    """What a try came to, redacted as the server would.
+class Rehearsal(Struct, frozen=True, kw_only=True):
+    """What one attempt came to, redacted as the server would.
 
-    `state` is done, retry or dead; `retry_after` is in seconds, None unless there would be another try; `event` is what
-    the action received.
+    `state` is done, retry or dead; `retry_after` is in seconds, None unless there would be another attempt; `event` is
+    what the action received.
     """
 
     state: str
@@ -131,7 +132,7 @@ def read_event(document: Mapping[str, Any]) -> Event:
 
 
 def new_key(name: str) -> str:
-    """An idempotency key that no other try has, and that says that it is a test."""
+    """An idempotency key that no other attempt has, and that says that it is a test."""
     return f"{KEY_MARK}{uuid4()}:{name}"
 
 
@@ -179,7 +180,7 @@ def find_definition(definitions: Iterable[Definition], name: str) -> Definition:
 def read_definition(table: Mapping[str, Any]) -> Definition:
     """A definition from what would stand in its [[actions]] table; without a name it is `test`.
 
-    Its `after` is left out: a single try waits for nobody. Raises SettingsError with every problem.
+    Its `after` is left out: a single attempt waits for nobody. Raises SettingsError with every problem.
     """
     problems: list[str] = []
     alone = {key: value for key, value in table.items() if key != "after"}
@@ -193,9 +194,7 @@ def changed(definition: Definition, changes: Mapping[str, Any]) -> Definition:
     """The definition with other settings. Raises SettingsError with every problem."""
     if not changes:
         return definition
-    own = COMMON_KEYS | OWN_KEYS[definition.kind]
-    given = {key: msgspec.to_builtins(getattr(definition, key)) for key in sorted(own)}
-    kept = {key: value for key, value in given.items() if value is not None}
+    kept = {key: value for key, value in msgspec.to_builtins(definition).items() if value is not None}
     return msgspec.structs.replace(read_definition({**kept, **changes}), after=definition.after)
 
 
@@ -206,8 +205,8 @@ async def run_once(
     attempt: int = 1,
     key: str | None = None,
     settings: Settings | None = None,
-) -> Outcome:
-    """Runs the definition once, now, for an event, with its real effect; what a failed try comes to is told, not done.
+) -> Rehearsal:
+    """Runs the definition once, now, for an event, with its real effect; what would follow a failure is told, not done.
 
     `attempt` counts from 1, `key` is the idempotency key (by default a fresh one that begins with `test:`). `settings`
     are whose secrets are masked and whose provider may be reached. Raises ValueError, before there is any effect, for
@@ -233,7 +232,7 @@ async def run_once(
         seconds = clock.perf_counter() - started
     finally:
         await egress.aclose()
-    return Outcome(
+    return Rehearsal(
         state=settled.outcome,
         reason=redact.text(settled.reason) if settled.reason else None,
         retry_after=wait,
@@ -252,7 +251,7 @@ def _shown(event: Event, redact: Redactor) -> Event:
 
 
 async def _settled(work: Work, egress: Egress, event_at: float) -> tuple[Settlement, float | None]:
-    """How a server would settle the try, and the seconds until the next one."""
+    """How a server would settle the attempt, and the seconds until the next one."""
     definition = work.definition
     try:
         done = await bounded(definition, performers(egress, clock=clock.time)[definition.kind](work))
@@ -277,16 +276,16 @@ def _tls() -> SSLContext:
 
 
 def _seconds(moment: datetime | float | None) -> float:
-    if not isinstance(moment, datetime):
-        at = clock.time() if moment is None else moment
-        try:
-            datetime.fromtimestamp(at, UTC)
-        except (OverflowError, OSError, ValueError):
-            raise ValueError(f"`time` is no moment of the years 1 to 9999: {at}") from None
-        return at
-    if moment.tzinfo is None:
-        raise ValueError("`time` is a datetime without a time zone; use one such as datetime.now(UTC)")
-    return moment.timestamp()
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError("`time` is a datetime without a time zone; use one such as datetime.now(UTC)")
+        return moment.timestamp()
+    at = clock.time() if moment is None else moment
+    try:
+        datetime.fromtimestamp(at, UTC)
+    except (OverflowError, OSError, ValueError):
+        raise ValueError(f"`time` is no moment of the years 1 to 9999: {at}") from None
+    return at
 
 
 def _task(**known: object) -> Task:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from receiver.model import rules
+from receiver.model.definitions import Definition
 from receiver.model.entries import Candidate, NewEvent, OwedAction, Reading, Selection
-from receiver.model.records import Definition, End, JsonObject, Replay, ReplayMode, Source
+from receiver.model.records import End, JsonObject, Replay, ReplayMode, Source
 from receiver.runninghub import wire
 from receiver.store import Store
 

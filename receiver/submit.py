@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from receiver.exchange import exchange
 from receiver.model import rules
+from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, NewTask
 from receiver.model.errors import Refused
 from receiver.model.links import Links
 from receiver.model.records import (
     AlertKind,
     CheckKind,
-    Definition,
     End,
     Line,
     Purpose,

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from receiver.events import Event
+from receiver.model.definitions import ActionKind, Definition
 from receiver.model.errors import SettingsError
-from receiver.model.records import ActionKind, Definition, Result, SavedFile, TaskError
+from receiver.model.records import Result, SavedFile, TaskError
 from receiver.rehearse import (
-    Outcome,
+    Rehearsal,
     UnknownAction,
     changed,
     find_definition,
@@ -39,6 +40,7 @@ __all__ = [
     "Definition",
     "Event",
     "Outcome",
+    "Rehearsal",
     "Result",
     "SavedFile",
     "SettingsError",
@@ -47,6 +49,8 @@ __all__ = [
     "make_event",
 ]
 
+Outcome = Rehearsal
+"""Its former name, which tests of yours may import."""
 ActionLike: TypeAlias = str | Mapping[str, Any] | Definition
 
 
@@ -68,13 +72,13 @@ class ActionRunner:
         attempt: int = 1,
         idempotency_key: str | None = None,
         **changes: Any,  # noqa: ANN401
-    ) -> Outcome:
-        """Runs `action` for `event` and returns what the try came to; a failed try is not repeated.
+    ) -> Rehearsal:
+        """Runs `action` for `event` and returns what the attempt came to; a failed one is not repeated.
 
         `action` is the name of one in the file `config`, or what stands in an [[actions]] table, or a Definition.
-        `event` is a made-up one that suits the action unless it is given. `attempt` is which try this is: the last of
-        `max_attempts` ends as dead. `idempotency_key` is a fresh one that begins with `test:` unless it is given. Any
-        other argument replaces a setting of the action, such as `url="http://127.0.0.1:8001/hook"`.
+        `event` is a made-up one that suits the action unless it is given. `attempt` counts from 1: a failure of the
+        last of `max_attempts` ends as dead. `idempotency_key` is a fresh one that begins with `test:` unless it is
+        given. Any other argument replaces a setting of the action, such as `url="http://127.0.0.1:8001/hook"`.
 
         Raises UnknownAction, SettingsError with every problem of the settings, ValueError for what is no event, and
         RuntimeError in a running event loop: there it is `await run_action.arun(...)`.
@@ -98,7 +102,7 @@ class ActionRunner:
         attempt: int = 1,
         idempotency_key: str | None = None,
         **changes: Any,  # noqa: ANN401
-    ) -> Outcome:
+    ) -> Rehearsal:
         """The same in the event loop of an async test: what the action reaches may run there too."""
         definition, settings = _found(action, config)
         if definition.kind is ActionKind.DOWNLOAD and self._directory is not None:

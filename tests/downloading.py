@@ -14,8 +14,9 @@ from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 
 from receiver.actions import Work
 from receiver.actions.download.save import Downloader
+from receiver.actions.download.settings import DownloadDefinition
 from receiver.egress.client import Egress
-from receiver.model.records import ActionKind, Definition, Result
+from receiver.model.records import Result
 
 TASK = "019a0000-0000-7000-8000-000000000001"
 
@@ -28,7 +29,7 @@ def memory(name: str) -> int:
 
 
 async def main(url: str, directory: str) -> None:
-    definition = Definition(name="save", kind=ActionKind.DOWNLOAD, timeout=60, directory=directory, allow_private=True)
+    definition = DownloadDefinition(name="save", timeout=60, directory=directory, allow_private=True)
     work = Work(
         definition=definition,
         body={"task": {"id": TASK}},

@@ -16,9 +16,9 @@ from typing import TypeVar
 from receiver.actions import Done, Work
 from receiver.dispatch import dispatch
 from receiver.housekeep import housekeep
-from receiver.model.records import ActionKind, Definition
+from receiver.model.definitions import ActionKind, Definition
 from receiver.model.redaction import Redactor
-from receiver.model.rules import Policy
+from receiver.server.settings import Settings
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.store import SqliteStore
 
@@ -86,7 +86,7 @@ async def main(database: Path, effects: Path, point: str) -> None:
         performers = {ActionKind.PYTHON: effect}
         line = await dispatch(store, performers, DEFINITION, Redactor([]), time.time, lambda: 0.5)
         if line is None:
-            await housekeep(store, [DEFINITION], Policy(), time.time())
+            await housekeep(store, [DEFINITION], Settings().policy, time.time())
             states = (await store.definition_states())[0].counts
             if not states.get("owed") and not states.get("running"):
                 break

@@ -9,7 +9,8 @@ import httpx
 import msgspec
 
 from receiver.actions import Done, Work
-from receiver.model.records import ActionKind, JsonObject, Purpose
+from receiver.model.definitions import ActionKind
+from receiver.model.records import JsonObject, Purpose
 from receiver.model.views import DeliveryPage, TaskDetail
 from receiver.server.service import Service
 from receiver.server.settings import load_settings

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import uuid_utils
 
 from receiver.model import rules
+from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, NewTask
-from receiver.model.records import Definition, End, Kind, Result, Source, Task
+from receiver.model.records import End, Kind, Result, Source, Task
 from receiver.store import Store
 
 MODEL = "rhart-video-v3.1-pro-official/reference-to-video"

@@ -27,8 +27,9 @@ from receiver.cli.example import example_toml
 from receiver.cli.outcome import ending
 from receiver.cli.show import aligned, clean, document, draw
 from receiver.client import ApiError, Unreachable
+from receiver.model.definitions import ActionKind
 from receiver.model.errors import Failed, ReceiverError, SettingsError
-from receiver.model.records import ActionKind, ActionState, End, Kind, ReplayMode, TaskState
+from receiver.model.records import ActionState, End, Kind, ReplayMode, TaskState
 from receiver.model.views import PageView, TaskView
 from receiver.server.address import address_file
 from receiver.server.settings import FIELDS, load_settings
@@ -117,7 +118,7 @@ def test_help_names_every_command_once_and_the_version_is_told() -> None:
 LISTS = {
     ("tasks",): {"state", "kind", "target", "label", "q"},
     ("deliveries",): {"state", "task"},
-    ("actions",): {"state", "name", "task"},
+    ("actions",): {"state", "name", "task", "label"},
     ("alerts",): {"state", "kind"},
     ("replay", "list"): set(),
 }
@@ -586,7 +587,7 @@ def test_the_example_of_settings_is_valid_when_all_of_it_is_uncommented(tmp_path
     settings = load_settings({}, tmp_path)
     assert {definition.kind for definition in settings.definitions} == set(ActionKind)
     for field in FIELDS:
-        if field.default not in (None, []):
+        if field.default not in (None, ()):
             assert getattr(settings, field.name) == field.default
 
 

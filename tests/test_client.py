@@ -19,8 +19,8 @@ from starlette.applications import Starlette
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.client import ApiError, Client, Unreachable, has_ended
+from receiver.model.definitions import ActionKind
 from receiver.model.errors import ReceiverError
-from receiver.model.records import ActionKind
 from receiver.model.views import TaskDetail
 from receiver.server.service import Service
 from receiver.server.settings import load_settings
@@ -239,7 +239,7 @@ def test_what_an_operator_does_to_a_task(server: RunningServer, client: Client) 
     with pytest.raises(ApiError, match="failed already"):
         client.cancel(task.id)
     assert client.submit_again(task.id).again_of == task.id
-    assert client.alerts(state="open", kind="no_such_kind").items == []
+    assert client.alerts(state="open", kind="task_lost").items == []
 
 
 def test_a_server_says_that_it_is_ready(client: Client) -> None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from receiver.actions import ActionFailed, Done, Work, left_behind
 from receiver.actions.child import Child
 from receiver.actions.command import SECRET_VARIABLES, Runner
-from receiver.model.records import ActionKind, Definition
+from receiver.actions.command_settings import CommandDefinition
 from receiver.testing import ActionRunner, make_event
 
 TASK = "019a0000-0000-7000-8000-000000000001"
@@ -25,7 +25,7 @@ KEY = f"{TASK}:save:1"
 
 
 def command(*argv: str, attempt: int = 1) -> Work:
-    definition = Definition(name="save", kind=ActionKind.COMMAND, command=argv, timeout=5.0)
+    definition = CommandDefinition(name="save", command=argv, timeout=5.0)
     body = dict(make_event("failed"))
     return Work(definition=definition, body=body, results=[], task_id=TASK, key=KEY, attempt=attempt)
 

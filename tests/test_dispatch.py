@@ -10,9 +10,10 @@ from ledgers import end_tasks
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.dispatch import dispatch, judge
+from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Settlement
 from receiver.model.errors import StoreUnavailable
-from receiver.model.records import ActionKind, Claimed, Definition, Filter, JsonObject
+from receiver.model.records import Claimed, Filter, JsonObject
 from receiver.model.redaction import Redactor
 from receiver.server.definitions import KEEP_FILES
 from receiver.store.sqlite.store import SqliteStore

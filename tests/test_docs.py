@@ -14,21 +14,15 @@ from click.testing import CliRunner, Result
 from documents import ROOT, TOPICS, blocks, names, rows, section
 
 from receiver.actions.download.names import PLACES
+from receiver.actions.kinds import DEFINITIONS
 from receiver.cli import main
 from receiver.cli.docs import draw, read_topics, summary
 from receiver.model import breaker, rules
-from receiver.model.records import (
-    ActionKind,
-    ActionState,
-    AlertKind,
-    Definition,
-    FailureClass,
-    ReplayMode,
-    TaskState,
-    When,
-)
-from receiver.server.definitions import COMMON_KEYS, OWN_KEYS, read_definitions
-from receiver.server.settings import FIELDS, Field, load_settings
+from receiver.model.definitions import ActionKind, Definition, FailureClass, When
+from receiver.model.fields import Field, fields_of
+from receiver.model.records import ActionState, AlertKind, ReplayMode, TaskState
+from receiver.server.definitions import read_definitions
+from receiver.server.settings import FIELDS, load_settings
 from receiver.web.routes import ENDPOINTS
 
 # ---------------------------------------------------------------- settings
@@ -39,7 +33,7 @@ def row(field: Field) -> str:
     default = field.default
     if default is None:
         default = "none"
-    elif default == []:
+    elif default == ():
         default = "made"
     elif isinstance(default, bool):
         default = str(default).lower()
@@ -125,8 +119,6 @@ LEAST: dict[ActionKind, dict[str, object]] = {
     ActionKind.PYTHON: {"function": "os:getpid"},
 }
 """What a definition of each kind cannot do without, beside its name and kind."""
-GOING = "deduplicate"
-"""A key that is not documented, because it will not stay."""
 
 
 def least(kind: ActionKind) -> Definition:
@@ -145,12 +137,12 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, tuple) else str(value)
 
 
-KEYS = [key for key in Definition.__struct_fields__ if key != GOING]
+KEYS = list({key: None for each in DEFINITIONS.values() for key in fields_of(each)})
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_of_an_action_stands_in_the_table_with_its_kind_and_default(key: str) -> None:
-    kinds = [kind for kind in ActionKind if key in COMMON_KEYS | OWN_KEYS[kind]]
+    kinds = [kind for kind in ActionKind if key in fields_of(DEFINITIONS[kind])]
     defaults = {kind: shown(getattr(least(kind), key)) for kind in kinds}
     default = ", ".join(f"{value} for {kind}" for kind, value in defaults.items())
     if key in ("name", "kind") or any(key in needed for needed in LEAST.values()):

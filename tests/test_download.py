@@ -1,15 +1,14 @@
-"""Saving result files: real files and real sockets on the loopback; broken off, continued, judged, named and shared."""
+"""Saving result files: real files and real sockets on the loopback; broken off, continued, judged and named."""
 
 import asyncio
 import errno
 import gzip
 import hashlib
 import os
-import shutil
 import signal
 import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any, BinaryIO
@@ -35,16 +34,17 @@ from receiver.actions.download.names import (
 from receiver.actions.download.partial import NOTE_EVERY, Note, Part, beside, tidy, tidy_stale
 from receiver.actions.download.ranges import CHANGED, UNFIT, WHOLE, Origin, link_identity
 from receiver.actions.download.save import Downloader
+from receiver.actions.download.settings import DownloadDefinition
 from receiver.egress.client import Egress
 from receiver.model import rules
-from receiver.model.records import ActionKind, Definition, JsonObject, Result, SavedFile
+from receiver.model.records import JsonObject, Result, SavedFile
 from receiver.server.definitions import read_definitions
 
 TASK = "019a0000-0000-7000-8000-000000000001"
 OTHER_TASK = "019a0000-0000-7000-8000-000000000002"
 NOW = 1_800_000_000.0
 TLS = SSLContext(PROTOCOL_TLS_CLIENT)
-DEFAULT = Definition(name="save", kind=ActionKind.DOWNLOAD, timeout=1).files
+DEFAULT = DownloadDefinition(name="save").files
 ETAG = '"v1"'
 TAGGED = {"ETag": ETAG}
 VIDEO = bytes(range(256)) * 4 * 1024  # 1 MiB, twice the size of what is written at once
@@ -66,7 +66,7 @@ def download(
     **options: Any,
 ) -> Work:
     given = {"timeout": 5.0, "allow_private": True, "directory": str(directory), **options}
-    definition = Definition(name="save", kind=ActionKind.DOWNLOAD, **given)
+    definition = DownloadDefinition(name="save", **{"max_attempts": 12, **given})
     document: JsonObject = body or {"type": "task.succeeded", "id": "e", "task": {"id": task, "labels": {}}}
     return Work(
         definition=definition, body=document, results=list(results), task_id=task, key=f"{task}:save:1", attempt=attempt
@@ -294,10 +294,10 @@ def test_a_template_with_a_part_that_is_no_name_is_refused(template: str) -> Non
     assert template_problem(template) == problem
 
 
-@pytest.mark.parametrize("key", ["files", "max_size", "deduplicate"])
+@pytest.mark.parametrize("key", ["files", "max_size"])
 def test_the_keys_of_a_download_belong_to_downloads(key: str) -> None:
     found: list[str] = []
-    value = {"files": DEFAULT, "max_size": 1, "deduplicate": True}[key]
+    value = {"files": DEFAULT, "max_size": 1}[key]
     read_definitions([{"name": "p", "kind": "python", "function": "a:b", key: value}], "toml", found)
     assert found == [f"toml: actions[0] (p): {key}: does not belong to kind python"]
 
@@ -574,7 +574,7 @@ async def test_a_download_that_is_cancelled_is_continued(egress: Egress, server:
         await task
     begins_at = (tmp_path / TASK / ".x.mp4.part").stat().st_size
     assert 0 < begins_at <= HALF + 1000
-    assert left_behind(caught.value) == [f"result 0: {begins_at} bytes of it, with which the next try begins"]
+    assert left_behind(caught.value) == [f"result 0: {begins_at} bytes of it, with which the next attempt begins"]
     file.hangs_at = None
     answer = await done(egress, asked)
     assert lines(answer)[0]["continued_at"] == begins_at
@@ -682,7 +682,7 @@ class GivenUpMeanwhile(Part):
     """It is put down, by another thread, while it reads what is there."""
 
     def _vouched_for(self, file: BinaryIO, note: Note) -> bool:
-        self._over_soon()
+        self._over = True
         return super()._vouched_for(file, note)
 
 
@@ -752,7 +752,7 @@ def test_a_note_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 
 def test_two_writers_of_one_file_cannot_mix(tmp_path: Path) -> None:
     first, second = begun(tmp_path / "x", b"first"), Part(tmp_path / "x")
-    with pytest.raises(OSError, match="another try is writing it") as caught:
+    with pytest.raises(OSError, match="another attempt is writing it") as caught:
         second.open("link")
     assert caught.value.errno == errno.EBUSY
     second.put_down(b"second")
@@ -1106,76 +1106,7 @@ async def test_texts_and_inline_data_have_the_same_limit(egress: Egress, tmp_pat
     assert (told.reason, told.permanent) == (f"result 0: the file has 9 bytes, more {REMEDY}", True)
 
 
-# ---- the same bytes
-
-
-class Ledger:
-    """What was saved before, as the store tells it."""
-
-    def __init__(self) -> None:
-        self.files: list[SavedFile] = []
-
-    async def __call__(self, sha256: str) -> Sequence[SavedFile]:
-        return [file for file in self.files if file.sha256 == sha256]
-
-
-async def saved(egress: Egress, ledger: Ledger, asked: Work) -> Done:
-    answer = await Downloader(egress, lambda: NOW, saved_before=ledger)(asked)
-    ledger.files += answer.files
-    return answer
-
-
-def inode(file: SavedFile) -> int:
-    return Path(file.path).stat().st_ino
-
-
-async def test_the_same_bytes_are_on_the_disk_once(egress: Egress, server: Storage, tmp_path: Path) -> None:
-    ledger = Ledger()
-    one, two = server.give("/one.png", PNG), server.give("/two.png", PNG)
-    first = await saved(egress, ledger, download(tmp_path, Result(url=one), Result(url=two)))
-    second = await saved(egress, ledger, download(tmp_path, Result(url=one), task=OTHER_TASK))
-    files = [*first.files, *second.files]
-    assert len({inode(file) for file in files}) == 1
-    assert [content(file) for file in files] == [PNG] * 3
-    assert len({file.path for file in files}) == 3
-    assert [line.get("same_as") for line in lines(first)] == [None, str(tmp_path / TASK / "one.png")]
-    assert "same_as" in lines(second)[0]
-    assert names_in(tmp_path) == [f"{TASK}/one.png", f"{TASK}/two.png", f"{OTHER_TASK}/one.png"]
-
-
-@pytest.mark.parametrize(
-    "change", ["edited", "gone", "folder", "link", "elsewhere", "turned off", "link into the directory"]
-)
-async def test_only_the_same_bytes_in_the_same_directory_are_shared(
-    egress: Egress, server: Storage, tmp_path: Path, change: str
-) -> None:
-    ledger = Ledger()
-    directory = tmp_path / "results"
-    url = server.give("/x.png", PNG)
-    [old] = (await saved(egress, ledger, download(directory, Result(url=url)))).files
-    path = Path(old.path)
-    match change:
-        case "edited":
-            path.write_bytes(PNG[::-1])
-        case "gone":
-            path.unlink()
-        case "folder":
-            path.unlink()
-            path.mkdir()
-        case "link":
-            shutil.move(path, tmp_path / "mine")
-            path.symlink_to(tmp_path / "mine")
-        case "elsewhere":
-            directory = tmp_path / "others"
-        case "link into the directory":
-            shutil.move(path.parent, tmp_path / "moved")
-            path.parent.symlink_to(tmp_path / "moved")
-    asked = download(directory, Result(url=url), task=OTHER_TASK, deduplicate=change != "turned off")
-    answer = await saved(egress, ledger, asked)
-    assert content(answer.files[0]) == PNG
-    assert Path(answer.files[0].path).stat().st_nlink == 1
-    assert "same_as" not in lines(answer)[0]
-    assert names_in(directory / OTHER_TASK) == ["x.png"]
+# ---- the disk
 
 
 async def test_a_disk_that_is_nearly_full_is_not_filled(egress: Egress, server: Storage, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from targets import PUBLIC, TLS, Names, Network, Target, silence
 from receiver.egress.addresses import is_public
 from receiver.egress.client import REDIRECTS, Egress, EgressFailed, EgressLate, EgressRefused, Patience
 from receiver.egress.unpack import PIECE, Unpackable, unpacked
-from receiver.model.records import FailureClass
+from receiver.model.definitions import FailureClass
 
 METADATA = "169.254.169.254"
 OTHER = "93.184.216.35"

@@ -10,7 +10,8 @@ from house import API_KEY, START, TLS
 from ledgers import end_tasks
 
 from receiver.actions import Done, Performer, Work
-from receiver.model.records import ActionKind, Line
+from receiver.model.definitions import ActionKind
+from receiver.model.records import Line
 from receiver.server.loop import IDLE, Loop
 from receiver.server.service import Service
 from receiver.server.settings import load_settings

@@ -14,9 +14,11 @@ from servers import rows
 
 from receiver.actions import Done, Work
 from receiver.actions.http import Poster
+from receiver.actions.http_settings import HttpDefinition
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
-from receiver.model.records import ActionKind, Definition, Line
+from receiver.model.definitions import ActionKind, Definition
+from receiver.model.records import Line
 from receiver.model.redaction import Redactor
 from receiver.model.rules import RATE_BURST
 from receiver.server.loop import Loop
@@ -144,9 +146,8 @@ async def test_all_of_them_end_as_the_rule_says_within_concurrency_and_rate(stor
     clock = LeapingClock()
     numbers: dict[str, int] = {}
     endpoint = Endpoint(numbers)
-    definition = Definition(
+    definition = HttpDefinition(
         name="hook",
-        kind=ActionKind.HTTP,
         url=await endpoint.start(),
         allow_private=True,
         timeout=0.5,

@@ -19,11 +19,13 @@ from receiver import __version__
 from receiver.actions import ActionFailed, Done, Work
 from receiver.actions.body import body_problems, filled, secrets_in
 from receiver.actions.http import LONGEST_WAIT, Poster
+from receiver.actions.http_settings import HttpDefinition
 from receiver.egress.answers import wait_asked
 from receiver.egress.client import Egress
 from receiver.events import EVENT_FIELDS
+from receiver.model.definitions import FailureClass
 from receiver.model.errors import SettingsError
-from receiver.model.records import ActionKind, Definition, FailureClass, Json, JsonObject
+from receiver.model.records import Json, JsonObject
 from receiver.server.settings import load_settings
 
 TASK = "019a0000-0000-7000-8000-000000000001"
@@ -49,8 +51,8 @@ EVENT: JsonObject = {
 
 
 def work(**settings: Any) -> Work:
-    settings = {"timeout": 5.0, "allow_private": True, **settings}
-    definition = Definition(name="save", kind=ActionKind.HTTP, **settings)
+    settings = {"url": "http://127.0.0.1:9/", "timeout": 5.0, "allow_private": True, **settings}
+    definition = HttpDefinition(name="save", **settings)
     return Work(definition=definition, body=EVENT, results=[], task_id=TASK, key=KEY, attempt=1)
 
 
@@ -232,7 +234,10 @@ async def test_an_echoing_receiver_does_not_get_secrets_into_the_detail(egress: 
     url = target.give("/hooks/T0/B0", echo.encode("latin-1"))
     asked = work(url=url, secret=SECRET, headers={"Authorization": "Bearer hush-hush"})
     answer = await done(egress, asked)
-    assert answer.detail["answer"] == '{"Authorization": "***", "token": "***", "s": "***", "p": "***"}\ufffd'
+    assert (
+        answer.detail["answer"]
+        == '{"Authorization": "[secret]", "token": "[secret]", "s": "[secret]", "p": "[secret]"}\ufffd'
+    )
 
 
 async def test_a_long_answer_is_cut(egress: Egress, target: Target) -> None:
@@ -335,6 +340,7 @@ async def test_the_slack_message_that_the_manual_shows_is_sent(egress: Egress, t
     (block,) = re.findall(r"```toml\n([^`]*tell-slack.*?)```", TOPICS["actions"], re.DOTALL)
     (tmp_path / "receiver.toml").write_text(block)
     (definition,) = load_settings({}, tmp_path).definitions
+    assert isinstance(definition, HttpDefinition)
     assert definition.url.startswith("https://hooks.slack.com/")
     here = msgspec.structs.replace(definition, url=target.give("/services/T0", b"ok"), allow_private=True)
     answer = await done(egress, msgspec.structs.replace(work(), definition=here))
@@ -404,7 +410,7 @@ async def test_the_secrets_in_a_body_are_not_kept_when_the_target_echoes_them(eg
     body: Json = {"api_key": "hush-hush", "inner": [{"user_token": "whisper"}], "text": "shown-text", "token": "{id}"}
     assert secrets_in(body) == ["hush-hush", "whisper"]
     url = target.give("/hook", b"hush-hush whisper shown-text")
-    assert (await done(egress, work(url=url, body=body))).detail["answer"] == "*** *** shown-text"
+    assert (await done(egress, work(url=url, body=body))).detail["answer"] == "[secret] [secret] shown-text"
 
 
 @pytest.mark.parametrize(

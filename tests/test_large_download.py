@@ -93,7 +93,7 @@ files = "{target}/{task}-{name}"
 """
 
 
-async def test_a_server_keeps_the_bytes_of_two_tasks_once(tmp_path: Path) -> None:
+async def test_a_server_saves_the_same_bytes_of_two_tasks_as_files_of_their_own(tmp_path: Path) -> None:
     database, tasks = await prepared(tmp_path, 2, SAVES)
     result = {"url": "data:text/plain,the same in both", "outputType": "txt"}
     async with running(tmp_path) as server:
@@ -107,4 +107,4 @@ async def test_a_server_keeps_the_bytes_of_two_tasks_once(tmp_path: Path) -> Non
     paths = [tmp_path / str(path) for (path,) in rows(database, "select path from files")]
     assert [path.read_text() for path in paths] == ["the same in both"] * 2
     assert {path.parent.name for path in paths} == {"rhart-video-v3.1-pro-official_reference-to-video"}
-    assert len({path.stat().st_ino for path in paths}) == 1
+    assert len({path.stat().st_ino for path in paths}) == 2

@@ -19,13 +19,12 @@ from uuid_utils import uuid7
 
 from receiver.housekeep import housekeep
 from receiver.model import rules
+from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import NewDelivery, NewEvent, NewTask, Selection, Settlement
 from receiver.model.records import (
     Action,
-    ActionKind,
     ActionState,
     Claimed,
-    Definition,
     End,
     Filter,
     Kind,
@@ -36,6 +35,7 @@ from receiver.model.records import (
 )
 from receiver.replay import replay
 from receiver.server.definitions import KEEP_FILES
+from receiver.server.settings import Settings
 from receiver.store import Store, open_store
 
 pytestmark = pytest.mark.slow
@@ -191,7 +191,7 @@ class Ledger(RuleBasedStateMachine):
         self.keep_house()
 
     def keep_house(self) -> None:
-        self.runner.run(housekeep(self.store, DEFINITIONS, rules.Policy(), self.now))
+        self.runner.run(housekeep(self.store, DEFINITIONS, Settings().policy, self.now))
         for action in self.actions().values():
             assert action.state is not ActionState.RUNNING or (action.lease_until or 0) > self.now
 

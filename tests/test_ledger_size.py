@@ -10,8 +10,9 @@ import pytest
 from ledgers import end_tasks
 from long_ledger import filters, make
 
+from receiver.actions.http_settings import HttpDefinition
 from receiver.model.entries import Settlement
-from receiver.model.records import ActionKind, Definition, End, Filter
+from receiver.model.records import End, Filter
 from receiver.server.definitions import KEEP_FILES
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.database import connect
@@ -26,8 +27,8 @@ ROWS = 20_000
 GRAIN = 100
 MOST = 10_000
 """Steps of SQLite's virtual machine for one verb; to go through all rows takes a hundred thousand and more."""
-HOOK = Definition(name="hook", kind=ActionKind.HTTP, url="http://127.0.0.1:9/", timeout=30, on=(End.SUCCEEDED,))
-SICK = Definition(name="sick", kind=ActionKind.HTTP, url="http://127.0.0.1:9/", timeout=30, on=(End.FAILED,))
+HOOK = HttpDefinition(name="hook", url="http://127.0.0.1:9/", timeout=30, on=(End.SUCCEEDED,))
+SICK = HttpDefinition(name="sick", url="http://127.0.0.1:9/", timeout=30, on=(End.FAILED,))
 DEFINITIONS = (KEEP_FILES, HOOK, SICK)
 LONG = f"""
 with recursive n(i) as (select 1 union all select i + 1 from n where i < {ROWS})
@@ -183,7 +184,7 @@ FIRST_FIFTY = re.compile(r"SCAN \w+ USING (COVERING )?INDEX \w+$")
 LONG_LISTS = 40_000
 INDEXED, WALKED = 60_000, 300_000
 """Steps for a page that indexes answer, and for one in which a bounded number of rows is looked at: `q`, two labels,
-the label of an action. Here it takes 160,000 to look at the target of every task, and 600,000 to look into its labels."""
+the label of an action. It takes 160,000 to look at the target of every task, and 600,000 to look into its labels."""
 
 
 def scans(plans: Mapping[str, list[str]]) -> list[str]:

@@ -11,8 +11,9 @@ import pytest
 
 from receiver.actions import ActionFailed, Done, Work, left_behind
 from receiver.actions.python import Caller, load
+from receiver.actions.python_settings import PythonDefinition
 from receiver.events import Event, Retry, Stop
-from receiver.model.records import ActionKind, Definition, JsonObject
+from receiver.model.records import JsonObject
 from receiver.testing import make_event
 
 TASK = "019a0000-0000-7000-8000-000000000001"
@@ -20,7 +21,7 @@ NOW = 1_800_000_000.0
 
 
 def python(function: str) -> Work:
-    definition = Definition(name="index", kind=ActionKind.PYTHON, function=function, timeout=5.0)
+    definition = PythonDefinition(name="index", function=function, timeout=5.0)
     body = dict(make_event(labels={"project": "demo"}))
     return Work(definition=definition, body=body, results=[], task_id=TASK, key=f"{TASK}:index:1", attempt=1)
 

@@ -7,21 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.model import rules
+from receiver.model.definitions import ActionKind, Definition, When
 from receiver.model.entries import NewEvent, OwedAction
-from receiver.model.records import (
-    ActionKind,
-    ActionState,
-    Api,
-    Definition,
-    End,
-    Kind,
-    MissCause,
-    Result,
-    Source,
-    Task,
-    TaskState,
-    When,
-)
+from receiver.model.records import ActionState, Api, End, Kind, MissCause, Result, Source, Task, TaskState
 from receiver.model.rules import ACTION_MOVES, ENDED, TASK_MOVES, InDoubt, Later, Rejected
 from receiver.runninghub.errors import CODES
 from receiver.server.definitions import KEEP_FILES

@@ -12,7 +12,8 @@ import pytest
 from house import MODEL, ON_END, TLS, House, open_house
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.model.records import ActionKind, Purpose
+from receiver.model.definitions import ActionKind
+from receiver.model.records import Purpose
 from receiver.server.logs import configure_logging, redact_logs
 from receiver.server.service import Service
 from receiver.server.settings import load_settings
@@ -151,7 +152,7 @@ async def test_the_password_of_a_workflow_opens_it_and_is_not_shown(house: House
     shown = await house.api.get(f"/tasks/{answer.json()['id']}")
     listed = await house.api.get("/tasks")
     assert shown.json()["state"] == "succeeded"
-    assert shown.json()["input"]["accessPassword"] == "***"
+    assert shown.json()["input"]["accessPassword"] == "[secret]"
     assert str(ANIMATED.password) not in answer.text + shown.text + listed.text
 
 

@@ -5,10 +5,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from receiver.actions.command_settings import CommandDefinition
+from receiver.actions.download.settings import DownloadDefinition
+from receiver.actions.http_settings import HttpDefinition
+from receiver.actions.kinds import DEFINITIONS
+from receiver.actions.python_settings import PythonDefinition
+from receiver.model.definitions import ActionKind, When
 from receiver.model.errors import SettingsError
-from receiver.model.records import ActionKind, Definition, End, When
+from receiver.model.fields import fields_of
+from receiver.model.records import End
 from receiver.model.rules import Policy
-from receiver.server.definitions import KEEP_FILES
+from receiver.server.definitions import GONE, KEEP_FILES
 from receiver.server.settings import FIELDS, Settings, load_settings
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -53,8 +60,10 @@ def test_with_nothing_given_everything_has_its_default(tmp_path: Path) -> None:
     )
 
 
-def test_the_default_policy_is_the_one_of_the_rules(tmp_path: Path) -> None:
-    assert load_settings({}, tmp_path).policy == Policy()
+def test_the_default_policy_is_made_of_the_defaults(tmp_path: Path) -> None:
+    assert load_settings({}, tmp_path).policy == Policy(
+        confirm=True, confirm_patience=600, patience=86400, resend="missed", max_in_flight=3
+    )
 
 
 def test_the_policy_carries_every_setting_that_it_names(tmp_path: Path) -> None:
@@ -229,9 +238,9 @@ def test_a_broken_file_does_not_hide_what_is_wrong_with_the_environment(tmp_path
 # ---------------------------------------------------------------- one mistake each
 
 URL_WANTED = "expected an http:// or https:// address without a query"
-SQLITE_WANTED = "expected sqlite:///PATH (other databases are not supported yet), got (hidden)"
-TOKEN_WANTED = "admin_token: expected a token of at least 16 characters, without spaces, got (hidden)"
-SECRETS_WANTED = "expected secrets of at least 16 characters each, newest first, got (hidden)"
+SQLITE_WANTED = "expected sqlite:///PATH (other databases are not supported yet), got [secret]"
+TOKEN_WANTED = "admin_token: expected a token of at least 16 characters, without spaces, got [secret]"
+SECRETS_WANTED = "expected secrets of at least 16 characters each, newest first, got [secret]"
 
 WRONG = [
     ("public_url = 7", "public_url: expected a text, got 7"),
@@ -252,14 +261,14 @@ WRONG = [
     ('database = "receiver.db"', f"database: {SQLITE_WANTED}"),
     ('database = "sqlite:///"', f"database: {SQLITE_WANTED}"),
     ('database = "postgres://user:sentinel@host/db"', f"database: {SQLITE_WANTED}"),
-    ("database = 1", "database: expected a text, got (hidden)"),
-    ('secrets = "sentinel-that-is-no-list"', "secrets: expected a list, got (hidden)"),
-    ("secrets = [1]", "secrets: expected a list, got (hidden)"),
+    ("database = 1", "database: expected a text, got [secret]"),
+    ('secrets = "sentinel-that-is-no-list"', "secrets: expected a list, got [secret]"),
+    ("secrets = [1]", "secrets: expected a list, got [secret]"),
     ('secrets = ["sentinel"]', f"secrets: {SECRETS_WANTED}"),
     (f'secrets = ["{SECRET}", "sentinel"]', f"secrets: {SECRETS_WANTED}"),
     ('admin_token = "sentinel"', TOKEN_WANTED),
-    ("admin_token = true", "admin_token: expected a text, got (hidden)"),
-    ("runninghub.api_key = 12345678", "runninghub.api_key: expected a text, got (hidden)"),
+    ("admin_token = true", "admin_token: expected a text, got [secret]"),
+    ("runninghub.api_key = 12345678", "runninghub.api_key: expected a text, got [secret]"),
     ("runninghub.max_in_flight = 0", "runninghub.max_in_flight: expected a number of at least 1, got 0"),
     ('runninghub.max_in_flight = "3"', "runninghub.max_in_flight: expected a whole number, got '3'"),
     ("runninghub.max_in_flight = 2.5", "runninghub.max_in_flight: expected a whole number, got 2.5"),
@@ -364,17 +373,16 @@ unconfirmed = true
 
 def test_every_kind_of_action_is_read_with_its_own_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, WHOLE).definitions == (
-        Definition(
+        DownloadDefinition(
             name="save",
-            kind=ActionKind.DOWNLOAD,
             timeout=900,
+            unconfirmed=False,
             directory="kept",
             when=When(labels={"project": "x"}, target="google/*"),
             max_attempts=5,
         ),
-        Definition(
+        HttpDefinition(
             name="tell",
-            kind=ActionKind.HTTP,
             url="https://hooks.example/in",
             secret=f"whsec_{SIGNING}",
             headers={"Authorization": "Bearer sentinel"},
@@ -385,9 +393,14 @@ def test_every_kind_of_action_is_read_with_its_own_defaults(tmp_path: Path) -> N
             allow_private=True,
             after=("save",),
         ),
-        Definition(name="run_it-2", kind=ActionKind.COMMAND, timeout=300, command=("notify", "--quiet")),
-        Definition(name="call", kind=ActionKind.PYTHON, timeout=300, function="package.module:name", unconfirmed=True),
+        CommandDefinition(name="run_it-2", timeout=300, command=("notify", "--quiet")),
+        PythonDefinition(name="call", timeout=300, function="package.module:name", unconfirmed=True),
     )
+
+
+def test_every_kind_of_action_has_settings_of_its_own() -> None:
+    assert list(DEFINITIONS) == list(ActionKind)
+    assert [fields_of(record)["kind"].default for record in DEFINITIONS.values()] == list(ActionKind)
 
 
 def test_a_bare_download_is_like_the_one_that_is_built_in(tmp_path: Path) -> None:
@@ -416,8 +429,10 @@ def test_results_are_kept_unless_something_else_is_configured(tmp_path: Path, to
 
 
 COMMAND_WANTED = 'command: expected a list of a program and its arguments, such as ["notify", "--quiet"]'
-SIGNING_WANTED = "secret: expected base64, with or without whsec_ before it, got (hidden)"
+SIGNING_WANTED = "secret: expected base64, with or without whsec_ before it, got [secret]"
 NAME_WANTED = "name: expected lower-case letters, digits, - and _"
+RATE_WANTED = "a finite number, at least one in 30 days (3.9e-07 in a second)"
+BREAKER_WANTED = "0 (never) or how many actions must fail in a row, at most 1000"
 BASES = {
     "download": 'kind = "download"\n',
     "http": 'kind = "http"\nurl = "https://x"\n',
@@ -434,48 +449,60 @@ WRONG_ACTIONS = [
     ("", 'kind = "mail"', f"kind: expected one of {KINDS}, got 'mail'"),
     ("", "kind = 1", f"kind: expected one of {KINDS}, got 1"),
     ("download", "bogus = 1", "bogus: there is no such key"),
+    ("download", "deduplicate = true", f"deduplicate: there is no such key: {GONE['deduplicate']}"),
+    ("download", "breaker = -1", f"breaker: expected {BREAKER_WANTED}, got -1"),
+    ("download", "rate = inf", f"rate: expected {RATE_WANTED}, got inf"),
+    ("", "kind = []", f"kind: expected one of {KINDS}, got []"),
     ("download", 'url = "https://x"', "url: does not belong to kind download"),
     ("download", f'secret = "{SIGNING}"', "secret: does not belong to kind download"),
     ("http", 'command = ["x"]', "command: does not belong to kind http"),
     ("command", 'function = "m:f"', "function: does not belong to kind command"),
     ("python", 'directory = "x"', "directory: does not belong to kind python"),
-    ("download", "timeout = 0", "timeout: expected more than 0, got 0.0"),
-    ("download", "lease = 0", "lease: expected more than 0, got 0.0"),
-    ("download", "max_attempts = 0", "max_attempts: expected more than 0, got 0"),
-    ("download", "concurrency = 0", "concurrency: expected more than 0, got 0"),
-    ("download", "timeout = 1e300", "timeout: expected at most 2592000, got 1e+300"),
-    ("download", "lease = 1e300", "lease: expected at most 2592000, got 1e+300"),
-    ("download", "breaker = 10000000000000000000000", "breaker: expected at most 1000, got 1e+22"),
-    ("download", "max_attempts = 10000000000000000000000", "max_attempts: expected at most 1000000, got 1e+22"),
-    ("download", "concurrency = 100000", "concurrency: expected at most 1000, got 100000"),
-    ("download", "rate = 1e-320", "rate: expected at least one in 30 days (3.9e-07 in a second), got 9.99989e-321"),
-    ("download", "timeout = -0.5", "timeout: expected more than 0, got -0.5"),
-    ("download", "timeout = nan", "timeout: expected more than 0, got nan"),
-    ("download", 'timeout = "5"', "timeout: expected float, got '5'"),
-    ("download", "max_attempts = 1.5", "max_attempts: expected int, got 1.5"),
-    ("download", "unconfirmed = 1", "unconfirmed: expected bool, got 1"),
-    ("download", "on = []", f"on: expected at least one of {ENDS}"),
+    ("download", "timeout = 0", "timeout: expected more than 0, at most 2592000, got 0"),
+    ("download", "lease = 0", "lease: expected more than 0, at most 2592000, got 0"),
+    ("download", "max_attempts = 0", "max_attempts: expected more than 0, at most 1000000, got 0"),
+    ("download", "concurrency = 0", "concurrency: expected more than 0, at most 1000, got 0"),
+    ("download", "timeout = 1e300", "timeout: expected more than 0, at most 2592000, got 1e+300"),
+    ("download", "lease = 1e300", "lease: expected more than 0, at most 2592000, got 1e+300"),
+    (
+        "download",
+        "breaker = 10000000000000000000000",
+        f"breaker: expected {BREAKER_WANTED}, got 10000000000000000000000",
+    ),
+    (
+        "download",
+        "max_attempts = 10000000000000000000000",
+        "max_attempts: expected more than 0, at most 1000000, got 10000000000000000000000",
+    ),
+    ("download", "concurrency = 100000", "concurrency: expected more than 0, at most 1000, got 100000"),
+    ("download", "rate = 1e-320", f"rate: expected {RATE_WANTED}, got 1e-320"),
+    ("download", "timeout = -0.5", "timeout: expected more than 0, at most 2592000, got -0.5"),
+    ("download", "timeout = nan", "timeout: expected more than 0, at most 2592000, got nan"),
+    ("download", 'timeout = "5"', "timeout: expected a number, got '5'"),
+    ("download", "max_attempts = 1.5", "max_attempts: expected a whole number, got 1.5"),
+    ("download", "unconfirmed = 1", "unconfirmed: expected true or false, got 1"),
+    ("download", "on = []", f"on: expected at least one of {ENDS}, got []"),
     ("download", 'on = "failed"', f"on: expected a list of {ENDS}, got 'failed'"),
     ("download", 'on = ["lost"]', f"on: expected a list of {ENDS}, got ['lost']"),
     ("download", "when = { labels = { a = 1 } }", "when: expected str, got {'labels': {'a': 1}}"),
     ("download", "when = { on = 1 }", "when: expected Object contains unknown field on, got {'on': 1}"),
-    ("download", 'after = "b"', "after: expected array, got 'b'"),
+    ("download", 'after = "b"', "after: expected a list, got 'b'"),
     ("http", 'secret = "sentinel!"', SIGNING_WANTED),
     ("http", 'secret = "whsec_sentinel!"', SIGNING_WANTED),
     ("http", 'secret = ""', SIGNING_WANTED),
     ("http", 'secret = "whsec_"', SIGNING_WANTED),
     ("http", 'secret = "sentinel-é"', SIGNING_WANTED),
-    ("http", "secret = 5", "secret: expected str | null, got (hidden)"),
-    ("http", 'headers = { a = "sentinel", b = 1 }', "headers: expected str, got (hidden)"),
-    ("http", 'headers = "sentinel"', "headers: expected object, got (hidden)"),
-    ("bare http", "", "url: expected an http:// or https:// address, got None"),
+    ("http", "secret = 5", "secret: expected a text, got [secret]"),
+    ("http", 'headers = { a = "sentinel", b = 1 }', "headers: expected a table of texts, got [secret]"),
+    ("http", 'headers = "sentinel"', "headers: expected a table of texts, got [secret]"),
+    ("bare http", "", "url: expected an http:// or https:// address"),
     ("bare http", 'url = "hooks.example"', "url: expected an http:// or https:// address, got 'hooks.example'"),
     ("bare http", 'url = "http://[x"', "url: expected an http:// or https:// address, got 'http://[x'"),
     ("bare command", "", COMMAND_WANTED),
-    ("bare command", "command = []", COMMAND_WANTED),
+    ("bare command", "command = []", f"{COMMAND_WANTED}, got []"),
     ("bare python", "", "function: expected module:name"),
-    ("bare python", 'function = "module.name"', "function: expected module:name"),
-    ("bare python", 'function = "a:b:c"', "function: expected module:name"),
+    ("bare python", 'function = "module.name"', "function: expected module:name, got 'module.name'"),
+    ("bare python", 'function = "a:b:c"', "function: expected module:name, got 'a:b:c'"),
 ]
 
 
@@ -499,8 +526,7 @@ def test_a_name_is_made_of_small_letters_digits_and_dashes(tmp_path: Path) -> No
 
 
 def test_an_action_needs_a_name(tmp_path: Path) -> None:
-    expected = f"receiver.toml: actions[0]: {NAME_WANTED}, got None"
-    assert problems(tmp_path, '[[actions]]\nkind = "download"') == [expected]
+    assert problems(tmp_path, '[[actions]]\nkind = "download"') == [f"receiver.toml: actions[0]: {NAME_WANTED}"]
 
 
 def after(**forerunners: str) -> str:
@@ -548,7 +574,10 @@ def test_downloads_into_one_directory_name_their_files_alike(tmp_path: Path) -> 
     assert problems(tmp_path, clash) == [expected]
     for directory, files in (("results", "{task}/{name}"), ("elsewhere", "{task}/{index}.{ext}")):
         sound = DOWNLOADS.replace("{directory}", directory).replace("{files}", files)
-        assert [each.directory for each in load(tmp_path, sound).definitions] == ["results", directory]
+        assert [getattr(each, "directory", None) for each in load(tmp_path, sound).definitions] == [
+            "results",
+            directory,
+        ]
 
 
 def test_actions_may_wait_for_several_and_for_later_ones(tmp_path: Path) -> None:
@@ -589,18 +618,18 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     found = problems(tmp_path, EVERYTHING_WRONG, RUNNINGHUB_MAX_IN_FLIGHT="many", RECEIVER_ADMIN_TOKEN="sentinel")
     assert found == [
         f"receiver.toml: secrets: {SECRETS_WANTED}",
-        "RECEIVER_ADMIN_TOKEN: admin_token: expected a token of at least 16 characters, without spaces, got (hidden)",
-        "receiver.toml: runninghub.api_key: expected a text, got (hidden)",
+        "RECEIVER_ADMIN_TOKEN: admin_token: expected a token of at least 16 characters, without spaces, got [secret]",
+        "receiver.toml: runninghub.api_key: expected a text, got [secret]",
         "RUNNINGHUB_MAX_IN_FLIGHT: runninghub.max_in_flight: expected a whole number, got 'many'",
         "receiver.toml: port: expected a whole number, got 'sentinel-is-no-port'",
         "receiver.toml: callbacks.max_body: expected a number of at least 1024, got 1",
         "receiver.toml: reconcile.resend: expected missed, unknown or never, got 'always'",
-        "receiver.toml: actions[0] (BAD): headers: expected str, got (hidden)",
-        "receiver.toml: actions[0] (BAD): lease: expected float, got 'long'",
         f"receiver.toml: actions[0] (BAD): {NAME_WANTED}, got 'BAD'",
-        "receiver.toml: actions[0] (BAD): timeout: expected more than 0, got 0.0",
-        "receiver.toml: actions[0] (BAD): url: expected an http:// or https:// address, got None",
         f"receiver.toml: actions[0] (BAD): {SIGNING_WANTED}",
+        "receiver.toml: actions[0] (BAD): headers: expected a table of texts, got [secret]",
+        "receiver.toml: actions[0] (BAD): timeout: expected more than 0, at most 2592000, got 0",
+        "receiver.toml: actions[0] (BAD): lease: expected a number, got 'long'",
+        "receiver.toml: actions[0] (BAD): url: expected an http:// or https:// address",
         f"receiver.toml: actions[1]: kind: expected one of {KINDS}, got 'mail'",
         "receiver.toml: actions: fine: after: there is no action nobody",
         "receiver.toml: colour: there is no such setting",
@@ -631,6 +660,7 @@ def test_neither_settings_nor_definitions_show_their_secrets_when_printed(tmp_pa
     }
     settings = load(tmp_path, WHOLE, **environment)
     assert settings.api_key == "sentinel"
+    assert isinstance(settings.definitions[1], HttpDefinition)
     assert settings.definitions[1].headers == {"Authorization": "Bearer sentinel"}
     for shown in (settings, settings.definitions, *settings.definitions):
         for text in (repr(shown), str(shown), f"{shown}"):

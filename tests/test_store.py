@@ -12,14 +12,13 @@ from msgspec.structs import replace
 from uuid_utils import uuid7
 
 from receiver.model import rules
+from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Held, NewCheck, NewDelivery, NewEvent, NewTask, OwedAction, Selection, Settlement
 from receiver.model.errors import Refused
 from receiver.model.records import (
-    ActionKind,
     AlertKind,
     Change,
     CheckKind,
-    Definition,
     End,
     Filter,
     Kind,
@@ -33,7 +32,7 @@ from receiver.store import Store
 
 T = TypeVar("T")
 NOW = 1_790_000_000.0
-HOOK = Definition(name="hook", kind=ActionKind.HTTP, url="http://127.0.0.1:9/", timeout=30)
+HOOK = Definition(name="hook", kind=ActionKind.HTTP, timeout=30)
 
 
 async def test_an_alert_is_one_row_however_often_it_is_raised(store: Store) -> None:

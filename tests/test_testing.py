@@ -15,8 +15,10 @@ from house import MODEL, House, open_house
 
 from receiver.actions import ActionFailed
 from receiver.actions.python import Caller
+from receiver.actions.python_settings import PythonDefinition
 from receiver.events import Event, Result, Retry, Stop, TaskError
-from receiver.model.records import ActionKind, Definition, End, When
+from receiver.model.definitions import When
+from receiver.model.records import End
 from receiver.rehearse import KEY_MARK, TASK_MARK, changed, fitting_event, mismatch, read_definition
 from receiver.testing import ActionRunner, SettingsError, UnknownAction, make_event
 
@@ -337,7 +339,7 @@ def test_an_action_that_waits_for_another_is_tried_alone(run_action: ActionRunne
     ],
 )
 def test_the_event_that_is_made_up_for_an_action_suits_it(on: tuple[End, ...], when: When) -> None:
-    definition = Definition(name="x", kind=ActionKind.PYTHON, function="a:b", on=on, when=when, timeout=1)
+    definition = PythonDefinition(name="x", function="a:b", on=on, when=when, timeout=1)
     event = fitting_event(definition)
     assert event.type == ("task.succeeded" if End.SUCCEEDED in on else f"task.{on[0]}")
     if "[" not in (when.target or ""):
@@ -359,7 +361,7 @@ def test_the_event_that_is_made_up_for_an_action_suits_it(on: tuple[End, ...], w
 )
 def test_an_event_that_the_server_would_not_run_it_for_is_told(event: Event) -> None:
     when = When(labels={"project": "shop"}, target="google/*")
-    definition = Definition(name="x", kind=ActionKind.PYTHON, function="a:b", when=when, timeout=1)
+    definition = PythonDefinition(name="x", function="a:b", when=when, timeout=1)
     assert mismatch(definition, fitting_event(definition)) is None
     assert str(mismatch(definition, event)).startswith("a server would ")
 

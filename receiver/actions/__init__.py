@@ -5,12 +5,13 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from receiver.model.definitions import Definition, FailureClass
 from receiver.model.errors import Failed
-from receiver.model.records import Definition, FailureClass, JsonObject, Result, SavedFile
+from receiver.model.records import JsonObject, Result, SavedFile
 
 
 class Work(Struct, frozen=True, kw_only=True):
-    """One try of one action: what was configured, the event document (what the action receives), and its results."""
+    """One attempt at one action: what was configured, the event document that the action receives, its results."""
 
     definition: Definition
     body: JsonObject
@@ -21,18 +22,18 @@ class Work(Struct, frozen=True, kw_only=True):
 
 
 class Done(Struct, frozen=True, kw_only=True):
-    """A try that worked. `detail` is kept with the attempt; `files` become the task's saved files."""
+    """An attempt that worked. `detail` is kept with the attempt; `files` become the task's saved files."""
 
     detail: JsonObject
     files: tuple[SavedFile, ...] = ()
 
 
 class ActionFailed(Failed):
-    """A try that did not work.
+    """An attempt that did not work.
 
-    `reason` is one redacted sentence, `permanent` ends the action, `retry_after` (seconds) is the earliest next try,
-    `expired` says that the result link is dead, `category` what it says about the target. `detail` is kept with the
-    attempt, with reason and category beside it.
+    `reason` is one redacted sentence, `permanent` ends the action, `retry_after` (seconds) is the earliest next
+    attempt, `expired` says that the result link is dead, `category` what it says about the target. `detail` is kept
+    with the attempt, with reason and category beside it.
     """
 
     def __init__(
@@ -52,6 +53,21 @@ class ActionFailed(Failed):
         self.expired = expired
         self.category = category
         self.detail: JsonObject = detail or {}
+
+
+def quoted(text: str) -> str:
+    """The beginning of a configured text, as it may stand in a reason."""
+    return ascii(text[:120])
+
+
+def cause(error: Exception) -> str:
+    """What an error says, without the path that an OSError tells of."""
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+
+
+def readable(data: bytes) -> str:
+    """Bytes that somebody else made, as a text that can be kept."""
+    return data.decode(errors="replace").replace("\x00", "")
 
 
 def left_behind(error: BaseException) -> list[str]:

@@ -8,7 +8,7 @@ A grandchild that makes a session of its own leaves the group and is out of reac
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -24,8 +24,8 @@ _DEATH_GRACE = 0.2
 _LOOK_AGAIN = 0.02
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
-    """How it ended: `code` is negative for a signal; the start of stdout and the end of stderr."""
+class ExitStatus(Struct, frozen=True, kw_only=True):
+    """How a program ended: `code` is negative for a signal; with the start of stdout and the end of stderr."""
 
     code: int
     out: bytes
@@ -72,8 +72,8 @@ class Child(asyncio.SubprocessProtocol):
         if self._transport is not None:
             _signal_group(self._transport.get_pid(), signal.SIGKILL)
 
-    async def run(self, argv: Sequence[str], stdin: bytes, environment: Mapping[str, str]) -> Outcome:
-        """OSError or ValueError when it cannot be started. After `stop` the outcome is that of an ended process."""
+    async def run(self, argv: Sequence[str], stdin: bytes, environment: Mapping[str, str]) -> ExitStatus:
+        """OSError or ValueError when it cannot be started. After `stop` the status is that of an ended process."""
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: self,
             *argv,
@@ -87,11 +87,13 @@ class Child(asyncio.SubprocessProtocol):
             self._feed(transport, stdin)
             await self._exit_or_stop()
             if self._exited.is_set():
-                await _within(_PIPE_GRACE, self._drained)
+                await _within(_PIPE_GRACE, self._drained.wait())
             if self._stopped.is_set():
                 await self._end_group(transport.get_pid())
             code = transport.get_returncode()
-            return Outcome(code=-signal.SIGKILL if code is None else code, out=bytes(self._out), err=bytes(self._err))
+            return ExitStatus(
+                code=-signal.SIGKILL if code is None else code, out=bytes(self._out), err=bytes(self._err)
+            )
         finally:
             if not self._exited.is_set():
                 self.kill()
@@ -116,16 +118,11 @@ class Child(asyncio.SubprocessProtocol):
     async def _end_group(self, group: int) -> None:
         """1. Ask all of them to end. 2. Give them a moment. 3. End whoever is left. 4. See the child buried."""
         _signal_group(group, signal.SIGTERM)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._grace):
-                await self._exited.wait()
-                await _gone(group)
+        await _within(self._grace, self._exited.wait(), _gone(group))
         _signal_group(group, signal.SIGKILL)
-        await _within(_KILL_GRACE, self._exited)
+        await _within(_KILL_GRACE, self._exited.wait())
         # Not for long: where nobody buries orphans, the dead stay in their group.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_DEATH_GRACE):
-                await _gone(group)
+        await _within(_DEATH_GRACE, _gone(group))
 
 
 async def _gone(group: int) -> None:
@@ -133,10 +130,11 @@ async def _gone(group: int) -> None:
         await asyncio.sleep(_LOOK_AGAIN)
 
 
-async def _within(seconds: float, event: asyncio.Event) -> None:
+async def _within(seconds: float, *waits: Awaitable[object]) -> None:
+    """Until all of them are over, or the time is."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await event.wait()
+            await asyncio.gather(*waits)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
@@ -147,8 +145,6 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 def _is_alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from receiver.actions import ActionFailed, Done, Work
-from receiver.actions.child import TERM_GRACE, Child, Outcome
+from receiver.actions import ActionFailed, Done, Work, cause, quoted, readable
+from receiver.actions.child import TERM_GRACE, Child, ExitStatus
+from receiver.actions.command_settings import CommandDefinition
 from receiver.model.records import JsonObject
 
 SECRET_VARIABLES = frozenset(
@@ -28,20 +29,19 @@ class Runner:
         self._grace = grace
 
     async def __call__(self, work: Work) -> Done:
+        assert isinstance(work.definition, CommandDefinition)
         argv = work.definition.command
         if not argv or not argv[0]:
             raise ActionFailed("`command` is empty", permanent=True)
         started = asyncio.get_running_loop().time()
         try:
-            outcome = await _run(Child(self._grace), argv, msgspec.json.encode(work.body), self._variables(work))
+            status = await _run(Child(self._grace), argv, msgspec.json.encode(work.body), self._variables(work))
         except (FileNotFoundError, NotADirectoryError):
-            raise ActionFailed(f"there is no program {_short(argv[0])}", permanent=True) from None
-        except (PermissionError, ValueError) as error:
-            raise ActionFailed(f"{_short(argv[0])} cannot be run: {_cause(error)}", permanent=True) from error
-        except OSError as error:
-            permanent = error.errno == errno.ENOEXEC
-            raise ActionFailed(f"{_short(argv[0])} cannot be run: {_cause(error)}", permanent=permanent) from error
-        return _judged(outcome, asyncio.get_running_loop().time() - started)
+            raise ActionFailed(f"there is no program {quoted(argv[0])}", permanent=True) from None
+        except (OSError, ValueError) as error:
+            permanent = not isinstance(error, OSError) or error.errno in (errno.EACCES, errno.EPERM, errno.ENOEXEC)
+            raise ActionFailed(f"{quoted(argv[0])} cannot be run: {cause(error)}", permanent=permanent) from error
+        return _judged(status, asyncio.get_running_loop().time() - started)
 
     def _variables(self, work: Work) -> dict[str, str]:
         given = os.environ if self._environment is None else self._environment
@@ -55,7 +55,7 @@ class Runner:
         }
 
 
-async def _run(child: Child, argv: tuple[str, ...], stdin: bytes, environment: Mapping[str, str]) -> Outcome:
+async def _run(child: Child, argv: tuple[str, ...], stdin: bytes, environment: Mapping[str, str]) -> ExitStatus:
     """When cancelled, end the group and wait for that; when cancelled again, kill it and go."""
     running = asyncio.create_task(child.run(argv, stdin, environment))
     try:
@@ -72,16 +72,16 @@ async def _run(child: Child, argv: tuple[str, ...], stdin: bytes, environment: M
         raise
 
 
-def _judged(outcome: Outcome, seconds: float) -> Done:
+def _judged(status: ExitStatus, seconds: float) -> Done:
     detail: JsonObject = {
-        "exit_code": outcome.code,
+        "exit_code": status.code,
         "seconds": round(seconds, 3),
-        "stdout": _text(outcome.out),
-        "stderr": _text(outcome.err),
+        "stdout": readable(status.out),
+        "stderr": readable(status.err),
     }
-    if outcome.code == 0:
+    if status.code == 0:
         return Done(detail=detail)
-    raise ActionFailed(f"the program ended with {_ending(outcome.code)}", detail=detail)
+    raise ActionFailed(f"the program ended with {_ending(status.code)}", detail=detail)
 
 
 def _ending(code: int) -> str:
@@ -91,15 +91,3 @@ def _ending(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace").replace("\x00", "")
-
-
-def _short(text: str) -> str:
-    return ascii(text[:120])
-
-
-def _cause(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

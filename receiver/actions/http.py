@@ -10,21 +10,22 @@ import msgspec
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
-from receiver.actions import ActionFailed, Done, Work
+from receiver.actions import ActionFailed, Done, Work, readable
 from receiver.actions.body import filled, secrets_in
+from receiver.actions.http_settings import HttpDefinition
 from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
 from receiver.egress.client import Answer, Egress, EgressFailed, EgressRefused
-from receiver.model.records import Definition, JsonObject
+from receiver.model.records import JsonObject
+from receiver.model.redaction import MASK, SHORTEST
 
 ANSWER_KEPT = 1024
 LONGEST_WAIT = 86400.0
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "te", "upgrade", "expect"})
-_SHORTEST_SECRET = 6
 
 
 class Poster:
-    """Done is any 2xx; the answer decides whether another try makes sense."""
+    """Done is any 2xx; the answer decides whether another attempt makes sense."""
 
     def __init__(self, egress: Egress, clock: Callable[[], float]) -> None:
         self._egress = egress
@@ -32,22 +33,19 @@ class Poster:
 
     async def __call__(self, work: Work) -> Done:
         definition = work.definition
+        assert isinstance(definition, HttpDefinition)
         document = work.body if definition.body is None else filled(definition.body, work.body)
         body = msgspec.json.encode(document)
         started = self._clock()
-        headers = _headers(work, body, started)
+        headers = _headers(definition, work.key, body, started)
         try:
+            allowed = definition.allow_private
             answer = await self._egress.post(
-                definition.url,
-                body,
-                headers,
-                allow_private=definition.allow_private,
-                timeout=definition.timeout,
+                definition.url, body, headers, allow_private=allowed, timeout=definition.timeout
             )
-        except EgressRefused as error:
-            raise ActionFailed(str(error), permanent=True, category=error.category) from error
-        except EgressFailed as error:
-            raise ActionFailed(str(error), category=error.category) from error
+        except (EgressRefused, EgressFailed) as error:
+            permanent = isinstance(error, EgressRefused)
+            raise ActionFailed(str(error), permanent=permanent, category=error.category) from error
         now = self._clock()
         detail: JsonObject = {
             "status": answer.status,
@@ -67,14 +65,14 @@ def signed(secret: str, key: str, body: bytes, now: float) -> dict[str, str]:
     return {"webhook-id": key, "webhook-timestamp": str(int(now)), "webhook-signature": signature}
 
 
-def _headers(work: Work, body: bytes, now: float) -> dict[str, str]:
+def _headers(definition: HttpDefinition, key: str, body: bytes, now: float) -> dict[str, str]:
     """Configured headers may replace the content type, never the key, the signature or the framing."""
     headers = {"content-type": "application/json"}
-    configured = {name.lower(): value for name, value in work.definition.headers.items()}
+    configured = {name.lower(): value for name, value in definition.headers.items()}
     headers.update((name, value) for name, value in configured.items() if name not in _FRAMING)
-    headers["idempotency-key"] = work.key
-    if work.definition.secret is not None:
-        headers.update(signed(work.definition.secret, work.key, body, now))
+    headers["idempotency-key"] = key
+    if definition.secret is not None:
+        headers.update(signed(definition.secret, key, body, now))
     return headers
 
 
@@ -93,15 +91,15 @@ def _judged(answer: Answer, now: float, detail: JsonObject) -> Done:
     raise ActionFailed(reason, permanent=True, category=category, detail=detail)
 
 
-def _shown(start: bytes, definition: Definition, headers: Mapping[str, str]) -> str:
+def _shown(start: bytes, definition: HttpDefinition, headers: Mapping[str, str]) -> str:
     """The first bytes of an answer as text, without what we sent in confidence: some receivers echo."""
-    text = start.decode(errors="replace").replace("\x00", "")
+    text = readable(start)
     for secret in _confidential(definition, headers):
-        text = text.replace(secret, "***")
+        text = text.replace(secret, MASK)
     return text.encode()[:ANSWER_KEPT].decode(errors="ignore")
 
 
-def _confidential(definition: Definition, headers: Mapping[str, str]) -> list[str]:
+def _confidential(definition: HttpDefinition, headers: Mapping[str, str]) -> list[str]:
     """Longest first, so that a part does not hide the whole."""
     values = [definition.secret or "", headers.get("webhook-signature", "")]
     with suppress(ValueError):
@@ -110,4 +108,4 @@ def _confidential(definition: Definition, headers: Mapping[str, str]) -> list[st
     values += secrets_in(definition.body)
     for value in definition.headers.values():
         values += [value, *value.split()]
-    return sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
+    return sorted({value for value in values if len(value) >= SHORTEST}, key=len, reverse=True)

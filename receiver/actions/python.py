@@ -2,7 +2,7 @@
 
 An async function runs in the loop and is cancelled when its time is over. A sync function runs in a thread of its own:
 Python cannot end a thread, so after a timeout it runs on by itself, holding no slot and not keeping the server alive,
-and whatever it still does happens beside the next try.
+and whatever it still does happens beside the next attempt.
 """
 
 import asyncio
@@ -19,9 +19,11 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from receiver.actions import ActionFailed, Done, Work
+from receiver.actions import ActionFailed, Done, Work, quoted
+from receiver.actions.python_settings import PythonDefinition
 from receiver.events import Event, Retry, Stop
-from receiver.model.records import FailureClass, Json, JsonObject
+from receiver.model.definitions import FailureClass
+from receiver.model.records import Json, JsonObject
 
 REASON_KEPT = 300
 PLACES_KEPT = 5
@@ -33,7 +35,7 @@ T = TypeVar("T")
 
 
 class Caller:
-    """Imports each function once and calls it with an Event of its own; an exception is a failed try.
+    """Imports each function once and calls it with an Event of its own; an exception is a failed attempt.
 
     Retry and Stop say what comes after it. `clock` is what a Retry until some moment is measured against.
     """
@@ -43,6 +45,7 @@ class Caller:
         self._loaded: dict[str, Function] = {}
 
     async def __call__(self, work: Work) -> Done:
+        assert isinstance(work.definition, PythonDefinition)
         function = await self._function(work.definition.function)
         event = Event(deepcopy(work.body))
         try:
@@ -52,15 +55,11 @@ class Caller:
                 returned = await in_own_thread(lambda: function(event))
             if inspect.isawaitable(returned):
                 returned = await returned
-        except asyncio.CancelledError as error:
-            if _is_being_cancelled():
-                raise
-            raise _failed(error, self._clock()) from error
-        except ActionFailed:
-            raise
-        except (KeyboardInterrupt, GeneratorExit):
+        except (ActionFailed, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a worker must outlive whatever an async function raises
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
             raise _failed(error, self._clock()) from error
         if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
             raise ActionFailed(NOTHING_RAN, permanent=True)
@@ -79,20 +78,18 @@ def load(function: str) -> Function:
     """
     module_name, colon, path = function.partition(":")
     if not colon or not module_name or not path:
-        raise ActionFailed(f"`function` must be module:name, got {_short(function)}", permanent=True)
+        raise ActionFailed(f"`function` must be module:name, got {quoted(function)}", permanent=True)
     if "" not in sys.path:
         sys.path.append("")
     try:
         found: object = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise ActionFailed(
-            f"module {_short(module_name)} cannot be imported: {_told(error)}", permanent=True
-        ) from error
+        reason = f"module {quoted(module_name)} cannot be imported: {_told(error)}"
+        raise ActionFailed(reason, permanent=True) from error
     for name in path.split("."):
         found = getattr(found, name, None)
     if not callable(found):
-        reason = f"module {_short(module_name)} has no function {_short(path)}"
-        raise ActionFailed(reason, permanent=True)
+        raise ActionFailed(f"module {quoted(module_name)} has no function {quoted(path)}", permanent=True)
     return found
 
 
@@ -165,10 +162,6 @@ def _said(what: object) -> str:
         return str(what).replace("\x00", "")[:REASON_KEPT]
     except Exception:
         return ""
-
-
-def _short(text: str) -> str:
-    return ascii(text[:120])
 
 
 def _returned(value: object) -> JsonObject:

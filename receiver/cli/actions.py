@@ -17,9 +17,9 @@ from receiver.model.sentences import moment
 if TYPE_CHECKING:
     from receiver.client import Client
     from receiver.events import Event
-    from receiver.model.records import Definition
+    from receiver.model.definitions import Definition
     from receiver.model.views import ActionView, DefinitionView
-    from receiver.rehearse import Outcome
+    from receiver.rehearse import Rehearsal
 
 SHOWN_ALREADY = frozenset({"error", "seconds", "files"})
 """Parts of an outcome's detail that the outcome itself has as well."""
@@ -28,7 +28,7 @@ SHOWN_ALREADY = frozenset({"error", "seconds", "files"})
 @click.group(invoke_without_command=True)
 @listing(
     lambda client: client.actions,
-    ("action_state", "name", "task"),
+    ("action_state", "name", "task", "label"),
     ("id", "name", "state", "tries", "due (UTC)", "task", "reason"),
 )
 def actions(action: "ActionView") -> Row:
@@ -212,7 +212,7 @@ def _read_event(source: IO[bytes]) -> "Event":
         raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
-def _print_outcome(definition: "Definition", outcome: "Outcome", doubt: str | None, as_json: bool) -> None:
+def _print_outcome(definition: "Definition", outcome: "Rehearsal", doubt: str | None, as_json: bool) -> None:
     if as_json:
         from msgspec.structs import asdict
 

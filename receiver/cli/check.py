@@ -10,10 +10,14 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from receiver.actions import ActionFailed
+from receiver.actions.command_settings import CommandDefinition
+from receiver.actions.download.settings import DownloadDefinition
+from receiver.actions.http_settings import HttpDefinition
 from receiver.actions.python import load
+from receiver.actions.python_settings import PythonDefinition
 from receiver.cli.connect import database_file
 from receiver.egress.addresses import is_near
-from receiver.model.records import ActionKind, Definition
+from receiver.model.definitions import Definition
 from receiver.runninghub import catalogue
 from receiver.server.settings import MIB, Settings
 
@@ -42,13 +46,11 @@ def _own(settings: Settings, directory: Path) -> Iterator[Finding]:
 
 
 def _file(path: Path) -> Finding:
-    if not path.exists():
-        return _folder("database", path.parent, f"{path}, to be made")
-    sound = path.is_file() and os.access(path, os.R_OK | os.W_OK)
-    if not sound:
+    there = path.exists()
+    if there and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         return Finding(ok=False, what="database", found=f"{path} is no file that can be read and written")
     # SQLite puts its log beside it.
-    return _folder("database", path.parent, str(path))
+    return _folder("database", path.parent, str(path) if there else f"{path}, to be made")
 
 
 def _room(database: Path, floor: int) -> Finding:
@@ -62,15 +64,16 @@ def _of_action(definition: Definition, directory: Path) -> Finding:
     problem = _target_problem(definition.when.target)
     if problem is not None:
         return Finding(ok=False, what=what, found=problem)
-    match definition.kind:
-        case ActionKind.DOWNLOAD:
-            return _folder(what, directory / definition.directory, f"saves below {definition.directory}")
-        case ActionKind.COMMAND:
-            return _program(what, definition.command[0])
-        case ActionKind.PYTHON:
-            return _function(what, definition.function)
-        case ActionKind.HTTP:
+    match definition:
+        case DownloadDefinition(directory=folder):
+            return _folder(what, directory / folder, f"saves below {folder}")
+        case CommandDefinition(command=(program, *_)):
+            return _program(what, program)
+        case PythonDefinition(function=function):
+            return _function(what, function)
+        case HttpDefinition():
             return _address(what, definition)
+    return Finding(ok=True, what=what, found=f"is of kind {definition.kind}")
 
 
 def _target_problem(pattern: str | None) -> str | None:
@@ -84,7 +87,7 @@ def _target_problem(pattern: str | None) -> str | None:
     return f"when.target is an endpoint, and {pattern} fits names alone: {named.name} has the endpoint {named.endpoint}"
 
 
-def _address(what: str, definition: Definition) -> Finding:
+def _address(what: str, definition: HttpDefinition) -> Finding:
     if not definition.allow_private and is_near(urlsplit(definition.url).hostname or ""):
         found = f"{definition.url} is not a public address; `allow_private = true` lets it be reached"
         return Finding(ok=False, what=what, found=found)

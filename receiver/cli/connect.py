@@ -29,6 +29,7 @@ def connect() -> "Client":
 def find_server(environment: Mapping[str, str], directory: Path) -> tuple[str, str | None]:
     """The server's URL, and the admin token or None when none is found. Raises SettingsError."""
     from receiver.model.errors import SettingsError
+    from receiver.model.redaction import MASK
     from receiver.server.settings import load_settings
 
     url, token = environment.get(URL_VARIABLE), environment.get(TOKEN_VARIABLE)
@@ -42,7 +43,7 @@ def find_server(environment: Mapping[str, str], directory: Path) -> tuple[str, s
         if token is None and _is_own_server(url, settings):
             token = made_token(settings, directory)
     if token is not None and not token.isprintable():
-        raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got (hidden)"])
+        raise SettingsError([f"{TOKEN_VARIABLE}: expected a token without line ends, got {MASK}"])
     return url, token
 
 

@@ -4,7 +4,8 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from receiver.server.settings import FIELDS, Field
+from receiver.model.fields import Field
+from receiver.server.settings import FIELDS
 
 WIDTH = 100
 HEAD = """\
@@ -22,21 +23,20 @@ ACTIONS = """\
 # What happens when a task ends. With none of these, every result file is saved below results/.
 # All have: name; on = how the task ended (succeeded, failed, cancelled, rejected), default ["succeeded"];
 # when = which tasks (target is an endpoint or an id); after = names of actions that must be done first; timeout,
-# lease (60), max_attempts (12; 40 for downloads) and concurrency (4); rate = tries begun per second, default any;
+# lease (60), max_attempts (12; 40 for downloads) and concurrency (4); rate = attempts begun per second, default any;
 # breaker = actions that fail in a row before all wait for a trial that succeeds (10; 0 is never); unconfirmed =
 # whether it may run before RunningHub has confirmed the end, by default downloads alone; allow_private = whether it
 # may reach private addresses.
 
 # Saves the result files. Tried for as long as RunningHub's links live. files is their place below the directory, of
 # {task}, {name}, {index}, {ext}, {date}, {kind}, {target}, {provider_task_id}, {node} and {label.X}; max_size is bytes
-# of one file; bytes that are there already are linked to, not stored again.
+# of one file.
 #[[actions]]
 #name = "keep"
 #kind = "download"
 #directory = "results"
 #files = "{task}/{name}"
 #max_size = 4294967296
-#deduplicate = true
 
 # Posts the event as JSON, signed by Standard Webhooks when there is a secret.
 #[[actions]]
@@ -73,8 +73,7 @@ def example_toml() -> str:
     """A receiver.toml that changes nothing until a line of it is uncommented."""
     tables: dict[str, list[Field]] = {"": []}
     for field in FIELDS:
-        table, _, _ = field.key.rpartition(".")
-        tables.setdefault(table, []).append(field)
+        tables.setdefault(field.table, []).append(field)
     return "\n".join([HEAD, *(line for name, fields in tables.items() for line in _table(name, fields))]) + ACTIONS
 
 
@@ -82,17 +81,9 @@ def _table(name: str, fields: list[Field]) -> Iterator[str]:
     if name:
         yield f"[{name}]"
     for field in fields:
-        yield from textwrap.wrap(_comment(field), WIDTH, initial_indent="# ", subsequent_indent="# ")
-        yield f"#{field.key.rpartition('.')[2]} = {_shown(field)}"
+        variables = f" ({' or '.join(field.variables)})" if field.variables else ""
+        comment = field.help[:1].upper() + field.help[1:] + variables
+        yield from textwrap.wrap(comment, WIDTH, initial_indent="# ", subsequent_indent="# ")
+        # For texts, numbers, truth values and lists of them, JSON is TOML.
+        yield f"#{field.name} = {json.dumps(PLACEHOLDERS.get(field.key, field.default))}"
         yield ""
-
-
-def _comment(field: Field) -> str:
-    variables = f" ({' or '.join(field.variables)})" if field.variables else ""
-    return field.help[:1].upper() + field.help[1:] + variables
-
-
-def _shown(field: Field) -> str:
-    value = field.default if field.default is not None else PLACEHOLDERS.get(field.key, "")
-    # For texts, numbers, truth values and lists of them, JSON is TOML.
-    return json.dumps(value)

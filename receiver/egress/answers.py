@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from receiver.model.records import FailureClass
+from receiver.model.definitions import FailureClass
 
 AGAIN = frozenset({408, 425, 429})
 THROTTLED = frozenset({429, 502, 503, 504})

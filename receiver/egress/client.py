@@ -21,8 +21,8 @@ from receiver import __version__
 from receiver.egress.addresses import Address, is_name, is_near, is_public, literal
 from receiver.egress.guard import Guard, GuardedTransport, Judge, NotAdmitted, Resolver, look_up
 from receiver.egress.unpack import Unpackable, unpacked
+from receiver.model.definitions import FailureClass
 from receiver.model.errors import Failed
-from receiver.model.records import FailureClass
 
 BODY_START = 2048
 REDIRECTS = 5

@@ -79,39 +79,6 @@ class ActionState(StrEnum):
     SKIPPED = "skipped"
 
 
-class ActionKind(StrEnum):
-    DOWNLOAD = "download"
-    HTTP = "http"
-    COMMAND = "command"
-    PYTHON = "python"
-
-
-class FailureClass(StrEnum):
-    """What a failed try says about its target."""
-
-    TRANSPORT = "transport"
-    """It could not be reached, or broke off."""
-    TIMEOUT = "timeout"
-    """It took too long."""
-    THROTTLED = "throttled"
-    """It asked for fewer or later requests: 429, 502, 503, 504."""
-    UNWELL = "unwell"
-    """It broke on this one: another 5xx, 408, 425."""
-    REFUSED = "refused"
-    """It, or our own guard, said no to this one for good."""
-    GONE = "gone"
-    """It asked us to stop: 410."""
-    POSTPONED = "postponed"
-    """A function raised Retry: it is well, and the time has not come."""
-    FAILED = "failed"
-    """Nothing is known but that the try failed."""
-
-    @property
-    def accuses_target(self) -> bool:
-        """Whether the target may be at fault, and not this one event: many of these in a row open its breaker."""
-        return self not in (self.REFUSED, self.GONE, self.POSTPONED)
-
-
 class CheckKind(StrEnum):
     SUBMIT = "submit"
     QUERY = "query"
@@ -280,50 +247,6 @@ class SavedFile(Struct, frozen=True, kw_only=True):
     path: str
     sha256: str
     size: int
-
-
-class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which tasks a definition is for: all named labels equal, and the target matches the pattern."""
-
-    labels: dict[str, str] = {}
-    target: str | None = None
-
-
-class Definition(Struct, frozen=True, kw_only=True):
-    """A configured action. Durations in seconds, `max_size` of one file in bytes.
-
-    `lease` is how long a claim lasts unless it is renewed, `rate` how many tries may begin in a second (None: any),
-    `breaker` how many actions must fail in a row to make the rest wait until the target is well again (0: never).
-    """
-
-    name: str
-    kind: ActionKind
-    on: tuple[End, ...] = (End.SUCCEEDED,)
-    when: When = When()
-    timeout: float
-    lease: float = 60
-    max_attempts: int = 12
-    concurrency: int = 4
-    rate: float | None = None
-    breaker: int = 10
-    unconfirmed: bool = False
-    allow_private: bool = False
-    after: tuple[str, ...] = ()
-    directory: str = "results"
-    files: str = "{task}/{name}"
-    max_size: int = 4 * 1024**3
-    deduplicate: bool = True
-    url: str = ""
-    secret: str | None = None
-    headers: dict[str, str] = {}
-    body: Json = None
-    command: tuple[str, ...] = ()
-    function: str = ""
-
-    __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets
-
-    def __repr__(self) -> str:
-        return f"Definition({self.name!r}, {self.kind.value})"
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
+from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, OwedAction
-from receiver.model.records import ActionState, Definition, End, MissCause, Result, Task, TaskState, Upload
+from receiver.model.records import ActionState, End, MissCause, Result, Task, TaskState, Upload
 
 TASK_MOVES: dict[TaskState, frozenset[TaskState]] = {
     TaskState.QUEUED: frozenset({TaskState.SUBMITTING, TaskState.CANCELLED}),
@@ -68,13 +69,13 @@ def is_fresh(upload: Upload, now: float, site: str) -> bool:
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """What the operator may turn. Times in seconds; `resend` is missed, unknown or never."""
+    """What the operator may turn; the settings have the defaults. Times in seconds."""
 
-    confirm: bool = True
-    confirm_patience: float = 600.0
-    patience: float = 86400.0
-    resend: str = "missed"
-    max_in_flight: int = 3
+    confirm: bool
+    confirm_patience: float
+    patience: float
+    resend: str
+    max_in_flight: int
 
 
 ENDED = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.REJECTED})

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -13,15 +12,15 @@ from weakref import WeakValueDictionary
 import httpx
 
 from receiver.actions import Performer
-from receiver.actions.body import secrets_in
-from receiver.actions.performers import performers
+from receiver.actions.kinds import performers
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
 from receiver.housekeep import housekeep
 from receiver.model import rules
+from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Held
 from receiver.model.links import Links
-from receiver.model.records import ActionKind, Definition, Line
+from receiver.model.records import Line
 from receiver.model.redaction import Redactor
 from receiver.reconcile import Reconciler
 from receiver.runninghub.client import RunningHub, open_http
@@ -34,7 +33,6 @@ from receiver.submit import submit_next
 
 ADMIN_TOKEN = "admin_token"
 LINK_SECRET = "link_secret"
-SECRET_HEADER = re.compile("auth|token|key|secret|cookie|sign|pass", re.IGNORECASE)
 SUBMITTERS = 4
 RECONCILERS = 4
 HOUSEKEEPER = "housekeep"
@@ -249,14 +247,6 @@ def host_and_port(url: str) -> tuple[str, int | None]:
     return parts.hostname or "", parts.port
 
 
-def secrets_of(definitions: tuple[Definition, ...]) -> list[str | None]:
-    """What the definitions hold that must not be read; a Content-Type is no secret, what follows `Bearer` is one."""
-    headers = [
-        secret
-        for each in definitions
-        for name, text in each.headers.items()
-        if SECRET_HEADER.search(name)
-        for secret in (text, text.rpartition(" ")[2])
-    ]
-    bodies = [text for each in definitions for text in secrets_in(each.body)]
-    return [*(each.secret for each in definitions), *headers, *bodies]
+def secrets_of(definitions: tuple[Definition, ...]) -> list[str]:
+    """What the definitions hold that must not be read."""
+    return [secret for each in definitions for secret in each.secrets()]

@@ -1,20 +1,20 @@
 """receiver.toml and the environment, read once into one frozen record. All problems are told at once.
 
-The environment wins over the file. Every setting stands in `FIELDS`, once: its name in the file, its variable, its
-default and what it is for; the README's table and the example file are held to it.
+The environment wins over the file. Every setting stands once, in `Settings`: its type, its default, its place in the
+file and in the environment, and what it is for; the documents and the example file are held to it.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
+from receiver.model.definitions import Definition
 from receiver.model.errors import SettingsError
-from receiver.model.records import Definition
+from receiver.model.fields import Condition, Field, Setting, at_least, fields_of
 from receiver.model.rules import Policy
 from receiver.server.definitions import KEEP_FILES, read_definitions
 
@@ -23,27 +23,153 @@ CONFIG_FILE = "receiver.toml"
 MIB = 1024 * 1024
 
 
+def _is_site(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+
+
+def _is_word(text: str) -> bool:
+    """Whether a header can carry it: a line end at the end of a secret's file is easily overlooked."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+_SITE = Condition("an http:// or https:// address without a query", _is_site)
+_DATABASE = Condition(
+    "sqlite:///PATH (other databases are not supported yet)",
+    lambda url: url.startswith("sqlite:///") and len(url) > len("sqlite:///"),
+)
+_SECRETS = Condition(
+    "secrets of at least 16 characters each, newest first", lambda secrets: all(len(secret) >= 16 for secret in secrets)
+)
+_TOKEN = Condition(
+    "a token of at least 16 characters, without spaces", lambda token: len(token) >= 16 and _is_word(token)
+)
+_KEY = Condition("a key of printable characters, without spaces or line ends", _is_word)
+_PORT = Condition("a port from 0 to 65535", lambda port: 0 <= port <= 65535)
+_RESEND = Condition("missed, unknown or never", lambda resend: resend in ("missed", "unknown", "never"))
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be configured. Durations in seconds, sizes in bytes."""
 
-    public_url: str | None
-    database: str
-    secrets: tuple[str, ...]
-    admin_token: str | None
-    api_key: str | None
-    base_url: str
-    max_in_flight: int
-    host: str
-    port: int
-    confirm: bool
-    max_body: int
-    disk_floor: int
-    confirm_patience: float
-    patience: float
-    resend: str
-    metrics_public: bool
-    keep_files: bool
-    definitions: tuple[Definition, ...]
+    public_url: Annotated[
+        str | None,
+        Setting(
+            _SITE,
+            help="where RunningHub reaches this server; without it no callback URL is sent, and RunningHub is polled",
+            variables=("RECEIVER_PUBLIC_URL",),
+        ),
+    ] = None
+    database: Annotated[
+        str, Setting(_DATABASE, help="the database file", variables=("RECEIVER_DATABASE", "DATABASE_URL"), secret=True)
+    ] = "sqlite:///receiver.db"
+    secrets: Annotated[
+        tuple[str, ...],
+        Setting(
+            _SECRETS,
+            help="sign callback URLs; newest first, all are accepted; generated and kept in the database if not set",
+            variables=("RECEIVER_SECRETS",),
+            secret=True,
+        ),
+    ] = ()
+    admin_token: Annotated[
+        str | None,
+        Setting(
+            _TOKEN,
+            help="needed to use the API; generated and kept in the database if not set; `receiver token` prints it",
+            variables=("RECEIVER_ADMIN_TOKEN",),
+            secret=True,
+        ),
+    ] = None
+    api_key: Annotated[
+        str | None,
+        Setting(
+            _KEY,
+            help="without it tasks cannot be submitted; callbacks are still received",
+            table="runninghub",
+            variables=("RUNNINGHUB_API_KEY",),
+            secret=True,
+        ),
+    ] = None
+    base_url: Annotated[
+        str,
+        Setting(
+            _SITE,
+            help="the provider's site; a key works only on the site it was made on (.ai or .cn)",
+            table="runninghub",
+            variables=("RUNNINGHUB_BASE_URL",),
+        ),
+    ] = "https://www.runninghub.ai"
+    max_in_flight: Annotated[
+        int,
+        Setting(
+            at_least(1),
+            help="how many tasks RunningHub may work on at once; the rest wait in the local queue",
+            table="runninghub",
+            variables=("RUNNINGHUB_MAX_IN_FLIGHT",),
+        ),
+    ] = 3
+    host: Annotated[
+        str,
+        Setting(
+            help="the address to listen on; 0.0.0.0 when PORT comes from the environment and HOST does not",
+            variables=("HOST",),
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Setting(_PORT, help="the port to listen on; 0 takes a free one", variables=("PORT",))] = 8000
+    confirm: Annotated[
+        bool,
+        Setting(
+            help="ask RunningHub before trusting a callback, because callbacks are not signed",
+            table="callbacks",
+            variables=("RECEIVER_CONFIRM",),
+        ),
+    ] = True
+    max_body: Annotated[
+        int,
+        Setting(
+            at_least(1024), help="bytes of a callback; only the beginning of a larger one is kept", table="callbacks"
+        ),
+    ] = 4 * MIB
+    disk_floor: Annotated[
+        int,
+        Setting(
+            at_least(0),
+            help="bytes of free disk below which callbacks are answered 503, so that RunningHub tries again",
+            table="callbacks",
+        ),
+    ] = 512 * MIB
+    confirm_patience: Annotated[
+        float,
+        Setting(
+            at_least(0),
+            help="seconds until a callback is recorded unconfirmed when RunningHub cannot be asked",
+            table="callbacks",
+        ),
+    ] = 600.0
+    patience: Annotated[
+        float, Setting(at_least(60), help="seconds without any news until a task is lost", table="reconcile")
+    ] = 86400.0
+    resend: Annotated[
+        str,
+        Setting(
+            _RESEND,
+            help="which callbacks RunningHub is asked to send again: missed, unknown (to its query) or never",
+            table="reconcile",
+        ),
+    ] = "missed"
+    metrics_public: Annotated[
+        bool,
+        Setting(help="whether metrics may be read without the admin token", variables=("RECEIVER_METRICS_PUBLIC",)),
+    ] = False
+    keep_files: Annotated[
+        bool, Setting(help="with no [[actions]] configured, save every result file below results/")
+    ] = True
+    definitions: tuple[Definition, ...] = ()
 
     __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets
 
@@ -52,231 +178,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def policy(self) -> Policy:
-        return Policy(
-            confirm=self.confirm,
-            confirm_patience=self.confirm_patience,
-            patience=self.patience,
-            resend=self.resend,
-            max_in_flight=self.max_in_flight,
-        )
+        return msgspec.convert(self, Policy, from_attributes=True)
 
 
-class Field(Struct, frozen=True, kw_only=True):
-    """One setting: `key` in the file, `variables` in the environment (the first that is set wins)."""
-
-    name: str
-    key: str
-    type: type
-    default: object
-    help: str
-    variables: tuple[str, ...] = ()
-    secret: bool = False
-    check: Callable[[object], str | None] | None = None
-
-
-def _http_url(value: object) -> str | None:
-    try:
-        parts = urlsplit(str(value))
-        sound = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        _ = parts.port
-    except ValueError:
-        sound = False
-    return None if sound else "an http:// or https:// address without a query"
-
-
-def _database(value: object) -> str | None:
-    if str(value).startswith("sqlite:///") and len(str(value)) > len("sqlite:///"):
-        return None
-    return "sqlite:///PATH (other databases are not supported yet)"
-
-
-def _at_least(least: float) -> Callable[[object], str | None]:
-    def check(value: object) -> str | None:
-        sound = isinstance(value, int | float) and math.isfinite(value) and value >= least
-        return None if sound else f"a number of at least {least:g}"
-
-    return check
-
-
-def _port(value: object) -> str | None:
-    return None if isinstance(value, int) and 0 <= value <= 65535 else "a port from 0 to 65535"
-
-
-def _resend(value: object) -> str | None:
-    return None if value in ("missed", "unknown", "never") else "missed, unknown or never"
-
-
-def _secrets(value: object) -> str | None:
-    sound = isinstance(value, list) and all(len(str(secret)) >= 16 for secret in value)
-    return None if sound else "secrets of at least 16 characters each, newest first"
-
-
-def _token(value: object) -> str | None:
-    return None if len(str(value)) >= 16 and _is_word(value) else "a token of at least 16 characters, without spaces"
-
-
-def _key(value: object) -> str | None:
-    return None if _is_word(value) else "a key of printable characters, without spaces or line ends"
-
-
-def _is_word(value: object) -> bool:
-    """Whether a header can carry it: a line end at the end of a secret's file is easily overlooked."""
-    text = str(value)
-    return bool(text) and text.isascii() and text.isprintable() and " " not in text
-
-
-FIELDS: tuple[Field, ...] = (
-    Field(
-        name="public_url",
-        key="public_url",
-        type=str,
-        default=None,
-        variables=("RECEIVER_PUBLIC_URL",),
-        check=_http_url,
-        help="where RunningHub reaches this server; without it no callback URL is sent, and tasks are asked about",
-    ),
-    Field(
-        name="database",
-        key="database",
-        type=str,
-        default="sqlite:///receiver.db",
-        variables=("RECEIVER_DATABASE", "DATABASE_URL"),
-        secret=True,
-        check=_database,
-        help="the ledger's file",
-    ),
-    Field(
-        name="secrets",
-        key="secrets",
-        type=list[str],
-        default=[],
-        variables=("RECEIVER_SECRETS",),
-        secret=True,
-        check=_secrets,
-        help="sign callback URLs; newest first, all are accepted; made and kept in the database when not given",
-    ),
-    Field(
-        name="admin_token",
-        key="admin_token",
-        type=str,
-        default=None,
-        variables=("RECEIVER_ADMIN_TOKEN",),
-        secret=True,
-        check=_token,
-        help="opens the API; made and kept in the database when not given, `receiver token` prints it",
-    ),
-    Field(
-        name="api_key",
-        key="runninghub.api_key",
-        type=str,
-        default=None,
-        variables=("RUNNINGHUB_API_KEY",),
-        secret=True,
-        check=_key,
-        help="without it submitting is refused, receiving works",
-    ),
-    Field(
-        name="base_url",
-        key="runninghub.base_url",
-        type=str,
-        default="https://www.runninghub.ai",
-        variables=("RUNNINGHUB_BASE_URL",),
-        check=_http_url,
-        help="the provider's site; a key works only on the site it was made on (.ai or .cn)",
-    ),
-    Field(
-        name="max_in_flight",
-        key="runninghub.max_in_flight",
-        type=int,
-        default=3,
-        variables=("RUNNINGHUB_MAX_IN_FLIGHT",),
-        check=_at_least(1),
-        help="how many tasks RunningHub may work on at once; the rest waits in our own queue",
-    ),
-    Field(
-        name="host",
-        key="host",
-        type=str,
-        default="127.0.0.1",
-        variables=("HOST",),
-        help="the address to listen on; 0.0.0.0 when PORT comes from the environment and HOST does not",
-    ),
-    Field(
-        name="port",
-        key="port",
-        type=int,
-        default=8000,
-        variables=("PORT",),
-        check=_port,
-        help="the port to listen on; 0 takes a free one",
-    ),
-    Field(
-        name="confirm",
-        key="callbacks.confirm",
-        type=bool,
-        default=True,
-        variables=("RECEIVER_CONFIRM",),
-        help="ask RunningHub before a callback is believed, for it signs nothing",
-    ),
-    Field(
-        name="max_body",
-        key="callbacks.max_body",
-        type=int,
-        default=4 * MIB,
-        check=_at_least(1024),
-        help="bytes of a callback; of a larger one the beginning is kept",
-    ),
-    Field(
-        name="disk_floor",
-        key="callbacks.disk_floor",
-        type=int,
-        default=512 * MIB,
-        check=_at_least(0),
-        help="bytes of free disk below which callbacks are answered 503, so that RunningHub tries again",
-    ),
-    Field(
-        name="confirm_patience",
-        key="callbacks.confirm_patience",
-        type=float,
-        default=600.0,
-        check=_at_least(0),
-        help="seconds until a callback is recorded unconfirmed when RunningHub cannot be asked",
-    ),
-    Field(
-        name="patience",
-        key="reconcile.patience",
-        type=float,
-        default=86400.0,
-        check=_at_least(60),
-        help="seconds until a task of which nothing is heard is lost",
-    ),
-    Field(
-        name="resend",
-        key="reconcile.resend",
-        type=str,
-        default="missed",
-        check=_resend,
-        help="which callbacks RunningHub is asked to send again: missed, unknown (to its query) or never",
-    ),
-    Field(
-        name="metrics_public",
-        key="metrics_public",
-        type=bool,
-        default=False,
-        variables=("RECEIVER_METRICS_PUBLIC",),
-        help="whether metrics may be read without the admin token",
-    ),
-    Field(
-        name="keep_files",
-        key="keep_files",
-        type=bool,
-        default=True,
-        help="with no [[actions]] configured, save every result file below results/",
-    ),
-)
-
-
-TABLES = frozenset(field.key.rpartition(".")[0] for field in FIELDS)
+FIELDS = tuple(field for field in fields_of(Settings).values() if field.help)
+TABLES = frozenset(field.table for field in FIELDS)
 
 
 def load_settings(environment: Mapping[str, str], directory: Path) -> Settings:
@@ -286,27 +192,19 @@ def load_settings(environment: Mapping[str, str], directory: Path) -> Settings:
     """
     source, document, problems = _read_file(environment, directory)
     values: dict[str, object] = {}
-    given: set[str] = set()
     for field in FIELDS:
-        found, place, raw = _find(field, environment, document, source)
-        if not found:
-            values[field.name] = field.default
-            continue
-        given.add(field.name)
-        value, problem = _read_value(field, raw, from_text=place != source)
-        if problem:
-            shown = "(hidden)" if field.secret else repr(raw)[:80]
-            problems.append(f"{place}: {field.key}: expected {problem}, got {shown}")
-        values[field.name] = value
+        place, given = _take(field, environment, document, source)
+        if given is not UNSET:
+            values[field.name], found = field.read(given, from_text=place != source)
+            problems += [f"{place}: {problem}" for problem in found]
     definitions = read_definitions(document.pop("actions", []), source, problems)
     problems += [f"{source}: {key}: there is no such setting" for key in _flat(document)]
     if problems:
         raise SettingsError(problems)
-    if "host" not in given and environment.get("PORT"):
+    if "host" not in values and environment.get("PORT"):
         values["host"] = "0.0.0.0"
-    if not definitions and values["keep_files"]:
+    if not definitions and values.get("keep_files", True):
         definitions = [KEEP_FILES]
-    values["secrets"] = tuple(values["secrets"])  # type: ignore[arg-type]
     return Settings(**values, definitions=tuple(definitions))  # type: ignore[arg-type]
 
 
@@ -324,34 +222,12 @@ def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[str, di
         return source, {}, [f"{source}: is not TOML: {error}"]
 
 
-def _find(
-    field: Field, environment: Mapping[str, str], document: dict[str, object], source: str
-) -> tuple[bool, str, object]:
-    """Whether a setting is given, where, and its raw value. What is found in the document is taken out of it."""
-    table: object = document
-    *tables, key = field.key.split(".")
-    for name in tables:
-        table = table.get(name, {}) if isinstance(table, dict) else {}
-    in_file = isinstance(table, dict) and key in table
-    raw = table.pop(key) if isinstance(table, dict) and in_file else None
-    for variable in field.variables:
-        if environment.get(variable):
-            return True, variable, environment[variable]
-    return in_file, source, raw
-
-
-def _read_value(field: Field, raw: object, *, from_text: bool) -> tuple[object, str | None]:
-    wanted = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}.get(field.type, "a list")
-    if from_text and get_args(field.type):
-        raw = [part.strip() for part in str(raw).split(",") if part.strip()]
-    elif from_text and field.type is bool:
-        raw = str(raw).lower()
-    try:
-        value: object = msgspec.convert(raw, field.type, strict=not from_text)
-    except msgspec.ValidationError:
-        return raw, wanted
-    problem = field.check(value) if field.check else None
-    return value, problem
+def _take(field: Field, environment: Mapping[str, str], document: dict[str, object], source: str) -> tuple[str, object]:
+    """Where a setting is given and its raw value, UNSET when it is not. What is in the document is taken out of it."""
+    table = document.get(field.table) if field.table else document
+    in_file = table.pop(field.name, UNSET) if isinstance(table, dict) else UNSET
+    variable = next((name for name in field.variables if environment.get(name)), None)
+    return (source, in_file) if variable is None else (variable, environment[variable])
 
 
 def _flat(table: dict[str, object], prefix: str = "") -> list[str]:

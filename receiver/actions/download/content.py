@@ -49,6 +49,11 @@ def what_is_wrong(kind: str | None, name: str, media_type: str, head: bytes) -> 
     return f"a page ({form}) came in place of the {expected}" if form else None
 
 
+def is_data(url: str) -> bool:
+    """Whether a link is no address, but holds its data."""
+    return url[:5].lower() == "data:"
+
+
 def data_bytes(url: str) -> bytes:
     """The bytes inside a data: URL."""
     head, comma, data = url.partition(",")

@@ -1,7 +1,7 @@
 """Files on disk: folders that lead nowhere else, and files that appear under their name only when they are whole.
 
-Everything here blocks and is meant for a thread. What has its final name is complete, so a later try need not fetch it
-again. How a file comes to it stands in `partial`.
+Everything here blocks and is meant for a thread. What has its final name is complete, so a later attempt need not fetch
+it again. How a file comes to it stands in `partial`.
 """
 
 import hashlib
@@ -20,11 +20,10 @@ class Outside(Exception):
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """A complete file; `twin` is the one it shares its bytes with, when it was found to be the same."""
+    """A complete file, its size in bytes."""
 
     size: int
     sha256: str
-    twin: Path | None = None
 
 
 def open_folder(directory: str, names: Sequence[str]) -> Path:
@@ -53,30 +52,6 @@ def kept(path: Path) -> Kept | None:
             return Kept(size=file.tell(), sha256=digest.hexdigest())
     except FileNotFoundError:
         return None
-
-
-def linked(twins: Sequence[Path], link: Path, wanted: Kept) -> Path | None:
-    """Make `link` another name of the first of the twins that holds the wanted bytes yet. None: there is none.
-
-    It is linked before it is read: what was judged is what has the new name.
-    """
-    for twin in twins:
-        try:
-            link.unlink(missing_ok=True)
-            os.link(twin, link, follow_symlinks=False)
-            if kept(link) == wanted:
-                return twin
-        except OSError:
-            pass  # it is gone, on another file system, or this one has no links: the bytes are here anyway
-        link.unlink(missing_ok=True)
-    return None
-
-
-def inside(directory: str, paths: Sequence[str]) -> list[Path]:
-    """Those of the paths that lead into `directory`, resolved."""
-    root = Path(directory).resolve()
-    found = [Path(path).parent.resolve() / Path(path).name for path in paths]
-    return [path for path in found if path.is_relative_to(root)]
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,9 +4,10 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
+from receiver.actions.download.content import is_data
 from receiver.model import templates
 from receiver.model.records import Json, JsonObject, Result
 
@@ -62,16 +63,9 @@ def file_paths(template: str, results: Sequence[Result], body: JsonObject) -> di
     shared = _values(body)
     paths: dict[int, str] = {}
     for index, name in file_names(results).items():
-        suffix = _SUFFIX.search(name)
-        own = {
-            "name": name,
-            "index": str(index),
-            "ext": suffix.group()[1:] if suffix else "bin",
-            "node": results[index].node_id or "",
-        }
-        paths[index] = _filled(template, {**shared, **own})
-    prefixed = _prefixed(paths, _clashing(paths))
-    return _prefixed(paths, set(paths)) if _clashing(prefixed) else prefixed
+        ending, node = _ending(name)[1:] or "bin", results[index].node_id or ""
+        paths[index] = _filled(template, {**shared, "name": name, "index": str(index), "ext": ending, "node": node})
+    return _distinct(paths, _cut)
 
 
 def _values(body: JsonObject) -> dict[str, str]:
@@ -92,13 +86,12 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
     return "/".join(_cut(_harmless(part)) for part in path.split("/"))
 
 
-def _prefixed(paths: Mapping[int, str], indexes: set[int]) -> dict[int, str]:
-    """The paths, the file names of some with their index before them."""
+def _distinct(paths: Mapping[int, str], cut: Callable[[str], str]) -> dict[int, str]:
+    """The paths, each once: those that clash, or else all, have their index before their file name."""
     parted = {index: path.rpartition("/") for index, path in paths.items()}
-    return {
-        index: folder + slash + (_cut(f"{index}-{name}") if index in indexes else name)
-        for index, (folder, slash, name) in parted.items()
-    }
+    prefixed = {i: folder + slash + cut(f"{i}-{name}") for i, (folder, slash, name) in parted.items()}
+    some = {**paths, **{index: prefixed[index] for index in _clashing(paths)}}
+    return prefixed if _clashing(some) else some
 
 
 def _cut(name: str) -> str:
@@ -106,19 +99,19 @@ def _cut(name: str) -> str:
     if shortened(name) == name:
         return name
     mark = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return shortened(name, f"-{mark}{_ending(name)}")
+
+
+def _ending(name: str) -> str:
+    """What follows the last dot, with the dot; empty when that is no file's ending."""
     found = _SUFFIX.search(name)
-    suffix = found.group() if found else ""
-    return shortened(name, f"-{mark}{suffix}")
+    return found.group() if found else ""
 
 
 def file_names(results: Sequence[Result]) -> dict[int, str]:
     """A name for each result that has something to save. The same results always get the same names."""
     names = {i: _name(i, result) for i, result in enumerate(results) if result.url or result.text is not None}
-    clashing = _clashing(names)
-    prefixed = {i: shortened(f"{i}-{name}") if i in clashing else name for i, name in names.items()}
-    if _clashing(prefixed):
-        return {i: shortened(f"{i}-{name}") for i, name in names.items()}
-    return prefixed
+    return _distinct(names, shortened)
 
 
 def safe_name(text: str, fallback: str = "_") -> str:
@@ -138,8 +131,7 @@ def _harmless(text: str) -> str:
 
 def shortened(name: str, end: str | None = None) -> str:
     """The name cut to its limits in characters and bytes. What follows the last dot stays, or becomes `end`."""
-    found = _SUFFIX.search(name)
-    old = found.group() if found else ""
+    old = _ending(name)
     suffix = old if end is None else end
     stem = name[: len(name) - len(old)][: MAX_CHARACTERS - len(suffix)]
     while len(stem.encode()) > MAX_BYTES - len(suffix):
@@ -150,9 +142,8 @@ def shortened(name: str, end: str | None = None) -> str:
 def _name(index: int, result: Result) -> str:
     if not result.url:
         return f"{index}.txt"
-    name = "" if result.url[:5].lower() == "data:" else safe_name(_last_segment(result.url), "")
-    name = name or str(index)
-    return name if _SUFFIX.search(name) else shortened(name + _suffix_of(result))
+    name = ("" if is_data(result.url) else safe_name(_last_segment(result.url), "")) or str(index)
+    return name if _ending(name) else shortened(name + _suffix_of(result))
 
 
 def _last_segment(url: str) -> str:
@@ -165,7 +156,7 @@ def _last_segment(url: str) -> str:
 
 def _suffix_of(result: Result) -> str:
     kind = (result.type or "").strip().lower().removeprefix(".")
-    if not kind and result.url and result.url[:5].lower() == "data:":
+    if not kind and result.url and is_data(result.url):
         kind = result.url[5:100].split(",")[0].split(";")[0].strip().lower()
     if "/" in kind:
         subtype = kind.partition("/")[2]
@@ -173,7 +164,7 @@ def _suffix_of(result: Result) -> str:
     return f".{kind}" if _TYPE.match(kind) and kind not in _FAMILIES else ""
 
 
-def _clashing(names: dict[int, str]) -> set[int]:
+def _clashing(names: Mapping[int, str]) -> set[int]:
     """Indexes whose names are one on a file system that ignores case."""
     counts = Counter(name.casefold() for name in names.values())
     return {i for i, name in names.items() if counts[name.casefold()] > 1}

@@ -6,8 +6,8 @@ replaced as a whole, after the bytes it vouches for were written; when the file 
 are read and must have that digest. So whatever a crash leaves on the disk, bytes of two files are never joined: at
 worst the note vouches for less than there is, or for nothing, and the file is begun anew.
 
-Everything here blocks and is meant for a thread. The part is locked while somebody writes it, so that two tries of one
-action cannot mix their bytes.
+Everything here blocks and is meant for a thread. The part is locked while somebody writes it, so that two attempts at
+one action cannot mix their bytes.
 """
 
 import errno
@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -24,13 +24,15 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from receiver.actions.download.folder import CHUNK, Kept, kept, linked, sync_folder
+from receiver.actions.download.folder import CHUNK, Kept, kept, sync_folder
 from receiver.actions.download.ranges import Origin
 
 SPARE = 64 * 1024 * 1024
 NOTE_EVERY = 1024 * 1024
 """Bytes after which the note is written again: what a killed process may have fetched in vain."""
-PART, NOTE, NEW_NOTE, LINK = ".part", ".part.json", ".part.json.new", ".part.link"
+PART, NOTE, NEW_NOTE = ".part", ".part.json", ".part.json.new"
+LEFTOVERS = (NEW_NOTE, ".part.link", NOTE)
+"""What may stand beside a part; older versions made links."""
 LONGEST_NOTE = 65536
 
 
@@ -81,7 +83,7 @@ class Part:
     def open(self, link: str = "") -> None:
         """Take the part, with the bytes of `link` (ranges.link_identity) that are there and can be continued, if any.
 
-        Afterwards `size` says how many, and `origin` of what. OSError EBUSY: another try is writing it.
+        Afterwards `size` says how many, and `origin` of what. OSError EBUSY: another attempt is writing it.
         """
         with self._lock:
             if self._over:
@@ -90,12 +92,13 @@ class Part:
                 self._part.unlink()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.fdopen(os.open(self._part, flags, 0o666), "r+b", buffering=0)
-            self._require_sole_writer(self._file)
+            if not _is_sole(self._file, self._part):
+                self._close()
+                raise OSError(errno.EBUSY, "another attempt is writing it")
             note = _read_note(self._path)
             vouched = note is not None and note.origin.link == link and self._vouched_for(self._file, note)
             if self._over:  # given up while it was read: nothing is known, so nothing is changed
-                self._file.close()
-                self._file = None
+                self._close()
             elif not vouched:
                 self._empty(self._file)
                 self._note(Origin(link=link, validator=None, total=None))  # marks the part as ours from the first
@@ -126,38 +129,28 @@ class Part:
         with self._lock:
             return b"" if self._over or self._file is None else os.pread(self._file.fileno(), length, 0)
 
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-    def finish(self, twins: Sequence[Path] = ()) -> Kept:
-        """Make the bytes durable and give them their name, or give it to one of the `twins` that holds the same."""
+    def finish(self) -> Kept:
+        """Make the bytes durable and give them their name."""
         with self._lock:
             if self._over or self._file is None:
                 raise OSError(errno.ECANCELED, "given up")
-            if not self._is_ours(self._file):
+            if not _leads_to(self._part, self._file):
                 raise OSError(errno.ESTALE, "what came was removed before it was whole")
-            if (there := kept(self._path)) is not None:  # another try was quicker, and has told what it saved
+            if (there := kept(self._path)) is not None:  # another attempt was quicker, and has told what it saved
                 self._clear()
                 return there
-            whole = Kept(size=self.size, sha256=self.sha256)
-            link = beside(self._path, LINK)
-            twin = linked(twins, link, whole)
-            if twin is None:
-                self._make_durable(self._file)
-                self._part.replace(self._path)
-            else:
-                link.replace(self._path)
+            self._make_durable(self._file)
+            self._part.replace(self._path)
             self._clear()
             sync_folder(self._path.parent)
-            return Kept(size=whole.size, sha256=whole.sha256, twin=twin)
+            return Kept(size=self.size, sha256=self._digest.hexdigest())
 
     def put_down(self, tail: bytes = b"") -> int:
         """Close it and leave what can be continued, `tail` written after it. Returns how many bytes that are.
 
         What cannot be continued is removed. Harmless after `finish`.
         """
-        self._over_soon()
+        self._over = True  # before the lock is had, so that the reading of a large part ends at once
         with self._lock:
             if self._file is None:
                 return 0
@@ -166,52 +159,42 @@ class Part:
                     self._append(self._file, tail)
                 if self.origin is not None and self.size > self._noted:
                     self._note(self.origin)
-            lost = not self._is_ours(self._file)
+            lost = not _leads_to(self._part, self._file)
             if lost or self.origin is None or self.origin.validator is None or not self._noted:
                 self._clear()
                 return 0
-            self._file.close()
-            self._file = None
+            self._close()
             return self._noted
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after `finish`."""
-        self._over_soon()
+        self._over = True
         with self._lock:
             if self._file is not None:
                 self._clear()
 
-    def _over_soon(self) -> None:
-        # Said before the lock is had, so that the reading of a large part ends at once.
-        self._over = True
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _clear(self) -> None:
         """The bytes go before the note, so that what a crash leaves is still known for what it is."""
         self._over = True
-        file, self._file = self._file, None
         try:
-            # Once its part was renamed or removed, what has the part's name is another try's.
-            if file is None or self._is_ours(file) or not os.path.lexists(self._part):
-                for end in (PART, LINK, NEW_NOTE, NOTE):
-                    beside(self._path, end).unlink(missing_ok=True)
+            # Once its part was renamed or removed, what has the part's name is another attempt's.
+            if self._file is None or _leads_to(self._part, self._file) or not os.path.lexists(self._part):
+                _remove(self._path, PART, *LEFTOVERS)
         finally:
-            if file is not None:
-                file.close()
+            self._close()
 
     def _make_durable(self, file: BinaryIO) -> None:
         try:
             self._sync(file.fileno())
         except OSError:
-            # The kernel forgets what it could not write, yet shows it to readers: a next try would believe it is there.
+            # The kernel forgets what it could not write, yet shows it to readers: the next attempt would believe in it.
             self._clear()
             raise
-
-    def _is_ours(self, file: BinaryIO) -> bool:
-        """Whether the part's name still leads to what is being written."""
-        try:
-            return os.path.samestat(os.fstat(file.fileno()), os.stat(self._part, follow_symlinks=False))
-        except OSError:
-            return False
 
     def _empty(self, file: BinaryIO) -> None:
         file.seek(0)
@@ -246,7 +229,7 @@ class Part:
         return True
 
     def _note(self, origin: Origin) -> None:
-        note = Note(origin=origin, size=self.size, sha256=self.sha256, at=self._now)
+        note = Note(origin=origin, size=self.size, sha256=self._digest.hexdigest(), at=self._now)
         new = beside(self._path, NEW_NOTE)
         new.unlink(missing_ok=True)
         with new.open("xb") as file:
@@ -258,20 +241,19 @@ class Part:
         if self._free(self._path.parent) < more + self._spare:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _require_sole_writer(self, file: BinaryIO) -> None:
-        if not _is_sole(file, self._part):
-            file.close()
-            self._file = None
-            raise OSError(errno.EBUSY, "another try is writing it")
-
 
 def beside(path: Path, end: str) -> Path:
     """The hidden file that belongs to a file."""
     return path.with_name(f".{path.name}{end}")
 
 
+def _remove(path: Path, *ends: str) -> None:
+    for end in ends:
+        beside(path, end).unlink(missing_ok=True)
+
+
 def tidy(path: Path) -> None:
-    """Remove what tries at a file left behind, unless somebody is writing it."""
+    """Remove what attempts at a file left behind, unless somebody is writing it."""
     part = beside(path, PART)
     with suppress(OSError):
         descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -280,8 +262,7 @@ def tidy(path: Path) -> None:
                 return
             part.unlink()
     if not os.path.lexists(part):
-        for end in (LINK, NEW_NOTE, NOTE):
-            beside(path, end).unlink(missing_ok=True)
+        _remove(path, *LEFTOVERS)
 
 
 def tidy_stale(root: Path, depth: int, before: float) -> list[Path]:
@@ -320,6 +301,13 @@ def _is_sole(file: BinaryIO, part: Path) -> bool:
     """Locks it. The lock counts only if the name still leads to the locked file: its last owner may have renamed it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(part, follow_symlinks=False))
+    except OSError:
+        return False
+    return _leads_to(part, file)
+
+
+def _leads_to(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path, follow_symlinks=False))
     except OSError:
         return False

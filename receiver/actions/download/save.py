@@ -1,102 +1,77 @@
 """The action that saves a task's results as files below `directory`, by default as task id/name.
 
-A download that breaks off is continued by the next try. It is given up, and leaves nothing, when what came is of no
-use, when no try is left, or when no try has touched it for as long as links live.
+A download that breaks off is continued by the next attempt. It is given up, and leaves nothing, when what came is of
+no use, when no attempt is left, or when none has touched it for as long as links live.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
-from typing import TypeAlias
 
-from receiver.actions import ActionFailed, Done, Work
-from receiver.actions.download.content import HEAD, data_bytes, what_is_wrong
-from receiver.actions.download.folder import CHUNK, Kept, Outside, inside, kept, open_folder
+import msgspec
+
+from receiver.actions import ActionFailed, Done, Work, cause
+from receiver.actions.download.content import HEAD, data_bytes, is_data, what_is_wrong
+from receiver.actions.download.folder import CHUNK, Kept, Outside, kept, open_folder
 from receiver.actions.download.names import file_paths
 from receiver.actions.download.partial import SPARE, Part, tidy, tidy_stale
 from receiver.actions.download.ranges import PARTIAL, Origin, asking, judge, link_identity, origin_of
+from receiver.actions.download.settings import DownloadDefinition
 from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
 from receiver.egress.client import Egress, EgressFailed, EgressRefused, Stream
 from receiver.model import rules
-from receiver.model.records import Definition, FailureClass, Json, JsonObject, SavedFile
+from receiver.model.definitions import FailureClass
+from receiver.model.records import Json, JsonObject, SavedFile
 
 EXPIRED = frozenset({403, 404, 410})
 LONGEST_WAIT = 3600.0
 TIDY_EVERY = 6 * 3600.0
 """Seconds between two looks for parts that nobody will continue: of tasks that were skipped, or ran out of time."""
 
-SavedBefore: TypeAlias = Callable[[str], Awaitable[Sequence[SavedFile]]]
-"""The files that were saved with a SHA-256, the likeliest to be there first."""
-
 
 class Useless(ActionFailed):
     """What came will not become the file: nothing of it is kept."""
-
-
-async def nothing_saved(_: str) -> Sequence[SavedFile]:
-    return ()
 
 
 class Downloader:
     """Saves every result it can, then fails with the first reason if any was not saved.
 
     A file that has its final name is complete and is not fetched again. `spare` bytes of the disk are left free.
-    `saved_before` tells where the same bytes may be already.
     """
 
-    def __init__(
-        self,
-        egress: Egress,
-        clock: Callable[[], float],
-        *,
-        spare: int = SPARE,
-        saved_before: SavedBefore = nothing_saved,
-    ) -> None:
-        self._egress = egress
-        self._clock = clock
-        self._spare = spare
-        self._saved_before = saved_before
+    def __init__(self, egress: Egress, clock: Callable[[], float], *, spare: int = SPARE) -> None:
+        self.egress, self.clock, self.spare = egress, clock, spare
         self._tidied: dict[str, float] = {}
 
     async def __call__(self, work: Work) -> Done:
         definition = work.definition
+        assert isinstance(definition, DownloadDefinition)
         await self._tidy(definition)
         saved: list[SavedFile] = []
         lines: list[Json] = []
         broken: list[Json] = []
         failures: list[ActionFailed] = []
         for index, path in file_paths(definition.files, work.results, work.body).items():
-            one = _Save(self._egress, self._clock, self._spare, work, index)
-            started = self._clock()
+            one = _Save(self, work, definition, index)
+            started = self.clock()
             try:
-                file = await one(path, self._twins(definition, saved))
+                file = await one(path)
             except ActionFailed as failure:
                 failures.append(failure)
                 broken.append({"result": index, "error": failure.reason, **one.told})
                 continue
             shown = (Path(definition.directory) / path).as_posix()
             saved.append(SavedFile(result=index, path=shown, sha256=file.sha256, size=file.size))
-            lines.append(_line(saved[-1], one.told, seconds=self._clock() - started))
+            seconds = round(max(0.0, self.clock() - started), 3)
+            lines.append({**msgspec.structs.asdict(saved[-1]), "seconds": seconds, **one.told})
         if failures:
             raise _together(failures, {"files": lines, "broken": broken})
         return Done(detail={"files": lines}, files=tuple(saved))
 
-    def _twins(self, definition: Definition, saved: Iterable[SavedFile]) -> Callable[[Part], Awaitable[list[Path]]]:
-        """Finds files in the same directory that may hold the bytes of a part."""
-
-        async def find(part: Part) -> list[Path]:
-            if not definition.deduplicate or not part.size:
-                return []
-            known = [*saved, *await self._saved_before(part.sha256)]
-            same = [file.path for file in known if (file.sha256, file.size) == (part.sha256, part.size)]
-            return await asyncio.to_thread(inside, definition.directory, same)
-
-        return find
-
-    async def _tidy(self, definition: Definition) -> None:
-        now = self._clock()
+    async def _tidy(self, definition: DownloadDefinition) -> None:
+        now = self.clock()
         place = f"{definition.directory}/{definition.files}"
         if now - self._tidied.get(place, float("-inf")) < TIDY_EVERY:
             return
@@ -109,35 +84,31 @@ class Downloader:
 class _Save:
     """One result's way to its file; `told` is what the attempt should say of it."""
 
-    def __init__(self, egress: Egress, clock: Callable[[], float], spare: int, work: Work, index: int) -> None:
-        self._egress = egress
-        self._clock = clock
-        self._spare = spare
-        self._definition = work.definition
+    def __init__(self, hands: Downloader, work: Work, definition: DownloadDefinition, index: int) -> None:
+        self._egress, self._clock, self._spare = hands.egress, hands.clock, hands.spare
+        self._definition = definition
         self._index, self._result = index, work.results[index]
-        self._last = work.attempt >= work.definition.max_attempts
+        self._last = work.attempt >= definition.max_attempts
         self._tail = bytearray()
         self.told: JsonObject = {}
 
-    async def __call__(self, path: str, twins: Callable[[Part], Awaitable[list[Path]]]) -> Kept:
+    async def __call__(self, path: str) -> Kept:
         """The file at a path below the directory. Raises ActionFailed, its reason naming the result."""
         try:
             place = await self._place(path)
             there = await asyncio.to_thread(kept, place)
             if there is not None:
                 await asyncio.to_thread(tidy, place)
-                self.told["fetched"] = False
-                return there
-            done = await self._fetch(place, twins)
-            self.told["fetched"] = True
-            return done
+            file = there or await self._fetch(place)
+            self.told["fetched"] = there is None
+            return file
         except ActionFailed as failure:
-            raise self._about(failure) from failure.__cause__
+            raise _with_reason(failure, f"result {self._index}: {failure.reason}") from failure.__cause__
         except (EgressRefused, EgressFailed) as error:
-            told = ActionFailed(str(error), permanent=isinstance(error, EgressRefused), category=error.category)
-            raise self._about(told) from error
+            permanent, reason = isinstance(error, EgressRefused), f"result {self._index}: {error}"
+            raise ActionFailed(reason, permanent=permanent, category=error.category) from error
         except OSError as error:
-            raise self._about(ActionFailed(f"the file could not be written: {_cause(error)}")) from error
+            raise ActionFailed(f"result {self._index}: the file could not be written: {cause(error)}") from error
 
     async def _place(self, path: str) -> Path:
         *folders, name = path.split("/")
@@ -146,9 +117,9 @@ class _Save:
         except Outside as error:
             raise ActionFailed(f"the folder {error} is a symbolic link to another place", permanent=True) from None
         except OSError as error:
-            raise ActionFailed(f"the folder could not be made: {_cause(error)}") from error
+            raise ActionFailed(f"the folder could not be made: {cause(error)}") from error
 
-    async def _fetch(self, path: Path, twins: Callable[[Part], Awaitable[list[Path]]]) -> Kept:
+    async def _fetch(self, path: Path) -> Kept:
         part = Part(path, now=self._clock(), spare=self._spare)
         try:
             media_type = await self._fill(part)
@@ -156,14 +127,11 @@ class _Save:
             # A text is what it is, whatever the provider calls it.
             if self._result.url and (wrong := what_is_wrong(self._result.type, path.name, media_type, head)):
                 raise Useless(wrong)
-            done = await asyncio.to_thread(part.finish, await twins(part))
+            return await asyncio.to_thread(part.finish)
         except BaseException as error:
             with suppress(OSError):  # it must not hide the error, least of all a cancellation
                 await self._give_up(part, error)
             raise
-        if done.twin is not None:
-            self.told["same_as"] = str(done.twin)
-        return done
 
     async def _give_up(self, part: Part, error: BaseException) -> None:
         cancelled = isinstance(error, asyncio.CancelledError)
@@ -174,12 +142,12 @@ class _Save:
         size = await asyncio.to_thread(part.put_down, bytes(self._tail))
         if size:
             self.told["kept"] = size
-            error.add_note(f"result {self._index}: {size} bytes of it, with which the next try begins")
+            error.add_note(f"result {self._index}: {size} bytes of it, with which the next attempt begins")
 
     async def _fill(self, part: Part) -> str:
         """Gets all of the bytes into the part; what the server says that they are ("" when nobody says it)."""
         url = self._result.url
-        if url and url[:5].lower() != "data:":
+        if url and not is_data(url):
             link = link_identity(url)
             await asyncio.to_thread(part.open, link)
             return await self._draw(part, url, link)
@@ -238,15 +206,17 @@ class _Save:
                     raise Useless(f"more than the {total} bytes came that the file should have")
                 self._tail += chunk
                 if len(self._tail) >= CHUNK:
-                    # Out of the tail before it is written, or a cancellation would have it written twice.
-                    block, self._tail = self._tail, bytearray()
-                    await asyncio.to_thread(part.write, block)
+                    await self._write_tail(part)
         except EgressFailed as error:
             raise type(error)(f"{error}; {came} of {'?' if total is None else total} bytes came") from error
-        block, self._tail = self._tail, bytearray()
-        await asyncio.to_thread(part.write, block)
+        await self._write_tail(part)
         if total is not None and came != total:
             raise ActionFailed(f"only {came} of {total} bytes came")
+
+    async def _write_tail(self, part: Part) -> None:
+        # Out of the tail before it is written, or a cancellation would have it written twice.
+        block, self._tail = self._tail, bytearray()
+        await asyncio.to_thread(part.write, block)
 
     def _require_size(self, size: int, *, whole: bool = False) -> None:
         most = self._definition.max_size
@@ -255,19 +225,15 @@ class _Save:
             remedy = f"raise `max_size` of {self._definition.name} and retry the action"
             raise ActionFailed(f"the file {found} than `max_size`, {most}; {remedy}", permanent=True)
 
-    def _about(self, failure: ActionFailed) -> ActionFailed:
-        return _with_reason(failure, f"result {self._index}: {failure.reason}")
-
 
 def _refusal(stream: Stream, now: float) -> ActionFailed:
     reason = f"{stream.place} answered {stream.status}"
     category = failure_class(stream.status)
     if stream.status in EXPIRED:
         return ActionFailed(f"{reason}: the link is dead", expired=True, category=FailureClass.REFUSED)
-    if is_worth_retrying(stream.status):
-        wait = wait_asked(stream.headers, now, longest=LONGEST_WAIT)
-        return ActionFailed(reason, retry_after=wait, category=category)
-    return ActionFailed(reason, permanent=True, category=category)
+    again = is_worth_retrying(stream.status)
+    wait = wait_asked(stream.headers, now, longest=LONGEST_WAIT) if again else None
+    return ActionFailed(reason, permanent=not again, retry_after=wait, category=category)
 
 
 def _together(failures: list[ActionFailed], detail: JsonObject) -> ActionFailed:
@@ -287,18 +253,3 @@ def _with_reason(failure: ActionFailed, reason: str) -> ActionFailed:
     told.reason = reason
     told.args = (reason,)
     return told
-
-
-def _line(file: SavedFile, told: Mapping[str, Json], *, seconds: float) -> JsonObject:
-    return {
-        "result": file.result,
-        "path": file.path,
-        "sha256": file.sha256,
-        "size": file.size,
-        "seconds": round(max(0.0, seconds), 3),
-        **told,
-    }
-
-
-def _cause(error: OSError) -> str:
-    return error.strerror or type(error).__name__

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from receiver.model import breaker as breakers
-from receiver.model.records import ActionKind, AlertKind, Breaker, Definition, DefinitionState
+from receiver.model.definitions import ActionKind, Definition
+from receiver.model.records import AlertKind, Breaker, DefinitionState
 from receiver.model.rules import RATE_BURST
 from receiver.store.ledger.access import count_up, encode, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, open_alert
