@@ -75,15 +75,15 @@ async def _reprocess(store: Store, wanted: Selection, note: JsonObject, rate: fl
 
 def _read(delivery: int, body: bytes) -> Reading:
     try:
-        outcome = wire.read_callback(body)
+        report = wire.read_callback(body)
     except wire.Unreadable as problem:
         return Reading(delivery=delivery, problem=str(problem))
     return Reading(
         delivery=delivery,
-        provider_task_id=outcome.task_id,
-        claim=outcome.end,
-        results=outcome.results,
-        error=outcome.error,
-        usage=outcome.usage,
-        extra=outcome.extra,
+        provider_task_id=report.task_id,
+        claim=report.end,
+        results=report.results,
+        error=report.error,
+        usage=report.usage,
+        extra=report.extra,
     )

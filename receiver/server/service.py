@@ -15,6 +15,7 @@ from receiver.actions.body import secrets_in
 from receiver.actions.performers import performers
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
+from receiver.exchange import Asker
 from receiver.housekeep import housekeep
 from receiver.model.links import Links
 from receiver.model.records import ActionKind, Definition, Line
@@ -49,6 +50,7 @@ class Service:
     store: Store
     links: Links
     redact: Redactor
+    asker: Asker
     reconciler: Reconciler
     admin_token: str
 
@@ -88,14 +90,9 @@ class Service:
         secrets = self.settings.secrets or (await self.store.secret(LINK_SECRET),)
         self.links = Links(secrets, self.settings.public_url)
         self.redact = Redactor([self.settings.api_key, self.admin_token, *secrets, *secrets_of(self.definitions)])
+        self.asker = Asker(self.provider, self.store, self.redact, self.clock)
         self.reconciler = Reconciler(
-            self.store,
-            self.provider,
-            self.links,
-            self.definitions,
-            self.settings.policy,
-            self.redact,
-            self.clock,
+            self.store, self.asker, self.links, self.definitions, self.settings.policy, self.clock
         )
         now = self.clock()
         await self.store.sync_definitions(self.definitions, now)
@@ -130,9 +127,7 @@ class Service:
     # ------------------------------------------------------------ one step each
 
     async def submit_next(self) -> Line | None:
-        return await submit_next(
-            self.store, self.provider, self.links, self.definitions, self.settings.policy, self.redact, self.clock
-        )
+        return await submit_next(self.store, self.asker, self.links, self.definitions, self.settings.policy, self.clock)
 
     async def reconcile_next(self) -> Line | None:
         return await self.reconciler.step()

@@ -149,14 +149,14 @@ class ResourceDoors:
 
     async def outputs(self, request: Request) -> Response:
         """What the provider says that a task made, or why it did not, asked now; nothing is recorded of it."""
-        outcome = (await self._service.provider.outputs(await self._provider_id(request))).outcome
-        if not outcome.known:
+        report = (await self._service.provider.outputs(await self._provider_id(request))).content
+        if not report.known:
             raise Refused(404, "unknown_to_provider", "RunningHub does not know this task (any more)")
-        return answer(OutputsView(state=outcome.end, results=outcome.results, error=outcome.error, usage=outcome.usage))
+        return answer(OutputsView(state=report.end, results=report.results, error=report.error, usage=report.usage))
 
     async def webhook(self, request: Request) -> Response:
         """What became of a task's callback at the provider, asked now; nothing is recorded of it."""
-        detail = (await self._service.provider.webhook_detail(await self._provider_id(request))).detail
+        detail = (await self._service.provider.webhook_detail(await self._provider_id(request))).content
         if detail is None:
             raise Refused(
                 404, "no_webhook", "RunningHub has no callback of this task; was it sent with a callback URL?"
