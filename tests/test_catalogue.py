@@ -73,11 +73,9 @@ def coerced(param: Param) -> Json:
     return list(param.default) if isinstance(param.default, tuple) else param.default
 
 
-def test_the_file_is_what_its_models_pack_into_in_any_order() -> None:
+def test_the_file_is_small() -> None:
     data = DATA.read_bytes()
     assert catalogue.unpack(data) == models()
-    shuffled = random.Random(1).sample(models(), len(models()))
-    assert catalogue.pack(shuffled) == data
     assert len(data) < 250_000
 
 
@@ -98,9 +96,9 @@ def rebuild(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_the_catalogue_as_facts_makes_the_same_catalogue(tmp_path: Path) -> None:
+def test_the_catalogue_as_facts_makes_the_same_catalogue_in_any_order(tmp_path: Path) -> None:
     facts = rebuild("--facts").stdout.splitlines(keepends=True)
-    (tmp_path / "facts.jsonl").write_text("".join(reversed(facts)))
+    (tmp_path / "facts.jsonl").write_text("".join(random.Random(1).sample(facts, len(facts))))
     done = rebuild(tmp_path / "facts.jsonl", tmp_path / "data.json")
     assert done.stdout.endswith("data.json: 434 models, 225 of them listed, 2472 parameters\n"), done.stderr
     assert (tmp_path / "data.json").read_bytes() == DATA.read_bytes()
