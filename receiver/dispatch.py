@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
@@ -44,23 +45,24 @@ async def dispatch(
     `in_hand`, where the housekeeping sees that its worker lives.
     """
     hands = set() if in_hand is None else in_hand
-    claimed = await _claim(store, definition, clock)
-    if claimed is None:
+    held = await _claim(store, definition, clock)
+    if held is None:
         return None
-    hands.add(claimed.action.id)
-    line: Line = {"action": claimed.action.id, "name": definition.name, "task": claimed.task.id}
+    action = held.claimed.action
+    hands.add(action.id)
+    line: Line = {"action": action.id, "name": definition.name, "task": held.claimed.task.id}
     try:
-        settlement = await _try(store, performers[definition.kind], definition, claimed, clock, jitter)
+        settlement = await held.attempt(performers[definition.kind], jitter)
         detail = masked(redact, settlement.detail)
         reason = redact.text(settlement.reason) if settlement.reason else None
-        mine = await _settle(store, claimed, replace(settlement, reason=reason, detail=detail), clock)
+        mine = await held.settle(replace(settlement, reason=reason, detail=detail))
     except LeaseLost:
         return {**line, "outcome": "lease lost"}
     except asyncio.CancelledError:
-        await _give_back(store, claimed, clock)
+        await held.give_back()
         raise
     finally:
-        hands.discard(claimed.action.id)
+        hands.discard(action.id)
     return {**line, "outcome": settlement.outcome if mine else "lease lost", "reason": reason}
 
 
@@ -72,53 +74,89 @@ def masked(redact: Redactor, detail: JsonObject) -> JsonObject:
         return {"kept": "nothing, for it is nested too deeply"}
 
 
-async def _claim(store: Store, definition: Definition, clock: Callable[[], float]) -> Claimed | None:
+class Held(Struct, frozen=True):
+    """An action that was claimed here."""
+
+    store: Store
+    definition: Definition
+    claimed: Claimed
+    clock: Callable[[], float]
+
+    async def attempt(self, performer: Performer, jitter: Callable[[], float]) -> Settlement:
+        """Has the effect once, and says what came of it. Raises LeaseLost."""
+        action, event = self.claimed.action, self.claimed.event
+        try:
+            done = await bounded(self.definition, self._under_lease(performer))
+        except ActionFailed as failure:
+            now = self.clock()
+            if failure.expired and await self.store.ask_for_new_links(self.claimed, now):
+                detail: JsonObject = {**_told(failure), "asked": "for new links"}
+                due_at = self.clock() + rules.EXPIRED_RETRY
+                return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
+            attempts = action.attempts
+            return judge(self.definition, failure, attempts=attempts, event_at=event.at, now=now, jitter=jitter())
+        return Settlement(outcome="done", detail=done.detail, files=done.files)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Tries until it is written: what was done and not written down would be done again. False when it was lost."""
+        while True:
+            try:
+                return await self.store.settle_action(self.claimed, settlement, self.clock())
+            except StoreUnavailable as problem:
+                if problem.reason == "closing":
+                    raise
+                await asyncio.sleep(SETTLE_AGAIN)
+
+    async def give_back(self) -> None:
+        """Changes nothing when the attempt was settled already."""
+        returned = Settlement(outcome="returned", due_at=self.clock(), reason="the server stopped while it ran")
+        await self.store.settle_action(self.claimed, returned, self.clock())
+
+    async def _under_lease(self, performer: Performer) -> Done:
+        """Has the effect while the lease is renewed beside it. Raises LeaseLost when it could not be."""
+        worker = asyncio.current_task()
+        assert worker is not None
+        renewal = asyncio.create_task(self._renew())
+        running = True
+
+        def lost(ended: "asyncio.Task[None]") -> None:
+            # A lease may be lost in the moment the effect ends: then the worker is busy with something else already.
+            if running and not ended.cancelled():
+                worker.cancel()
+
+        renewal.add_done_callback(lost)
+        try:
+            return await performer(_work(self.definition, self.claimed))
+        except asyncio.CancelledError:
+            if renewal.done():
+                worker.uncancel()
+                raise LeaseLost from None
+            raise
+        finally:
+            running = False
+            renewal.cancel()
+
+    async def _renew(self) -> None:
+        """Ends when the lease is lost. While nothing can be written it is not: it is in hand yet, nobody frees it."""
+        lease = self.definition.lease
+        while True:
+            await asyncio.sleep(lease / RENEWALS)
+            with suppress(StoreUnavailable):
+                if not await self.store.renew_lease(self.claimed, self.clock() + lease):
+                    return
+
+
+async def _claim(store: Store, definition: Definition, clock: Callable[[], float]) -> Held | None:
     """A claim that is cancelled may have been made all the same: then it is given back."""
     claiming = asyncio.ensure_future(store.claim_action(definition.name, clock(), definition.lease))
     try:
-        return await asyncio.shield(claiming)
+        claimed = await asyncio.shield(claiming)
     except asyncio.CancelledError:
         claimed = await claiming
         if claimed is not None:
-            await _give_back(store, claimed, clock)
+            await Held(store, definition, claimed, clock).give_back()
         raise
-
-
-async def _settle(store: Store, claimed: Claimed, settlement: Settlement, clock: Callable[[], float]) -> bool:
-    """Tries until it is written: what was done and not written down would be done again."""
-    while True:
-        try:
-            return await store.settle_action(claimed, settlement, clock())
-        except StoreUnavailable as problem:
-            if problem.reason == "closing":
-                raise
-            await asyncio.sleep(SETTLE_AGAIN)
-
-
-async def _give_back(store: Store, claimed: Claimed, clock: Callable[[], float]) -> None:
-    """Changes nothing when the try was settled already."""
-    returned = Settlement(outcome="returned", due_at=clock(), reason="the server stopped while it ran")
-    await store.settle_action(claimed, returned, clock())
-
-
-async def _try(
-    store: Store,
-    performer: Performer,
-    definition: Definition,
-    claimed: Claimed,
-    clock: Callable[[], float],
-    jitter: Callable[[], float],
-) -> Settlement:
-    try:
-        done = await bounded(definition, _under_lease(store, performer, definition, claimed, clock))
-    except ActionFailed as failure:
-        if failure.expired and await store.ask_for_new_links(claimed, clock()):
-            detail: JsonObject = {**_told(failure), "asked": "for new links"}
-            due_at = clock() + rules.EXPIRED_RETRY
-            return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
-        attempts, at = claimed.action.attempts, claimed.event.at
-        return judge(definition, failure, attempts=attempts, event_at=at, now=clock(), jitter=jitter())
-    return Settlement(outcome="done", detail=done.detail, files=done.files)
+    return None if claimed is None else Held(store, definition, claimed, clock)
 
 
 async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:
@@ -157,61 +195,14 @@ def _told(failure: ActionFailed) -> JsonObject:
     return {**failure.detail, "error": failure.reason, "category": failure.category.value}
 
 
-async def _under_lease(
-    store: Store,
-    performer: Performer,
-    definition: Definition,
-    claimed: Claimed,
-    clock: Callable[[], float],
-) -> Done:
-    """Has the effect while the lease is renewed beside it. Raises LeaseLost when it could not be."""
-    worker = asyncio.current_task()
-    assert worker is not None
-    renewal = asyncio.create_task(_renew(store, claimed, definition.lease, clock))
-    running = True
-
-    def lost(ended: "asyncio.Task[None]") -> None:
-        # A lease may be lost in the moment the effect ends: then the worker is busy with something else already.
-        if running and not ended.cancelled():
-            worker.cancel()
-
-    renewal.add_done_callback(lost)
-    try:
-        return await performer(_work(definition, claimed))
-    except asyncio.CancelledError:
-        if renewal.done():
-            worker.uncancel()
-            raise LeaseLost from None
-        raise
-    finally:
-        running = False
-        renewal.cancel()
-
-
-async def _renew(store: Store, claimed: Claimed, lease: float, clock: Callable[[], float]) -> None:
-    """Ends when the lease is lost. While nothing can be written it is not: it is in hand yet, and nobody frees it."""
-    while True:
-        await asyncio.sleep(lease / RENEWALS)
-        with suppress(StoreUnavailable):
-            if not await store.renew_lease(claimed, clock() + lease):
-                return
-
-
 def _work(definition: Definition, claimed: Claimed) -> Work:
     action, event, task = claimed.action, claimed.event, claimed.task
-    key = idempotency_key(task.id, action.name, action.generation)
+    key, number = idempotency_key(task.id, action.name, action.generation), action.attempts
     described: JsonObject = {
         "id": action.id,
         "name": action.name,
         "generation": action.generation,
-        "attempt": action.attempts,
+        "attempt": number,
     }
     body = event_body(event, task, results=event.results, action=described, key=key)
-    return Work(
-        definition=definition,
-        body=body,
-        results=event.results,
-        task_id=task.id,
-        key=key,
-        attempt=action.attempts,
-    )
+    return Work(definition=definition, body=body, results=event.results, task_id=task.id, key=key, attempt=number)
