@@ -46,7 +46,6 @@ _FOREIGN = (
 class EgressRefused(Failed):
     """The request was not sent and never will be: the address is not allowed, or is none."""
 
-    permanent = True
     category = FailureClass.REFUSED
 
 
@@ -93,7 +92,7 @@ class Stream:
     def __init__(self, response: httpx.Response) -> None:
         self.place = _place(response.url)
         self.status = response.status_code
-        self.headers = _headers(response)
+        self.headers = dict(response.headers)
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         encoded = encoding not in ("", "identity")
         length = self.headers.get("content-length", "")
@@ -160,7 +159,7 @@ class Egress:
             # Never all the time that is left: a status that came must not be lost to a body that does not.
             left = (until - asyncio.get_running_loop().time()) / 2
             start = await _body_start(response, min(self._patience.body_start, left))
-            return Answer(status=response.status_code, headers=_headers(response), body_start=start)
+            return Answer(status=response.status_code, headers=dict(response.headers), body_start=start)
         finally:
             await response.aclose()
 
@@ -238,10 +237,6 @@ def _client(transport: GuardedTransport, patience: Patience) -> httpx.AsyncClien
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"user-agent": f"receiver/{__version__}", "accept-encoding": "identity"},
     )
-
-
-def _headers(response: httpx.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
 
 
 async def _body_start(response: httpx.Response, patience: float) -> bytes:

@@ -13,28 +13,20 @@ from msgspec import Struct
 from receiver.model.entries import NewEvent, OwedAction
 from receiver.model.records import ActionState, Definition, End, MissCause, Result, Task, TaskState, Upload
 
+_RAN = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
+ENDED = _RAN | {TaskState.REJECTED}
+"""States of a task that has an event."""
+
 TASK_MOVES: dict[TaskState, frozenset[TaskState]] = {
     TaskState.QUEUED: frozenset({TaskState.SUBMITTING, TaskState.CANCELLED}),
-    TaskState.SUBMITTING: frozenset(
-        {
-            TaskState.QUEUED,
-            TaskState.SUBMITTED,
-            TaskState.IN_DOUBT,
-            TaskState.REJECTED,
-            TaskState.SUCCEEDED,
-            TaskState.FAILED,
-            TaskState.CANCELLED,
-        }
-    ),
-    TaskState.SUBMITTED: frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.LOST}),
-    TaskState.IN_DOUBT: frozenset(
-        {TaskState.SUBMITTED, TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.LOST}
-    ),
-    TaskState.LOST: frozenset({TaskState.SUBMITTED, TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED}),
+    TaskState.SUBMITTING: ENDED | {TaskState.QUEUED, TaskState.SUBMITTED, TaskState.IN_DOUBT},
+    TaskState.SUBMITTED: _RAN | {TaskState.LOST},
+    TaskState.IN_DOUBT: _RAN | {TaskState.SUBMITTED, TaskState.LOST},
+    TaskState.LOST: _RAN | {TaskState.SUBMITTED},
     # An end that rested on an unconfirmed callback may be contradicted by the provider; a confirmed one never moves.
-    TaskState.SUCCEEDED: frozenset({TaskState.FAILED, TaskState.CANCELLED}),
-    TaskState.FAILED: frozenset({TaskState.SUCCEEDED, TaskState.CANCELLED}),
-    TaskState.CANCELLED: frozenset({TaskState.SUCCEEDED, TaskState.FAILED}),
+    TaskState.SUCCEEDED: _RAN - {TaskState.SUCCEEDED},
+    TaskState.FAILED: _RAN - {TaskState.FAILED},
+    TaskState.CANCELLED: _RAN - {TaskState.CANCELLED},
     TaskState.REJECTED: frozenset(),
 }
 
@@ -76,9 +68,6 @@ class Policy(Struct, frozen=True, kw_only=True):
     resend: str = "missed"
     max_in_flight: int = 3
 
-
-ENDED = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.REJECTED})
-"""States of a task that has an event."""
 
 LADDER = (30.0, 60.0, 120.0, 240.0)
 """When a submitted task is asked about, in seconds after its submission."""

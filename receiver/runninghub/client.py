@@ -97,7 +97,10 @@ def asked_again(ask: Callable[Concatenate[C, P], Awaitable[T]]) -> Callable[Conc
 
 
 class Channel:
-    """How the provider is spoken to; without `api_key` not at all. `read_wait` is the first pause between reads."""
+    """How the provider is spoken to; without `api_key` not at all. `read_wait` is the first pause between reads.
+
+    `site` is the base URL of the provider's site, without a slash at its end.
+    """
 
     def __init__(
         self,
@@ -109,19 +112,11 @@ class Channel:
         read_wait: float = 0.5,
     ) -> None:
         self._http = http
-        self._base_url = base_url.rstrip("/").removesuffix(V2_ROOT)
+        self.site = base_url.rstrip("/").removesuffix(V2_ROOT)
+        self.has_key = api_key is not None
         self._api_key = api_key
         self._read_attempts = read_attempts
         self._read_wait = read_wait
-
-    @property
-    def has_key(self) -> bool:
-        return self._api_key is not None
-
-    @property
-    def site(self) -> str:
-        """The base URL of the provider's site, without a slash at its end."""
-        return self._base_url
 
     @property
     def key(self) -> str:
@@ -163,16 +158,16 @@ class Channel:
         """A V1 request: the key goes into the body too, where the provider was measured to look for it."""
         return await self.post(path, {"apiKey": self.key, **body})
 
-    async def post(self, path: str, body: JsonObject, *, timeout: httpx.Timeout = TIMEOUT) -> Answered:
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        return await self._send("POST", self._base_url + path, headers, msgspec.json.encode(body), timeout)
-
-    async def post_without_key(self, path: str, body: JsonObject) -> Answered:
+    async def post(
+        self, path: str, body: JsonObject, *, with_key: bool = True, timeout: httpx.Timeout = TIMEOUT
+    ) -> Answered:
         headers = {"Content-Type": "application/json"}
-        return await self._send("POST", self._base_url + path, headers, msgspec.json.encode(body), TIMEOUT)
+        if with_key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        return await self._send("POST", self.site + path, headers, msgspec.json.encode(body), timeout)
 
     async def get(self, path: str, query: Mapping[str, str]) -> Answered:
-        url = self._base_url + path + (f"?{urlencode(query)}" if query else "")
+        url = self.site + path + (f"?{urlencode(query)}" if query else "")
         return await self._send("GET", url, {"Authorization": f"Bearer {self.key}"}, None, TIMEOUT)
 
     async def post_form(self, path: str, fields: Mapping[str, str], file: FileToSend) -> Answered:
@@ -185,7 +180,7 @@ class Channel:
             "Content-Length": str(len(head) + file.size + len(tail)),
         }
         content = _framed(head, file.open(), tail)
-        return await self._send("POST", self._base_url + path, headers, content, UPLOAD_TIMEOUT)
+        return await self._send("POST", self.site + path, headers, content, UPLOAD_TIMEOUT)
 
     async def put(self, url: str, file: FileToSend) -> Answered:
         """A file at an address that the provider has signed. The key is not shown there."""
@@ -270,10 +265,7 @@ class RunningHub(Channel):
 
     async def account(self) -> Account:
         """The account's balance and running tasks (page "Get Account Information"). Here the key is lower-case."""
-        return await self.data(
-            lambda: self.post("/uc/openapi/accountStatus", {"apikey": self.key}),
-            wire.read_account,
-        )
+        return await self.data(lambda: self.post("/uc/openapi/accountStatus", {"apikey": self.key}), wire.read_account)
 
     async def _done(self, path: str, body: JsonObject) -> Reply[None]:
         answered, _ = accepted(await self.post_v1(path, body))

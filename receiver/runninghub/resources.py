@@ -20,11 +20,7 @@ class Resources:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-
-    @property
-    def site(self) -> str:
-        """The base URL of the provider's site."""
-        return self._channel.site
+        self.site = channel.site
 
     async def workflow(self, workflow_id: str) -> list[Node]:
         """The fields of a workflow that may be set (page "Get Workflow JSON")."""
@@ -39,9 +35,8 @@ class Resources:
     async def styles(self, app_id: str, type: int) -> list[JsonObject]:
         """The styles of a quick creation (page "Get Quick Create Model Library Style Data"). It takes no key."""
         body: JsonObject = {"type": type, "webappId": app_id}
-        return await self._channel.data(
-            lambda: self._channel.post_without_key("/api/fast/creation/model/params", body), nodes.read_styles
-        )
+        path = "/api/fast/creation/model/params"
+        return await self._channel.data(lambda: self._channel.post(path, body, with_key=False), nodes.read_styles)
 
     async def status(self, task_id: str) -> str:
         """A task's bare status, QUEUED, RUNNING, SUCCESS or FAILED (page "Check Task Status")."""
