@@ -1,6 +1,6 @@
-"""Dispatching: one owed action is claimed under a lease, its effect is had, the claim is settled with a fence.
+"""Dispatching: one owed action is claimed under a lease, performed, and settled; a fence stops whoever lost the lease.
 
-The effect happens at least once. Every repetition carries the same idempotency key.
+An action is performed at least once. Every repetition carries the same idempotency key.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from receiver.store import Store
 RENEWALS = 3
 """How often a lease is renewed within its length."""
 SETTLE_AGAIN = 0.5
-"""Seconds between two tries to write down how an action ended, while nothing can be written."""
+"""Seconds until it is written down anew how an action ended, while nothing can be written."""
 
 
 class LeaseLost(Exception):
@@ -41,8 +41,8 @@ async def dispatch(
 ) -> Line | None:
     """Runs one due action of a definition. None when none is due. `jitter` gives numbers in [0, 1).
 
-    When it is cancelled, the claim is given back at once and does not count as a try. While it runs, the action's id is
-    `in_hand`, where the housekeeping sees that its worker lives.
+    When it is cancelled, the claim is given back at once and counts as no attempt. While it runs, the action's id
+    is `in_hand`, where the housekeeping sees that its worker lives.
     """
     hands = set() if in_hand is None else in_hand
     held = await _claim(store, definition, clock)
@@ -67,7 +67,7 @@ async def dispatch(
 
 
 def masked(redact: Redactor, detail: JsonObject) -> JsonObject:
-    """What was done is settled, whatever came with it."""
+    """The detail of an attempt without secrets; a remark in its place when it is nested too deeply to look through."""
     try:
         return redact.data(detail)
     except RecursionError:
@@ -83,14 +83,14 @@ class Held(Struct, frozen=True):
     clock: Callable[[], float]
 
     async def attempt(self, performer: Performer, jitter: Callable[[], float]) -> Settlement:
-        """Has the effect once, and says what came of it. Raises LeaseLost."""
+        """Performs the action once, and returns what came of it. Raises LeaseLost."""
         action, event = self.claimed.action, self.claimed.event
         try:
             done = await bounded(self.definition, self._under_lease(performer))
         except ActionFailed as failure:
             now = self.clock()
             if failure.expired and await self.store.ask_for_new_links(self.claimed, now):
-                detail: JsonObject = {**_told(failure), "asked": "for new links"}
+                detail: JsonObject = {**_failure_detail(failure), "asked": "for new links"}
                 due_at = self.clock() + rules.EXPIRED_RETRY
                 return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
             attempts = action.attempts
@@ -98,7 +98,10 @@ class Held(Struct, frozen=True):
         return Settlement(outcome="done", detail=done.detail, files=done.files)
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Tries until it is written: what was done and not written down would be done again. False when it was lost."""
+        """Writes the end of the attempt, again and again until it is written; else it would be done again.
+
+        False when the lease was lost.
+        """
         while True:
             try:
                 return await self.store.settle_action(self.claimed, settlement, self.clock())
@@ -113,7 +116,7 @@ class Held(Struct, frozen=True):
         await self.store.settle_action(self.claimed, returned, self.clock())
 
     async def _under_lease(self, performer: Performer) -> Done:
-        """Has the effect while the lease is renewed beside it. Raises LeaseLost when it could not be."""
+        """Performs the action while its lease is renewed. Raises LeaseLost when it could not be."""
         worker = asyncio.current_task()
         assert worker is not None
         renewal = asyncio.create_task(self._renew())
@@ -160,7 +163,7 @@ async def _claim(store: Store, definition: Definition, clock: Callable[[], float
 
 
 async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:
-    """The effect within the definition's timeout. Raises ActionFailed for whatever comes between, but a lost lease."""
+    """Waits for an action within its definition's timeout. Every failure leaves as ActionFailed, but a lost lease."""
     try:
         async with asyncio.timeout(definition.timeout):
             return await performing
@@ -177,8 +180,8 @@ async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:
 def judge(
     definition: Definition, failure: ActionFailed, *, attempts: int, event_at: float, now: float, jitter: float
 ) -> Settlement:
-    """What a failed try comes to, after `attempts` of them: a retry, and when, or the end. Times in seconds."""
-    detail = _told(failure)
+    """What a failed attempt, the `attempts`-th, comes to: a retry, and when, or the end. Times in seconds."""
+    detail = _failure_detail(failure)
     unwell = failure.category.accuses_target and not (failure.permanent or failure.expired)
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason
@@ -191,7 +194,7 @@ def judge(
     return Settlement(outcome="dead", reason=reason, detail=detail, unwell=unwell)
 
 
-def _told(failure: ActionFailed) -> JsonObject:
+def _failure_detail(failure: ActionFailed) -> JsonObject:
     return {**failure.detail, "error": failure.reason, "category": failure.category.value}
 
 

@@ -37,7 +37,7 @@ async def receive(store: Store, links: Links, token: str, inbound: Inbound, now:
     """
     link = links.read(token)
     if link is None:
-        raise _stranger()
+        raise _no_such_url()
     body = inbound.body[:UNREADABLE_KEPT] if inbound.too_large else inbound.body
     report, problem = _read(body, too_large=inbound.too_large)
     delivery = NewDelivery(
@@ -52,7 +52,7 @@ async def receive(store: Store, links: Links, token: str, inbound: Inbound, now:
     )
     recorded = await store.record_delivery(delivery, now)
     if recorded is None:
-        raise _stranger()
+        raise _no_such_url()
     status = 413 if inbound.too_large else 202 if problem else 200
     return Received(status=status, duplicate=recorded.duplicate, due=recorded.due)
 
@@ -66,5 +66,5 @@ def _read(body: bytes, *, too_large: bool) -> tuple[wire.TaskReport | None, str 
         return None, str(problem)
 
 
-def _stranger() -> Refused:
+def _no_such_url() -> Refused:
     return Refused(404, "not_found", "there is no such callback URL")

@@ -63,7 +63,7 @@ async def submit_next(
     taken = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue)
     if taken is None:
         return None
-    task, too_old = await _with_living_links(store, taken, asker.provider.site, clock())
+    task, too_old = await _with_current_links(store, taken, asker.provider.site, clock())
     if too_old is not None:
         await _reject(store, task, too_old, definitions, clock())
         return {"task": task.id, "outcome": "rejected", "code": too_old.code}
@@ -73,18 +73,18 @@ async def submit_next(
     async def send() -> Reply[Submission]:
         # The provider's id is written down before anything else can go wrong: a task without it is in doubt.
         reply = await asker.provider.submit(request)
-        await _taken(store, task, reply.content, clock())
+        await _note_taken(store, task, reply.content, clock())
         return reply
 
     try:
-        submission = await asker.exchange(task, CheckKind.SUBMIT, send(), _taken_as)
+        submission = await asker.exchange(task, CheckKind.SUBMIT, send(), _summary)
     except ProviderError as error:
-        outcome = await _not_taken(store, task, error, definitions, policy, clock())
+        outcome = await _outcome_of_error(store, task, error, definitions, policy, clock())
         return {"task": task.id, "outcome": outcome, "code": error.code}
     return {"task": task.id, "outcome": "submitted", "provider_task_id": submission.task_id}
 
 
-async def _with_living_links(store: Store, task: Task, site: str, now: float) -> tuple[Task, TaskError | None]:
+async def _with_current_links(store: Store, task: Task, site: str, now: float) -> tuple[Task, TaskError | None]:
     """The task with what stands for its uploads now, written down before it is sent; or why it must not be sent.
 
     It may have waited in our queue for longer than its links live, and a dead link may cost money.
@@ -98,11 +98,11 @@ async def _with_living_links(store: Store, task: Task, site: str, now: float) ->
     return replace(task, input=attached.input, uploads=attached.uploads), None
 
 
-def _taken_as(submission: Submission) -> str:
+def _summary(submission: Submission) -> str:
     return f"taken as {submission.task_id}, {submission.report.status or 'no status'}"
 
 
-async def _taken(store: Store, task: Task, submission: Submission, now: float) -> None:
+async def _note_taken(store: Store, task: Task, submission: Submission, now: float) -> None:
     ended_at_once = submission.report.end is not None
     first = now if ended_at_once else rules.ladder(now, 0, now, callback=task.callback)
     mine = await store.mark_submitted(task, submission.task_id, submission.report.status, first, now)
@@ -111,7 +111,7 @@ async def _taken(store: Store, task: Task, submission: Submission, now: float) -
         await store.raise_alert("id_taken", task.id, message, now)
 
 
-async def _not_taken(
+async def _outcome_of_error(
     store: Store,
     task: Task,
     error: ProviderError,

@@ -591,6 +591,7 @@ BREACHES: list[tuple[Checker, dict[str, str], str]] = [
     (impurities, {"receiver.runninghub.wire": "import asyncio"}, "receiver.runninghub.wire imports asyncio"),
     (impurities, {"receiver.model.links": "import os.path"}, "receiver.model.links imports os.path"),
     (impurities, {"receiver.receive": "import random"}, "receiver.receive imports random"),
+    (impurities, {"receiver.reconcile.missed": "import random"}, "receiver.reconcile.missed imports random"),
     (
         impurities,
         {"receiver.model.records": "from datetime import datetime\ndatetime.now()"},

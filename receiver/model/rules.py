@@ -250,7 +250,7 @@ def miss_cause(callback_status: str | None, callback_response: str | None, retry
 
 
 def backoff(attempt: int, jitter: float) -> float:
-    """Seconds before try `attempt + 1`: grows threefold to an hour, spread by a quarter. `jitter` is in [0, 1)."""
+    """Seconds before attempt `attempt + 1`: grows threefold to an hour, spread by a quarter. `jitter` is in [0, 1)."""
     exponent = min(attempt - 1, 20)
     return min(BACKOFF_CAP, BACKOFF_FIRST * BACKOFF_FACTOR**exponent) * (0.75 + jitter / 2)
 

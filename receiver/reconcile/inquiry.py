@@ -45,20 +45,20 @@ class Inquiry(Struct, frozen=True):
     async def _ask(self, task: Task, provider_id: str, claim: Claim | None) -> None:
         report = await self.asker.query(task, provider_id)
         if not report.known:
-            await self._unknown(task, provider_id, claim)
+            await self._unknown_to_query(task, provider_id, claim)
         elif report.end is None:
             await self.store.note_running(task, report.status)
-            await self._later(task, claim, alive=True)
+            await self._ask_again_later(task, claim, alive=True)
         elif report.end is End.SUCCEEDED and not rules.has_content(report.results):
-            await self._empty(task, provider_id, claim, report)
+            await self._without_results(task, provider_id, claim, report)
         else:
             await self.recorder.record(task, report, claim, Source.QUERY)
 
-    async def _unknown(self, task: Task, provider_id: str, claim: Claim | None) -> None:
+    async def _unknown_to_query(self, task: Task, provider_id: str, claim: Claim | None) -> None:
         """The query does not know the task. Right after submission that means nothing yet."""
         young = task.submitted_at is not None and self.clock() - task.submitted_at < rules.UNKNOWN_GRACE
         if young and claim is None:
-            await self._later(task, claim)
+            await self._ask_again_later(task, claim)
             return
         if task.kind is not Kind.MODEL:
             outputs = await self.asker.outputs(task, provider_id)
@@ -71,7 +71,7 @@ class Inquiry(Struct, frozen=True):
         else:
             await self._unanswered(task, claim)
 
-    async def _empty(self, task: Task, provider_id: str, claim: Claim | None, report: TaskReport) -> None:
+    async def _without_results(self, task: Task, provider_id: str, claim: Claim | None, report: TaskReport) -> None:
         """SUCCESS without results: results have come late before, so it is asked again, and the detail is read."""
         now = self.clock()
         since = task.empty_since if task.empty_since is not None else now
@@ -97,9 +97,9 @@ class Inquiry(Struct, frozen=True):
             telling = await self.recorder.believe(task, claim, settled=False)
             if telling is not Telling.KNOWN:
                 return
-        await self._later(task, claim)
+        await self._ask_again_later(task, claim)
 
-    async def _later(self, task: Task, claim: Claim | None, *, alive: bool = False) -> None:
+    async def _ask_again_later(self, task: Task, claim: Claim | None, *, alive: bool = False) -> None:
         """Sets the next question. `alive` is what the provider says works on; anything else is lost one day."""
         now = self.clock()
         since = task.submitted_at or task.sent_at or task.created_at

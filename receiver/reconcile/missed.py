@@ -62,7 +62,7 @@ class MissedCallbacks(Struct, frozen=True):
         try:
             detail = await self.asker.webhook_detail(task, provider_id)
         except ProviderError:
-            await self._not_told(task, seen_at, now)
+            await self._without_detail(task, seen_at, now)
             return
         if detail is None:
             await self.store.mark_missed(task, MissCause.UNREGISTERED, now)
@@ -81,7 +81,7 @@ class MissedCallbacks(Struct, frozen=True):
         else:
             await self.store.stop_watching(task)
 
-    async def _not_told(self, task: Task, seen_at: float, now: float) -> None:
+    async def _without_detail(self, task: Task, seen_at: float, now: float) -> None:
         """The detail cannot be read. That is asked again for a while; then the miss stays without a cause."""
         if now - seen_at < self.policy.patience:
             await self.store.check_again(task, now + MISS_RETRY)

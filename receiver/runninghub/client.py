@@ -77,12 +77,12 @@ def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -
 
 
 def was_not_sent(error: Exception) -> bool:
-    """Not even a connection was made, so sending again repeats nothing."""
+    """Whether not even a connection was made, so that sending again repeats nothing."""
     return isinstance(error, ProviderError) and error.code == "not_sent"
 
 
 def worth_asking_again(error: Exception) -> bool:
-    """For questions, which change nothing at the provider."""
+    """Whether a question, which changes nothing at the provider, may be answered the next time."""
     return isinstance(error, ProviderError) and error.retryable
 
 
@@ -91,7 +91,7 @@ def asked_again(ask: Callable[Concatenate[C, P], Awaitable[T]]) -> Callable[Conc
 
     @wraps(ask)
     def repeated(channel: C, /, *args: P.args, **named: P.kwargs) -> Awaitable[T]:
-        return channel.repeat(lambda: ask(channel, *args, **named), worth_asking_again)
+        return channel.again(worth_asking_again, ask, channel, *args, **named)
 
     return repeated
 
@@ -99,7 +99,8 @@ def asked_again(ask: Callable[Concatenate[C, P], Awaitable[T]]) -> Callable[Conc
 class Channel:
     """How the provider is spoken to; without `api_key` not at all. `read_wait` is the first pause between reads.
 
-    `site` is the base URL of the provider's site, without a slash at its end.
+    `site` is the base URL of the provider's site, without a slash at its end; `again` repeats a call a few times, after
+    errors of which its first argument says that it may help.
     """
 
     def __init__(
@@ -115,8 +116,9 @@ class Channel:
         self.site = base_url.rstrip("/").removesuffix(V2_ROOT)
         self.has_key = api_key is not None
         self._api_key = api_key
-        self._read_attempts = read_attempts
-        self._read_wait = read_wait
+        self.again = stamina.AsyncRetryingCaller(
+            attempts=read_attempts, wait_initial=read_wait, wait_max=read_wait * 4, wait_jitter=read_wait, timeout=None
+        )
 
     @property
     def key(self) -> str:
@@ -130,29 +132,15 @@ class Channel:
         ask: Callable[[], Awaitable[Answered]],
         read: Callable[[Json], T],
         *,
-        again: Callable[[Exception], bool] = worth_asking_again,
+        again_after: Callable[[Exception], bool] = worth_asking_again,
     ) -> T:
-        """What `read` finds in the data of an answer in an envelope; `again` says which errors to ask again after."""
+        """What `read` finds in an answer's data; `again_after` says which errors are worth another question."""
 
         async def once() -> tuple[Answered, Json]:
             return accepted(await ask())
 
-        answered, data = await self.repeat(once, again)
+        answered, data = await self.again(again_after, once)
         return understood(answered, lambda _: read(data))
-
-    async def repeat(self, ask: Callable[[], Awaitable[T]], on: Callable[[Exception], bool]) -> T:
-        """Asks, and asks again a few times after errors of which `on` says that it may help."""
-        async for attempt in stamina.retry_context(
-            on=on,
-            attempts=self._read_attempts,
-            wait_initial=self._read_wait,
-            wait_max=self._read_wait * 4,
-            wait_jitter=self._read_wait,
-            timeout=None,
-        ):
-            with attempt:
-                return await ask()
-        raise AssertionError("stamina ended without a result or an error")
 
     async def post_v1(self, path: str, body: JsonObject) -> Answered:
         """A V1 request: the key goes into the body too, where the provider was measured to look for it."""

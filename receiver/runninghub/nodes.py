@@ -85,7 +85,7 @@ def read_stored(data: Json) -> Stored:
     name, url = read_file_name(data), text_of(data, "download_url")
     if not url:
         raise Unreadable("an upload without a link")
-    return Stored(type=text_of(data, "type") or None, url=url, file_name=name, size=_number(found.get("size")))
+    return Stored(type=text_of(data, "type") or None, url=url, file_name=name, size=_whole_number(found.get("size")))
 
 
 def read_file_name(data: Json) -> str:
@@ -108,7 +108,8 @@ def read_queue(data: Json) -> Queue:
     """Raises Unreadable."""
     found = _object(data, "a queue")
     limit, running, queued, total = (
-        _number(found.get(name)) for name in ("concurrentLimit", "runningCount", "queuedCount", "totalCurrentTasks")
+        _whole_number(found.get(name))
+        for name in ("concurrentLimit", "runningCount", "queuedCount", "totalCurrentTasks")
     )
     return Queue(type=text_of(data, "apiKeyType") or None, limit=limit, running=running, queued=queued, total=total)
 
@@ -129,7 +130,7 @@ def read_price(body: bytes) -> tuple[Price | None, str, str]:
 def _price(data: JsonObject) -> Price:
     free = data.get("isFreeThisCall")
     return Price(
-        amount=_said(data.get("estimatedPrice")),
+        amount=_as_text(data.get("estimatedPrice")),
         currency=text_of(data, "currency") or None,
         text=text_of(data, "priceText") or None,
         free=free if isinstance(free, bool) else None,
@@ -184,19 +185,19 @@ def _options(data: Json) -> list[str]:
     if not isinstance(listed, list):
         return []
     texts = [
-        next((_said(each.get(key)) for key in ("index", "value", "name") if each.get(key) is not None), None)
+        next((_as_text(each.get(key)) for key in ("index", "value", "name") if each.get(key) is not None), None)
         if isinstance(each, dict)
-        else _said(each)
+        else _as_text(each)
         for each in listed[:OPTIONS_LIMIT]
     ]
     return [text for text in texts if text is not None]
 
 
-def _said(value: Json) -> str | None:
+def _as_text(value: Json) -> str | None:
     return None if value is None or isinstance(value, dict | list | bool) else str(value)
 
 
-def _number(value: Json) -> int | None:
+def _whole_number(value: Json) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value if value >= 0 else None
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19 else None

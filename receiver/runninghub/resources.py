@@ -56,7 +56,7 @@ class Resources:
                 raise refusal(code, message, answered)
             return price
 
-        return await self._channel.repeat(once, worth_asking_again)
+        return await self._channel.again(worth_asking_again, once)
 
     async def upload(self, file: FileToSend) -> Stored:
         """Stores a file for models and nodes (page "Upload Resource (New)"). Here the sentence is called message."""
@@ -72,7 +72,7 @@ class Resources:
         body: JsonObject = {"loraName": file.name, "md5Hex": md5}
         ticket = await self._v1("/api/openapi/getLoraUploadUrl", body, nodes.read_ticket)
         if url := ticket.url:
-            answered = await self._channel.repeat(lambda: self._channel.put(url, file), was_not_sent)
+            answered = await self._channel.again(was_not_sent, self._channel.put, url, file)
             if answered.status >= 300:
                 raise refusal(f"http_{answered.status}", f"the store answered {answered.status}", answered)
         return ticket.file_name
@@ -81,4 +81,6 @@ class Resources:
         return await self._channel.data(lambda: self._channel.post_v1(path, body), read)
 
     async def _form(self, path: str, fields: dict[str, str], file: FileToSend, read: Callable[[Json], T]) -> T:
-        return await self._channel.data(lambda: self._channel.post_form(path, fields, file), read, again=was_not_sent)
+        return await self._channel.data(
+            lambda: self._channel.post_form(path, fields, file), read, again_after=was_not_sent
+        )

@@ -69,7 +69,7 @@ def _problems(model: Model, given: Mapping[str, Json]) -> Iterator[Problem]:
         elif not names and param.required and param.name not in strangers.values():
             yield param.name, _missing(param)
     for name, meant in strangers.items():
-        yield _short(name), _stranger(model, meant)
+        yield _shortened(name), _unknown_parameter(model, meant)
 
 
 def _is_known(model: Model, name: str) -> bool:
@@ -82,7 +82,7 @@ def _meant(model: Model, name: str, given: Mapping[str, Json]) -> str | None:
     return next((each for each in near if each not in given), near[0] if near else None)
 
 
-def _stranger(model: Model, meant: str | None) -> str:
+def _unknown_parameter(model: Model, meant: str | None) -> str:
     """A name that the model does not know. It stands for the required parameter that it is a misspelling of."""
     if meant is None:
         return "there is no such parameter"
@@ -94,7 +94,7 @@ def _stranger(model: Model, meant: str | None) -> str:
 
 def _missing(param: Param) -> str:
     default: Json = list(param.default) if isinstance(param.default, tuple) else param.default
-    usual = "" if default is None else f"; usual is {_said(default)}"
+    usual = "" if default is None else f"; usual is {_in_words(default)}"
     return f"is required: {takes(param)}{usual}"
 
 
@@ -140,7 +140,7 @@ def _judge_number(param: Param, path: str, value: Json) -> Iterator[Problem]:
     kinds = int if param.type is Type.INTEGER else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not _is_measurable(value):
         yield path, _mistyped(param, value)
-    elif (nearest := _fitted(param, value)) is not None:
+    elif (nearest := _nearest_number(param, value)) is not None:
         yield path, _expected(takes(param), value, nearest)
 
 
@@ -194,8 +194,8 @@ def file_problem(param: Param, name: str, size: int) -> str | None:
     ending = name.rpartition(".")[2].casefold() if "." in name else ""
     medium = param.media if ending in map(str.casefold, param.accept) else MEDIA.get(ending)
     if not any(accepts(param, f"{medium}/{kind}") for kind in (ending, *OTHER_NAMES.get(ending, "").split())):
-        return f"expected {_medium(param)}, got {_short(name)}"
-    return f"{_short(name)} is empty" if size == 0 else _size_problem(param, size)
+        return f"expected {_medium(param)}, got {_shortened(name)}"
+    return f"{_shortened(name)} is empty" if size == 0 else _size_problem(param, size)
 
 
 def _mistyped(param: Param, value: Json) -> str:
@@ -225,10 +225,10 @@ def _nearest_choice(value: str, choices: Sequence[str]) -> str | None:
     return next(iter(closest(value, choices)), None)
 
 
-def _fitted(param: Param, value: int | float) -> int | float | None:
+def _nearest_number(param: Param, value: int | float) -> int | float | None:
     """The allowed number nearest to one that is not allowed; None when it is."""
-    low, high, step = (None if fact is None else _exact(fact) for fact in (param.min, param.max, param.step))
-    given = near = _exact(value)
+    low, high, step = (None if fact is None else _fraction(fact) for fact in (param.min, param.max, param.step))
+    given = near = _fraction(value)
     near = near if high is None else min(near, high)
     near = near if low is None else max(near, low)
     if step is not None:
@@ -240,7 +240,7 @@ def _fitted(param: Param, value: int | float) -> int | float | None:
     return int(near) if param.type is Type.INTEGER or near.denominator == 1 else float(near)
 
 
-def _exact(number: int | float) -> Fraction:
+def _fraction(number: int | float) -> Fraction:
     """A number as it is written in decimals, so that 0.3 is three steps of 0.1, and 0.1 + 0.2 is 0.3."""
     return Fraction(number) if isinstance(number, int) else Fraction(str(round(number, 9)))
 
@@ -254,8 +254,8 @@ def _is_measurable(number: int | float) -> bool:
 
 def _expected(allowed: str, given: Json, nearest: Json = None) -> str:
     """The sentence for a value; `nearest` is an allowed one, None when there is no telling."""
-    hint = "" if nearest is None else f"; the nearest is {_said(nearest)}"
-    return f"expected {allowed}, got {_said(given)}{hint}"
+    hint = "" if nearest is None else f"; the nearest is {_in_words(nearest)}"
+    return f"expected {allowed}, got {_in_words(given)}{hint}"
 
 
 def _empty(param: Param) -> str:
@@ -303,11 +303,11 @@ def _one_of(names: Sequence[str]) -> str:
     return f"one of {', '.join(names[:CHOICES_SHOWN])}{f' and {more} more' if more > 0 else ''}"
 
 
-def _said(value: Json) -> str:
+def _in_words(value: Json) -> str:
     """A value inside a sentence."""
     match value:
         case str():
-            return f'"{_short(value)}"'
+            return f'"{_shortened(value)}"'
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]
         case int() | float():
@@ -317,7 +317,7 @@ def _said(value: Json) -> str:
     return "an object"
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

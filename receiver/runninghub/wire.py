@@ -129,7 +129,7 @@ def read_callback(body: bytes) -> TaskReport:
     if not isinstance(inner, dict):
         raise Unreadable("eventData is neither an object nor the text of one")
     report = read_report(inner)
-    around = {} if inner is payload else _unknown(payload, CALLBACK_FIELDS)
+    around = {} if inner is payload else _unknown_fields(payload, CALLBACK_FIELDS)
     task_id = read_id(payload.get("taskId")) or report.task_id
     return msgspec.structs.replace(report, task_id=task_id, extra={**around, **report.extra})
 
@@ -155,12 +155,12 @@ def read_task_object(body: bytes) -> tuple[TaskReport | None, str, str]:
     payload = read_object(body)
     code = read_code(payload.get("errorCode")) or read_code(payload.get("code"))
     if read_id(payload.get("taskId")) is not None:
-        return _read_v2(payload), code, _sentence(payload)
-    code = "" if _may_have_task(payload) else _refusal(code, payload)
+        return _read_v2(payload), code, _error_sentence(payload)
+    code = "" if _may_have_task(payload) else _refusal_code(code, payload)
     if text_of(payload, "status").upper() in (RUNNING | ENDS.keys()):
-        return _read_v2(payload), code, _sentence(payload)
+        return _read_v2(payload), code, _error_sentence(payload)
     if code:
-        return None, code, _sentence(payload)
+        return None, code, _error_sentence(payload)
     raise Unreadable("neither a task nor an error code")
 
 
@@ -172,9 +172,9 @@ def read_created(body: bytes) -> tuple[TaskReport | None, str, str]:
     """
     payload = read_object(body)
     if not _may_have_task(payload):
-        code = _refusal(read_code(payload.get("code")), payload)
+        code = _refusal_code(read_code(payload.get("code")), payload)
         if code:
-            return None, code, _sentence(payload)
+            return None, code, _error_sentence(payload)
     envelope = read_envelope(body)
     data = envelope.data
     if envelope.code != "0":
@@ -182,7 +182,11 @@ def read_created(body: bytes) -> tuple[TaskReport | None, str, str]:
     if not isinstance(data, dict) or read_id(data.get("taskId")) is None:
         raise Unreadable("success without a task id")
     status = text_of(data, "taskStatus").upper()
-    return TaskReport(task_id=read_id(data.get("taskId")), status=status, extra=_unknown(data, CREATED_FIELDS)), "", ""
+    return (
+        TaskReport(task_id=read_id(data.get("taskId")), status=status, extra=_unknown_fields(data, CREATED_FIELDS)),
+        "",
+        "",
+    )
 
 
 def read_envelope(body: bytes) -> Envelope:
@@ -259,7 +263,7 @@ def _event_data(value: Json) -> TaskReport | None:
         return None
 
 
-def _sentence(payload: Json) -> str:
+def _error_sentence(payload: Json) -> str:
     return text_of(payload, "errorMessage", "message", "msg")
 
 
@@ -271,18 +275,18 @@ def _may_have_task(payload: JsonObject) -> bool:
     return alive or payload.get("code") in (0, "0") or any(each not in (None, "", 0) for each in ids)
 
 
-def _refusal(code: str, payload: Json) -> str:
+def _refusal_code(code: str, payload: Json) -> str:
     """The code of an answer without a task: its own where it is known, else what its words come to; "" for nothing.
 
     Words never soften a code that is known: 1000 with "busy" may have struck after the task was made.
     """
-    words = _by_words(_sentence(payload))
+    words = _code_by_words(_error_sentence(payload))
     if code and (words != "busy" or code in CODES or is_gateways(code)):
         return code
     return words if words == "busy" or text_of(payload, "errorMessage") else ""
 
 
-def _by_words(message: str) -> str:
+def _code_by_words(message: str) -> str:
     """What a sentence without a code comes to: `busy` only where it says so and nothing of an error."""
     said = message.lower()
     if any(words in said for words in ERROR_WORDS):
@@ -299,8 +303,8 @@ def _read_v2(data: JsonObject) -> TaskReport:
     results = _results(data.get("results"), "url", "outputType")
     if _has_failed(code, data, end, results):
         status, end = "FAILED", End.FAILED
-    reason = _reason(data.get("failedReason"))
-    message = text_of(reason, "exception_message") or _sentence(data)
+    reason = _failed_reason(data.get("failedReason"))
+    message = text_of(reason, "exception_message") or _error_sentence(data)
     return TaskReport(
         task_id=read_id(data.get("taskId")),
         status=status,
@@ -309,7 +313,7 @@ def _read_v2(data: JsonObject) -> TaskReport:
         results=results,
         error=_error(code, message) if end not in (None, End.SUCCEEDED) else None,
         usage=_usage(data.get("usage")) | _children(data),
-        extra={**_unknown(data, V2_FIELDS), **({"failedReason": reason} if reason else {})},
+        extra={**_unknown_fields(data, V2_FIELDS), **({"failedReason": reason} if reason else {})},
     )
 
 
@@ -322,11 +326,11 @@ def _has_failed(code: str, data: JsonObject, end: End | None, results: list[Resu
     """
     if end is None:
         said = text_of(data, "errorMessage")
-        return code in RUN_FAILED or (not code and bool(said) and _by_words(said) == "refused")
+        return code in RUN_FAILED or (not code and bool(said) and _code_by_words(said) == "refused")
     return end is End.SUCCEEDED and not results and code in RUN_FAILED
 
 
-def _reason(value: Json) -> Json:
+def _failed_reason(value: Json) -> Json:
     """Why a task failed: an object, though the schema of the page calls it a text."""
     try:
         return from_text(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
@@ -395,7 +399,7 @@ def _error(code: str, message: str) -> TaskError:
     return TaskError(code=code, name=describe(code).name, message=told(code, message)[:TEXT_LIMIT])
 
 
-def _unknown(data: JsonObject, known: frozenset[str]) -> JsonObject:
+def _unknown_fields(data: JsonObject, known: frozenset[str]) -> JsonObject:
     return {name: value for name, value in data.items() if name not in known and value not in (None, "")}
 
 
