@@ -1,12 +1,13 @@
-"""Dispatching: one owed action is claimed under a lease, its effect is had, the claim is settled with a fence.
+"""Dispatching: one owed action is claimed under a lease, performed, and settled; a fence stops whoever lost the lease.
 
-The effect happens at least once. Every repetition carries the same idempotency key.
+An action is performed at least once. Every repetition carries the same idempotency key.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
@@ -22,7 +23,7 @@ from receiver.store import Store
 RENEWALS = 3
 """How often a lease is renewed within its length."""
 SETTLE_AGAIN = 0.5
-"""Seconds between two tries to write down how an action ended, while nothing can be written."""
+"""Seconds until it is written down anew how an action ended, while nothing can be written."""
 
 
 class LeaseLost(Exception):
@@ -42,89 +43,129 @@ async def dispatch(
 ) -> Line | None:
     """Runs one due action of a definition, as a node. None when none is due. `jitter` gives numbers in [0, 1).
 
-    When it is cancelled, the claim is given back at once and does not count as a try. While it runs, the action's id is
-    `in_hand`, where the housekeeping sees that its worker lives.
+    When it is cancelled, the claim is given back at once and counts as no attempt. While it runs, the action's id
+    is `in_hand`, where the housekeeping sees that its worker lives.
     """
     hands = set() if in_hand is None else in_hand
-    claimed = await _claim(store, definition, clock, node)
-    if claimed is None:
+    held = await _claim(store, definition, clock, node)
+    if held is None:
         return None
-    hands.add(claimed.action.id)
-    line: Line = {"action": claimed.action.id, "name": definition.name, "task": claimed.task.id}
+    action = held.claimed.action
+    hands.add(action.id)
+    line: Line = {"action": action.id, "name": definition.name, "task": held.claimed.task.id}
     try:
-        settlement = await _try(store, performers[definition.kind], definition, claimed, clock, jitter)
+        settlement = await held.attempt(performers[definition.kind], jitter)
         detail = masked(redact, settlement.detail)
         reason = redact.text(settlement.reason) if settlement.reason else None
-        mine = await _settle(store, claimed, replace(settlement, reason=reason, detail=detail), clock)
+        mine = await held.settle(replace(settlement, reason=reason, detail=detail))
     except LeaseLost:
         return {**line, "outcome": "lease lost"}
     except asyncio.CancelledError:
-        await _give_back(store, claimed, clock)
+        await held.give_back()
         raise
     finally:
-        hands.discard(claimed.action.id)
+        hands.discard(action.id)
     return {**line, "outcome": settlement.outcome if mine else "lease lost", "reason": reason}
 
 
 def masked(redact: Redactor, detail: JsonObject) -> JsonObject:
-    """What was done is settled, whatever came with it."""
+    """The detail of an attempt without secrets; a remark in its place when it is nested too deeply to look through."""
     try:
         return redact.data(detail)
     except RecursionError:
         return {"kept": "nothing, for it is nested too deeply"}
 
 
-async def _claim(store: Store, definition: Definition, clock: Callable[[], float], node: str) -> Claimed | None:
+class Held(Struct, frozen=True):
+    """An action that was claimed here."""
+
+    store: Store
+    definition: Definition
+    claimed: Claimed
+    clock: Callable[[], float]
+
+    async def attempt(self, performer: Performer, jitter: Callable[[], float]) -> Settlement:
+        """Performs the action once, and returns what came of it. Raises LeaseLost."""
+        action, event = self.claimed.action, self.claimed.event
+        try:
+            done = await bounded(self.definition, self._under_lease(performer))
+        except ActionFailed as failure:
+            now = self.clock()
+            if failure.expired and await self.store.ask_for_new_links(self.claimed, now):
+                detail: JsonObject = {**_failure_detail(failure), "asked": "for new links"}
+                due_at = self.clock() + rules.EXPIRED_RETRY
+                return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
+            attempts = action.attempts
+            return judge(self.definition, failure, attempts=attempts, event_at=event.at, now=now, jitter=jitter())
+        return Settlement(outcome="done", detail=done.detail, files=done.files)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Writes the end of the attempt, again and again until it is written; else it would be done again.
+
+        False when the lease was lost.
+        """
+        while True:
+            try:
+                return await self.store.settle_action(self.claimed, settlement, self.clock())
+            except StoreUnavailable as problem:
+                if problem.reason == "closing":
+                    raise
+                await asyncio.sleep(SETTLE_AGAIN)
+
+    async def give_back(self) -> None:
+        """Changes nothing when the attempt was settled already."""
+        returned = Settlement(outcome="returned", due_at=self.clock(), reason="the server stopped while it ran")
+        await self.store.settle_action(self.claimed, returned, self.clock())
+
+    async def _under_lease(self, performer: Performer) -> Done:
+        """Performs the action while its lease is renewed. Raises LeaseLost when it could not be."""
+        worker = asyncio.current_task()
+        assert worker is not None
+        renewal = asyncio.create_task(self._renew())
+        running = True
+
+        def lost(ended: "asyncio.Task[None]") -> None:
+            # A lease may be lost in the moment the effect ends: then the worker is busy with something else already.
+            if running and not ended.cancelled():
+                worker.cancel()
+
+        renewal.add_done_callback(lost)
+        try:
+            return await performer(_work(self.definition, self.claimed))
+        except asyncio.CancelledError:
+            if renewal.done():
+                worker.uncancel()
+                raise LeaseLost from None
+            raise
+        finally:
+            running = False
+            renewal.cancel()
+
+    async def _renew(self) -> None:
+        """Ends when the lease is lost. While nothing can be written it is not: it is in hand yet, nobody frees it."""
+        lease = self.definition.lease
+        while True:
+            await asyncio.sleep(lease / RENEWALS)
+            with suppress(StoreUnavailable):
+                if not await self.store.renew_lease(self.claimed, self.clock() + lease):
+                    return
+
+
+async def _claim(store: Store, definition: Definition, clock: Callable[[], float], node: str) -> Held | None:
     """A claim that is cancelled may have been made all the same: then it is given back."""
     claiming = asyncio.ensure_future(store.claim_action(definition.name, clock(), definition.lease, node=node))
     try:
-        return await asyncio.shield(claiming)
+        claimed = await asyncio.shield(claiming)
     except asyncio.CancelledError:
         claimed = await claiming
         if claimed is not None:
-            await _give_back(store, claimed, clock)
+            await Held(store, definition, claimed, clock).give_back()
         raise
-
-
-async def _settle(store: Store, claimed: Claimed, settlement: Settlement, clock: Callable[[], float]) -> bool:
-    """Tries until it is written: what was done and not written down would be done again."""
-    while True:
-        try:
-            return await store.settle_action(claimed, settlement, clock())
-        except StoreUnavailable as problem:
-            if problem.reason == "closing":
-                raise
-            await asyncio.sleep(SETTLE_AGAIN)
-
-
-async def _give_back(store: Store, claimed: Claimed, clock: Callable[[], float]) -> None:
-    """Changes nothing when the try was settled already."""
-    returned = Settlement(outcome="returned", due_at=clock(), reason="the server stopped while it ran")
-    await store.settle_action(claimed, returned, clock())
-
-
-async def _try(
-    store: Store,
-    performer: Performer,
-    definition: Definition,
-    claimed: Claimed,
-    clock: Callable[[], float],
-    jitter: Callable[[], float],
-) -> Settlement:
-    try:
-        done = await bounded(definition, _under_lease(store, performer, definition, claimed, clock))
-    except ActionFailed as failure:
-        if failure.expired and await store.ask_for_new_links(claimed, clock()):
-            detail: JsonObject = {**_told(failure), "asked": "for new links"}
-            due_at = clock() + rules.EXPIRED_RETRY
-            return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
-        attempts, at = claimed.action.attempts, claimed.event.at
-        return judge(definition, failure, attempts=attempts, event_at=at, now=clock(), jitter=jitter())
-    return Settlement(outcome="done", detail=done.detail, files=done.files)
+    return None if claimed is None else Held(store, definition, claimed, clock)
 
 
 async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:
-    """The effect within the definition's timeout. Raises ActionFailed for whatever comes between, but a lost lease."""
+    """Waits for an action within its definition's timeout. Every failure leaves as ActionFailed, but a lost lease."""
     try:
         async with asyncio.timeout(definition.timeout):
             return await performing
@@ -141,8 +182,8 @@ async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:
 def judge(
     definition: Definition, failure: ActionFailed, *, attempts: int, event_at: float, now: float, jitter: float
 ) -> Settlement:
-    """What a failed try comes to, after `attempts` of them: a retry, and when, or the end. Times in seconds."""
-    detail = _told(failure)
+    """What a failed attempt, the `attempts`-th, comes to: a retry, and when, or the end. Times in seconds."""
+    detail = _failure_detail(failure)
     unwell = failure.category.accuses_target and not (failure.permanent or failure.expired)
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason
@@ -155,65 +196,18 @@ def judge(
     return Settlement(outcome="dead", reason=reason, detail=detail, unwell=unwell)
 
 
-def _told(failure: ActionFailed) -> JsonObject:
+def _failure_detail(failure: ActionFailed) -> JsonObject:
     return {**failure.detail, "error": failure.reason, "category": failure.category.value}
-
-
-async def _under_lease(
-    store: Store,
-    performer: Performer,
-    definition: Definition,
-    claimed: Claimed,
-    clock: Callable[[], float],
-) -> Done:
-    """Has the effect while the lease is renewed beside it. Raises LeaseLost when it could not be."""
-    worker = asyncio.current_task()
-    assert worker is not None
-    renewal = asyncio.create_task(_renew(store, claimed, definition.lease, clock))
-    running = True
-
-    def lost(ended: "asyncio.Task[None]") -> None:
-        # A lease may be lost in the moment the effect ends: then the worker is busy with something else already.
-        if running and not ended.cancelled():
-            worker.cancel()
-
-    renewal.add_done_callback(lost)
-    try:
-        return await performer(_work(definition, claimed))
-    except asyncio.CancelledError:
-        if renewal.done():
-            worker.uncancel()
-            raise LeaseLost from None
-        raise
-    finally:
-        running = False
-        renewal.cancel()
-
-
-async def _renew(store: Store, claimed: Claimed, lease: float, clock: Callable[[], float]) -> None:
-    """Ends when the lease is lost. While nothing can be written it is not: it is in hand yet, and nobody frees it."""
-    while True:
-        await asyncio.sleep(lease / RENEWALS)
-        with suppress(StoreUnavailable):
-            if not await store.renew_lease(claimed, clock() + lease):
-                return
 
 
 def _work(definition: Definition, claimed: Claimed) -> Work:
     action, event, task = claimed.action, claimed.event, claimed.task
-    key = idempotency_key(task.id, action.name, action.generation)
+    key, number = idempotency_key(task.id, action.name, action.generation), action.attempts
     described: JsonObject = {
         "id": action.id,
         "name": action.name,
         "generation": action.generation,
-        "attempt": action.attempts,
+        "attempt": number,
     }
     body = event_body(event, task, results=event.results, action=described, key=key)
-    return Work(
-        definition=definition,
-        body=body,
-        results=event.results,
-        task_id=task.id,
-        key=key,
-        attempt=action.attempts,
-    )
+    return Work(definition=definition, body=body, results=event.results, task_id=task.id, key=key, attempt=number)

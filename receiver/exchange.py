@@ -1,4 +1,4 @@
-"""One exchange with the provider about a task, kept as a check whatever came of it."""
+"""The provider, asked about a task: every exchange is kept as a check, whatever came of it."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -6,7 +6,9 @@ from typing import TypeVar
 from receiver.model.entries import NewCheck
 from receiver.model.records import AlertKind, CheckKind, Task
 from receiver.model.redaction import Redactor
+from receiver.runninghub.client import Reply, RunningHub
 from receiver.runninghub.errors import ProviderError
+from receiver.runninghub.wire import TaskReport, WebhookDetail
 from receiver.store import Store
 
 T = TypeVar("T")
@@ -16,47 +18,84 @@ KEY_REFUSED = frozenset({"401", "412", "801", "802", "806", "811", "1002", "1014
 ALERTS = (AlertKind.UNREACHABLE, AlertKind.KEY_REFUSED)
 
 
-async def exchange(
-    store: Store,
-    redact: Redactor,
-    clock: Callable[[], float],
-    task: Task,
-    kind: CheckKind,
-    ask: Callable[[], Awaitable[T]],
-    describe: Callable[[T], tuple[str, bytes]],
-) -> T:
-    """Asks, keeps the check, and returns the answer; `describe` gives its one-line summary and its raw bytes.
+class Asker:
+    """Asks the provider about tasks. Every method returns what was answered.
 
-    Raises what `ask` raised, after a ProviderError was kept and, where it concerns every task, alerted.
+    Raises ProviderError, after it was kept as the check's answer and, where it concerns every task, alerted.
     """
-    started = clock()
 
-    async def keep(summary: str, raw: bytes, *, ok: bool) -> None:
-        check = NewCheck(
-            kind=kind,
-            at=started,
-            seconds=max(0.0, clock() - started),
-            ok=ok,
-            summary=redact.text(summary),
-            answer=redact.body(raw) or None,
-        )
-        await store.add_check(task.id, check)
+    def __init__(self, provider: RunningHub, store: Store, redact: Redactor, clock: Callable[[], float]) -> None:
+        self.provider = provider
+        self._store = store
+        self._redact = redact
+        self._clock = clock
 
-    try:
-        answer = await ask()
-    except ProviderError as error:
-        await keep(str(error), error.answer, ok=False)
-        await _alert(store, error, clock())
-        raise
-    summary, raw = describe(answer)
-    await keep(summary, raw, ok=True)
-    for alert in ALERTS:
-        await store.clear_alert(alert, "runninghub", clock())
-    return answer
+    async def query(self, task: Task, provider_id: str) -> TaskReport:
+        """How the task stands."""
+        return await self.exchange(task, CheckKind.QUERY, self.provider.query(provider_id), _report_summary)
+
+    async def outputs(self, task: Task, provider_id: str) -> TaskReport:
+        """What the task made, when the query knows nothing of it. Not for models."""
+        return await self.exchange(task, CheckKind.OUTPUTS, self.provider.outputs(provider_id), _report_summary)
+
+    async def webhook_detail(self, task: Task, provider_id: str) -> WebhookDetail | None:
+        """What became of the task's callback; None when none is registered."""
+        return await self.exchange(task, CheckKind.DETAIL, self.provider.webhook_detail(provider_id), _detail_summary)
+
+    async def resend(self, task: Task, webhook_id: str, url: str) -> None:
+        """Asks for the callback once more, at `url`."""
+        asking, summary = self.provider.resend(webhook_id, url), "asked to call back again at a fresh URL"
+        await self.exchange(task, CheckKind.RESEND, asking, lambda _: summary)
+
+    async def cancel(self, task: Task, provider_id: str) -> None:
+        """Cancels the task."""
+        await self.exchange(task, CheckKind.CANCEL, self.provider.cancel(provider_id), lambda _: "cancelled")
+
+    async def exchange(
+        self, task: Task, kind: CheckKind, asking: Awaitable[Reply[T]], summary: Callable[[T], str]
+    ) -> T:
+        """Awaits a reply and keeps it as a check of this kind; `summary` makes one line of what was answered."""
+        started = self._clock()
+
+        async def keep(summary: str, raw: bytes, *, ok: bool) -> None:
+            check = NewCheck(
+                kind=kind,
+                at=started,
+                seconds=max(0.0, self._clock() - started),
+                ok=ok,
+                summary=self._redact.text(summary),
+                answer=self._redact.body(raw) or None,
+            )
+            await self._store.add_check(task.id, check)
+
+        try:
+            reply = await asking
+        except ProviderError as error:
+            await keep(str(error), error.answer, ok=False)
+            await self._alert(error)
+            raise
+        await keep(summary(reply.content), reply.raw, ok=True)
+        for alert in ALERTS:
+            await self._store.clear_alert(alert, "runninghub", self._clock())
+        return reply.content
+
+    async def _alert(self, error: ProviderError) -> None:
+        raise_alert, now = self._store.raise_alert, self._clock()
+        if error.code in KEY_REFUSED:
+            await raise_alert(AlertKind.KEY_REFUSED, "runninghub", f"RunningHub refuses the API key: {error}", now)
+        elif error.code in ("not_sent", "unanswered", "unreadable") or (error.http_status or 0) >= 500:
+            await raise_alert(AlertKind.UNREACHABLE, "runninghub", f"RunningHub cannot be asked: {error}", now)
 
 
-async def _alert(store: Store, error: ProviderError, now: float) -> None:
-    if error.code in KEY_REFUSED:
-        await store.raise_alert(AlertKind.KEY_REFUSED, "runninghub", f"RunningHub refuses the API key: {error}", now)
-    elif error.code in ("not_sent", "unanswered", "unreadable") or (error.http_status or 0) >= 500:
-        await store.raise_alert(AlertKind.UNREACHABLE, "runninghub", f"RunningHub cannot be asked: {error}", now)
+def _report_summary(report: TaskReport) -> str:
+    if not report.known:
+        return "the task is not known"
+    error = f", {report.error.name}" if report.error else ""
+    return f"{report.status}, {len(report.results)} results{error}" if report.end else report.status
+
+
+def _detail_summary(detail: WebhookDetail | None) -> str:
+    if detail is None:
+        return "no callback is registered"
+    status, response = detail.status or "not tried", detail.response[:200] or "no answer"
+    return f"callback {status}, {detail.retry_count} retries: {response}"

@@ -37,27 +37,27 @@ async def receive(store: Store, links: Links, token: str, inbound: Inbound, now:
     """
     link = links.read(token)
     if link is None:
-        raise _stranger()
+        raise _no_such_url()
     body = inbound.body[:UNREADABLE_KEPT] if inbound.too_large else inbound.body
-    outcome, problem = _read(body, too_large=inbound.too_large)
+    report, problem = _read(body, too_large=inbound.too_large)
     delivery = NewDelivery(
         task=link.task_id,
         purpose=link.purpose,
         body=body,
         digest=hashlib.sha256(body).digest(),
         size=len(inbound.body),
-        provider_task_id=outcome.task_id if outcome else None,
-        claim=outcome.end if outcome else None,
+        provider_task_id=report.task_id if report else None,
+        claim=report.end if report else None,
         problem=problem,
     )
     recorded = await store.record_delivery(delivery, now)
     if recorded is None:
-        raise _stranger()
+        raise _no_such_url()
     status = 413 if inbound.too_large else 202 if problem else 200
     return Received(status=status, duplicate=recorded.duplicate, due=recorded.due)
 
 
-def _read(body: bytes, *, too_large: bool) -> tuple[wire.Outcome | None, str | None]:
+def _read(body: bytes, *, too_large: bool) -> tuple[wire.TaskReport | None, str | None]:
     if too_large:
         return None, "too large"
     try:
@@ -66,5 +66,5 @@ def _read(body: bytes, *, too_large: bool) -> tuple[wire.Outcome | None, str | N
         return None, str(problem)
 
 
-def _stranger() -> Refused:
+def _no_such_url() -> Refused:
     return Refused(404, "not_found", "there is no such callback URL")

@@ -33,27 +33,24 @@ async def replay(
     if mode is ReplayMode.REPROCESS:
         if dry_run:
             return await store.count_kept_deliveries(wanted), None
-        reprocessed = await _reprocess(store, wanted, note, rate, now)
-        return reprocessed.matched, reprocessed
-    if mode is ReplayMode.RETRY:
+        replayed = await _reprocess(store, wanted, note, rate, now)
+    elif mode is ReplayMode.RETRY:
         if dry_run:
             return await store.count_retries(wanted), None
         replayed = await store.retry(wanted, note, rate, now)
-        return replayed.matched, replayed
-    chosen = [each for each in definitions if wanted.name in (None, each.name)]
-    owed = [
-        (candidate, generation, actions)
-        for candidate in await store.candidates(wanted)
-        for generation, actions in [_anew(mode, chosen, candidate)]
-        if actions
-    ]
-    if dry_run:
-        return sum(len(actions) for _, _, actions in owed), None
-    replayed = await store.owe_anew(mode, owed, note, rate, now)
+    else:
+        chosen = [each for each in definitions if wanted.name in (None, each.name)]
+        found = [(each, *_owed_anew(mode, chosen, each)) for each in await store.candidates(wanted)]
+        owed = [each for each in found if each[2]]
+        if dry_run:
+            return sum(len(actions) for _, _, actions in owed), None
+        replayed = await store.owe_anew(mode, owed, note, rate, now)
     return replayed.matched, replayed
 
 
-def _anew(mode: ReplayMode, definitions: Sequence[Definition], candidate: Candidate) -> tuple[int, list[OwedAction]]:
+def _owed_anew(
+    mode: ReplayMode, definitions: Sequence[Definition], candidate: Candidate
+) -> tuple[int, list[OwedAction]]:
     end = End(candidate.task.state.value)
     event = NewEvent(task=candidate.task, state=end, source=Source.QUERY, confirmed=True, settled=True)
     actions = rules.owed(definitions, event)
@@ -76,15 +73,15 @@ async def _reprocess(store: Store, wanted: Selection, note: JsonObject, rate: fl
 
 def _read(delivery: int, body: bytes) -> Reading:
     try:
-        outcome = wire.read_callback(body)
+        report = wire.read_callback(body)
     except wire.Unreadable as problem:
         return Reading(delivery=delivery, problem=str(problem))
     return Reading(
         delivery=delivery,
-        provider_task_id=outcome.task_id,
-        claim=outcome.end,
-        results=outcome.results,
-        error=outcome.error,
-        usage=outcome.usage,
-        extra=outcome.extra,
+        provider_task_id=report.task_id,
+        claim=report.end,
+        results=report.results,
+        error=report.error,
+        usage=report.usage,
+        extra=report.extra,
     )

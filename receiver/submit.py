@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from receiver.exchange import exchange
+from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, NewTask
@@ -24,9 +24,8 @@ from receiver.model.records import (
     Task,
     TaskError,
 )
-from receiver.model.redaction import Redactor
 from receiver.orders.attachments import refreshed
-from receiver.runninghub.client import RunningHub, Submission
+from receiver.runninghub.client import Reply, Submission
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.requests import submit_request
 from receiver.store import Store
@@ -53,50 +52,42 @@ async def accept(store: Store, order: NewTask, now: float) -> tuple[Task, bool]:
 
 async def submit_next(
     store: Store,
-    provider: RunningHub,
+    asker: Asker,
     links: Links,
     definitions: Sequence[Definition],
     policy: rules.Policy,
-    redact: Redactor,
     clock: Callable[[], float],
     *,
     node: str = rules.NODE,
 ) -> Line | None:
     """Sends the oldest queued task, once, as a node. None when there is nothing to send, or no room, or no API key."""
-    if not provider.has_key:
+    if not asker.provider.has_key:
         return None
     taken = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue, node=node)
     if taken is None:
         return None
-    task, too_old = await _with_living_links(store, taken, provider.site, clock())
+    task, too_old = await _with_current_links(store, taken, asker.provider.site, clock())
     if too_old is not None:
         await _reject(store, task, too_old, definitions, clock())
         return {"task": task.id, "outcome": "rejected", "code": too_old.code}
     url = links.issue(task.id, Purpose.SUBMIT)
+    request = submit_request(task.kind, task.api, task.target, task.input, url)
 
-    async def send() -> Submission:
+    async def send() -> Reply[Submission]:
         # The provider's id is written down before anything else can go wrong: a task without it is in doubt.
-        submission = await provider.submit(submit_request(task.kind, task.api, task.target, task.input, url))
-        await _taken(store, task, submission, clock())
-        return submission
+        reply = await asker.provider.submit(request)
+        await _note_taken(store, task, reply.content, clock())
+        return reply
 
     try:
-        submission = await exchange(
-            store,
-            redact,
-            clock,
-            task,
-            CheckKind.SUBMIT,
-            send,
-            lambda taken: (f"taken as {taken.task_id}, {taken.outcome.status or 'no status'}", taken.answer),
-        )
+        submission = await asker.exchange(task, CheckKind.SUBMIT, send(), _summary)
     except ProviderError as error:
-        outcome = await _not_taken(store, task, error, definitions, policy, clock())
+        outcome = await _outcome_of_error(store, task, error, definitions, policy, clock())
         return {"task": task.id, "outcome": outcome, "code": error.code}
     return {"task": task.id, "outcome": "submitted", "provider_task_id": submission.task_id}
 
 
-async def _with_living_links(store: Store, task: Task, site: str, now: float) -> tuple[Task, TaskError | None]:
+async def _with_current_links(store: Store, task: Task, site: str, now: float) -> tuple[Task, TaskError | None]:
     """The task with what stands for its uploads now, written down before it is sent; or why it must not be sent.
 
     It may have waited in our queue for longer than its links live, and a dead link may cost money.
@@ -110,16 +101,20 @@ async def _with_living_links(store: Store, task: Task, site: str, now: float) ->
     return replace(task, input=attached.input, uploads=attached.uploads), None
 
 
-async def _taken(store: Store, task: Task, submission: Submission, now: float) -> None:
-    ended_at_once = submission.outcome.end is not None
+def _summary(submission: Submission) -> str:
+    return f"taken as {submission.task_id}, {submission.report.status or 'no status'}"
+
+
+async def _note_taken(store: Store, task: Task, submission: Submission, now: float) -> None:
+    ended_at_once = submission.report.end is not None
     first = now if ended_at_once else rules.ladder(now, 0, now, callback=task.callback)
-    mine = await store.mark_submitted(task, submission.task_id, submission.outcome.status, first, now)
+    mine = await store.mark_submitted(task, submission.task_id, submission.report.status, first, now)
     if not mine:
         message = f"RunningHub gave task {task.id} an id that another task has; it is in doubt"
         await store.raise_alert(AlertKind.ID_TAKEN, task.id, message, now)
 
 
-async def _not_taken(
+async def _outcome_of_error(
     store: Store,
     task: Task,
     error: ProviderError,

@@ -67,7 +67,7 @@ async def submitted(answer: object, *, v1: bool = True) -> tuple[str, httpx.Requ
         hub = RunningHub(http, "http://provider.test", API_KEY, read_wait=0.0)
         kind, api = (Kind.APP, Api.V1) if v1 else (Kind.MODEL, Api.V2)
         submission = await hub.submit(submit_request(kind, api, ID, NODES, URL))
-        return submission.task_id, seen[0]
+        return submission.content.task_id, seen[0]
 
 
 async def test_a_v1_submission_carries_the_key_in_its_body_and_gets_its_id_from_the_data() -> None:

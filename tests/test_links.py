@@ -245,16 +245,18 @@ def test_the_cache_is_bounded_and_forgets_what_was_not_read_for_longest() -> Non
     for number in range(CACHE_SIZE - 2):
         assert ours.read(ours.token(str(number), Purpose.SUBMIT)) is not None
     ours.read(first)
-    assert len(ours._verified) == CACHE_SIZE
+    assert ours._verified.cache_info().currsize == CACHE_SIZE
     ours.read(ours.token("one more", Purpose.SUBMIT))
-    assert len(ours._verified) == CACHE_SIZE
-    assert first in ours._verified
-    assert second not in ours._verified
+    assert ours._verified.cache_info().currsize == CACHE_SIZE
+    hits, misses, *_ = ours._verified.cache_info()
+    ours.read(first)
+    assert ours._verified.cache_info()[:2] == (hits + 1, misses)
     assert ours.read(second) == Link("second", Purpose.SUBMIT)
+    assert ours._verified.cache_info()[:2] == (hits + 1, misses + 1)
 
 
 def test_what_was_refused_is_not_remembered() -> None:
     ours = links()
     for token in (*FORGERIES.values(), "junk", ""):
         ours.read(token)
-    assert not ours._verified
+    assert ours._verified.cache_info().currsize == 0

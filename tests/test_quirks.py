@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from house import API_KEY, INPUT, MODEL, TLS, House, open_house
 
+from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.records import Api, End, Json, JsonObject, Kind, Result, TaskError
 from receiver.model.rules import InDoubt, Later, Rejected
@@ -227,7 +228,7 @@ class Site:
 
     async def submit(self, kind: Kind = Kind.MODEL, api: Api = Api.V2) -> Submission:
         target = MODEL if kind is Kind.MODEL else ID
-        return await self.hub().submit(submit_request(kind, api, target, {}, None))
+        return (await self.hub().submit(submit_request(kind, api, target, {}, None))).content
 
     async def verdict(self, kind: Kind = Kind.MODEL, api: Api = Api.V2) -> Later | InDoubt | Rejected:
         """What becomes of a task whose submission is answered so."""
@@ -235,8 +236,8 @@ class Site:
             await self.submit(kind, api)
         return rules.submission_verdict(refused.value.code, refused.value.http_status)
 
-    async def query(self) -> wire.Outcome:
-        return (await self.hub().query(TASK)).outcome
+    async def query(self) -> wire.TaskReport:
+        return (await self.hub().query(TASK)).content
 
     @property
     def sent(self) -> JsonObject:
@@ -256,7 +257,7 @@ def told_of(**fields: Json) -> JsonObject:
     return {**running, **fields}
 
 
-def called_back(inner: JsonObject) -> wire.Outcome:
+def called_back(inner: JsonObject) -> wire.TaskReport:
     return wire.read_callback(msgspec.json.encode({"event": "TASK_END", "taskId": TASK, "eventData": inner}))
 
 
@@ -557,9 +558,8 @@ async def test_busy_words_pause_the_queue_and_the_task_is_sent_later(house: Hous
     task_id = await house.submit()
     busy, service = Site(refused(errorMessage="currently busy")), house.service
     policy = service.settings.policy
-    line = await submit_next(
-        house.store, busy.hub(), service.links, service.definitions, policy, service.redact, house.clock
-    )
+    asker = Asker(busy.hub(), house.store, service.redact, house.clock)
+    line = await submit_next(house.store, asker, service.links, service.definitions, policy, house.clock)
     assert line == {"task": task_id, "outcome": "later", "code": "busy"}
     await house.advance(19)
     assert ((await house.task(task_id)).state, house.simulator.count("submit")) == ("queued", 0)
@@ -592,7 +592,7 @@ async def test_an_error_message_alone_is_the_end_of_a_task(status: str | None) -
     assert called_back({"taskId": TASK, "status": status, "errorMessage": "no"}).end is End.FAILED
     # A submission that has an id has a task, whatever else it says; the first query tells its end.
     submission = await Site(told_of(status=status, errorMessage="the model refused the image")).submit()
-    assert (submission.task_id, submission.outcome.end) == (TASK, End.FAILED)
+    assert (submission.task_id, submission.report.end) == (TASK, End.FAILED)
 
 
 @pytest.mark.parametrize("code", ["1002", "1003", "1010", "1011", "1000", "412", "1014"])

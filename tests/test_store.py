@@ -13,7 +13,16 @@ from uuid_utils import uuid7
 
 from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition
-from receiver.model.entries import Held, NewCheck, NewDelivery, NewEvent, NewTask, OwedAction, Selection, Settlement
+from receiver.model.entries import (
+    Abandoned,
+    NewCheck,
+    NewDelivery,
+    NewEvent,
+    NewTask,
+    OwedAction,
+    Selection,
+    Settlement,
+)
 from receiver.model.errors import Refused
 from receiver.model.records import (
     AlertKind,
@@ -308,7 +317,7 @@ async def test_a_node_that_starts_anew_frees_only_the_actions_that_it_held(store
     others = await store.claim_action("hook", NOW, 60, node="two")
     assert mine is not None
     assert others is not None
-    assert await store.free_expired_leases(NOW + 1, {"hook": 9}, abandoned=Held("one", ["hook"])) == 1
+    assert await store.free_expired_leases(NOW + 1, {"hook": 9}, abandoned=Abandoned("one", ["hook"])) == 1
     states = {each.id: each.state for each in (await store.actions(Filter())).items}
     assert states == {mine.action.id: "owed", others.action.id: "running"}
     assert await store.free_expired_leases(NOW + 60, {"hook": 9}) == 1

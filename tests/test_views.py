@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from receiver.model import views
+from receiver.model.redaction import MASK
 from receiver.model.shown import shown, shown_input
 
 VIEWS = [
@@ -56,5 +57,5 @@ def test_a_field_that_is_named_like_a_time_is_one(view: type[msgspec.Struct]) ->
 
 
 def test_what_opens_a_workflow_is_not_shown() -> None:
-    assert shown_input({"accessPassword": "x", "prompt": "y"}) == {"accessPassword": "***", "prompt": "y"}
+    assert shown_input({"accessPassword": "x", "prompt": "y"}) == {"accessPassword": MASK, "prompt": "y"}
     assert shown_input({"accessPassword": ""}) == {"accessPassword": ""}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from receiver.model.records import End, Json, JsonObject, Result, TaskError
 from receiver.runninghub import wire
-from receiver.runninghub.wire import DEPTH, ID_LIMIT, TEXT_LIMIT, Envelope, Outcome, Unreadable, WebhookDetail
+from receiver.runninghub.wire import DEPTH, ID_LIMIT, TEXT_LIMIT, Envelope, TaskReport, Unreadable, WebhookDetail
 
 TASK = "1904163390028185602"
 WEBHOOK = "1904444422778503169"
@@ -34,17 +34,17 @@ def v2(**fields: object) -> bytes:
     return as_bytes({"eventData": {"taskId": TASK, **fields}, "event": "TASK_END", "taskId": TASK})
 
 
-def succeeded(*results: Result, **more: object) -> Outcome:
+def succeeded(*results: Result, **more: object) -> TaskReport:
     return outcome(status="SUCCESS", end=End.SUCCEEDED, results=list(results), **more)
 
 
-def failed(code: str, name: str, message: str, **more: object) -> Outcome:
+def failed(code: str, name: str, message: str, **more: object) -> TaskReport:
     error = TaskError(code=code, name=name, message=message)
     return outcome(**{"status": "FAILED", "end": End.FAILED, "error": error, **more})
 
 
-def outcome(**fields: object) -> Outcome:
-    return Outcome(**{"task_id": TASK, **fields})  # type: ignore[arg-type]
+def outcome(**fields: object) -> TaskReport:
+    return TaskReport(**{"task_id": TASK, **fields})  # type: ignore[arg-type]
 
 
 PNG = Result(url=URL, type="png", node_id="9")
@@ -74,7 +74,7 @@ CAPTURED_USAGE: JsonObject = {
     "taskCostTime": "0",
     "thirdPartyConsumeMoney": "0.14",
 }
-CAPTURED = Outcome(
+CAPTURED = TaskReport(
     task_id="2052287938007814145",
     status="SUCCESS",
     end=End.SUCCEEDED,
@@ -92,7 +92,7 @@ CAPTURED = Outcome(
     },
 )
 
-CALLBACKS: dict[str, tuple[bytes, Outcome]] = {
+CALLBACKS: dict[str, tuple[bytes, TaskReport]] = {
     "v1 success": (
         v1({"code": 0, "msg": "success", "data": [V1_ITEM]}),
         succeeded(PNG, usage={"taskCostTime": "0"}),
@@ -232,7 +232,7 @@ CALLBACKS: dict[str, tuple[bytes, Outcome]] = {
 
 
 @pytest.mark.parametrize(("body", "expected"), CALLBACKS.values(), ids=CALLBACKS.keys())
-def test_every_shape_of_a_callback_is_understood(body: bytes, expected: Outcome) -> None:
+def test_every_shape_of_a_callback_is_understood(body: bytes, expected: TaskReport) -> None:
     assert wire.read_callback(body) == expected
 
 
@@ -269,7 +269,7 @@ REFUSED: JsonObject = {
 }
 EXTRA: JsonObject = {"clientId": SUBMITTED["clientId"], "promptTips": SUBMITTED["promptTips"]}
 
-TASK_OBJECTS: dict[str, tuple[object, tuple[Outcome | None, str, str]]] = {
+TASK_OBJECTS: dict[str, tuple[object, tuple[TaskReport | None, str, str]]] = {
     "accepted": (SUBMITTED, (outcome(status="RUNNING", extra=EXTRA), "", "")),
     "accepted and queued": ({"taskId": TASK, "status": "QUEUED"}, (outcome(status="QUEUED"), "", "")),
     "accepted, just created": ({"taskId": TASK, "status": "create"}, (outcome(status="CREATE"), "", "")),
@@ -309,7 +309,7 @@ TASK_OBJECTS: dict[str, tuple[object, tuple[Outcome | None, str, str]]] = {
 
 @pytest.mark.parametrize(("answer", "expected"), TASK_OBJECTS.values(), ids=TASK_OBJECTS.keys())
 def test_every_answer_of_a_task_endpoint_is_understood(
-    answer: object, expected: tuple[Outcome | None, str, str]
+    answer: object, expected: tuple[TaskReport | None, str, str]
 ) -> None:
     assert wire.read_task_object(as_bytes(answer)) == expected
 
@@ -382,7 +382,9 @@ DETAIL: JsonObject = {
     "createTime": "2025-03-25T16:05:07",
     "updateTime": "2025-03-25T16:08:10",
 }
-TOLD = Outcome(status="SUCCESS", end=End.SUCCEEDED, results=[Result(url=URL, type="png")], usage={"taskCostTime": "78"})
+TOLD = TaskReport(
+    status="SUCCESS", end=End.SUCCEEDED, results=[Result(url=URL, type="png")], usage={"taskCostTime": "78"}
+)
 READ = WebhookDetail(
     id=WEBHOOK,
     task_id=TASK,
@@ -390,7 +392,7 @@ READ = WebhookDetail(
     status="FAILED",
     response='I/O error on POST request for "https://your-webhook-url"',
     retry_count=3,
-    outcome=TOLD,
+    report=TOLD,
 )
 change = msgspec.structs.replace
 
@@ -398,25 +400,25 @@ DETAILS: dict[str, tuple[JsonObject, WebhookDetail]] = {
     "documented": (DETAIL, READ),
     "not sent yet": (
         {**DETAIL, "callbackStatus": None, "callbackResponse": None, "retryCount": 0, "eventData": None},
-        change(READ, status=None, response="", retry_count=0, outcome=None),
+        change(READ, status=None, response="", retry_count=0, report=None),
     ),
     "status in small letters": ({**DETAIL, "callbackStatus": "success"}, change(READ, status="SUCCESS")),
     "eventData is an object": ({**DETAIL, "eventData": EVENT_DATA}, READ),
     "eventData is a v2 object": (
         {**DETAIL, "eventData": {"taskId": TASK, "status": "SUCCESS", "results": [V2_ITEM]}},
-        change(READ, outcome=succeeded(PNG)),
+        change(READ, report=succeeded(PNG)),
     ),
-    "eventData is empty": ({**DETAIL, "eventData": ""}, change(READ, outcome=None)),
-    "eventData is an empty object": ({**DETAIL, "eventData": "{}"}, change(READ, outcome=None)),
-    "eventData is junk": ({**DETAIL, "eventData": "{oops"}, change(READ, outcome=None)),
-    "eventData is a list": ({**DETAIL, "eventData": [1]}, change(READ, outcome=None)),
-    "eventData nests too deeply": ({**DETAIL, "eventData": "[" * 100_000}, change(READ, outcome=None)),
+    "eventData is empty": ({**DETAIL, "eventData": ""}, change(READ, report=None)),
+    "eventData is an empty object": ({**DETAIL, "eventData": "{}"}, change(READ, report=None)),
+    "eventData is junk": ({**DETAIL, "eventData": "{oops"}, change(READ, report=None)),
+    "eventData is a list": ({**DETAIL, "eventData": [1]}, change(READ, report=None)),
+    "eventData nests too deeply": ({**DETAIL, "eventData": "[" * 100_000}, change(READ, report=None)),
     "retryCount is a text": ({**DETAIL, "retryCount": "3"}, change(READ, retry_count=0)),
     "retryCount is a truth": ({**DETAIL, "retryCount": True}, change(READ, retry_count=0)),
     "ids are numbers": ({**DETAIL, "id": int(WEBHOOK), "taskId": int(TASK)}, READ),
     "only the id": (
         {"id": WEBHOOK},
-        WebhookDetail(id=WEBHOOK, task_id=None, url="", status=None, response="", retry_count=0, outcome=None),
+        WebhookDetail(id=WEBHOOK, task_id=None, url="", status=None, response="", retry_count=0, report=None),
     ),
     "a long response is cut": ({**DETAIL, "callbackResponse": "x" * 9000}, change(READ, response="x" * TEXT_LIMIT)),
 }
@@ -581,7 +583,7 @@ def test_hostile_event_data_is_refused_in_one_way_and_never_quoted(inner: Json) 
 
 def test_nul_is_taken_out_of_texts_and_names() -> None:
     read = wire.read_callback(b'{"taskId":"1\\u0000","status":"SUC\\u0000CESS","na\\u0000me":["a\\u0000b"]}')
-    assert read == Outcome(task_id="1", status="SUCCESS", end=End.SUCCEEDED, extra={"name": ["ab"]})
+    assert read == TaskReport(task_id="1", status="SUCCESS", end=End.SUCCEEDED, extra={"name": ["ab"]})
 
 
 def test_nul_behind_two_escapes_is_taken_out_too() -> None:
@@ -689,7 +691,7 @@ def texts_of(value: object) -> list[str]:
     return []
 
 
-def check_storable(outcome: Outcome) -> None:
+def check_storable(outcome: TaskReport) -> None:
     """It can be written as JSON and as SQLite text, and comes back as it was."""
     encoded = as_bytes(outcome)
     built = msgspec.to_builtins(outcome)
@@ -713,7 +715,7 @@ def read_and_check(body: bytes) -> None:
         except Unreadable:
             continue
         told = found[0] if isinstance(found, tuple) else found
-        if isinstance(told, Outcome):
+        if isinstance(told, TaskReport):
             check_storable(told)
 
 
@@ -748,8 +750,8 @@ def test_any_json_is_a_webhook_detail_or_unreadable(data: object) -> None:
         detail = wire.read_webhook_detail(wire.read_json(json.dumps(data).encode()))
     except Unreadable:
         return
-    if detail.outcome is not None:
-        check_storable(detail.outcome)
+    if detail.report is not None:
+        check_storable(detail.report)
     assert "\x00" not in detail.id + detail.url + detail.response + (detail.status or "")
 
 

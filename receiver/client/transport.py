@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Protocol, Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +11,7 @@ import httpx
 import msgspec
 
 from receiver.model.errors import ReceiverError
+from receiver.model.retry_after import seconds_asked
 from receiver.model.views import ErrorDocument
 
 T = TypeVar("T")
@@ -194,7 +194,7 @@ def translated(url: str) -> Iterator[None]:
 
 
 def error_of(answer: httpx.Response) -> ApiError:
-    retry_after = _retry_after(answer.headers)
+    retry_after = seconds_asked(answer.headers.get("retry-after", ""), date=answer.headers.get("date", ""))
     try:
         error = msgspec.json.decode(answer.content, type=ErrorDocument).error
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -203,15 +203,3 @@ def error_of(answer: httpx.Response) -> ApiError:
         message = f"{place} answers {status}; is it a receiver?"
         return ApiError(answer.status_code, "http_error", message, retry_after=retry_after)
     return ApiError(answer.status_code, error.code, error.message, error.details, retry_after=retry_after)
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds from a Retry-After header. A date is taken relative to the answer's own Date, so no clock is needed."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdecimal():
-        return float(value)
-    try:
-        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-        return max(0.0, wait.total_seconds())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

@@ -9,41 +9,37 @@ from typing import TypeAlias
 Address: TypeAlias = IPv4Address | IPv6Address
 
 # IANA's registries of special-purpose addresses, written out: what `ipaddress` calls global differs between Pythons.
-_NOT_PUBLIC_4 = tuple(
-    map(
-        IPv4Network,
-        (
-            "0.0.0.0/8",  # this network
-            "10.0.0.0/8",
-            "100.64.0.0/10",  # carrier-grade NAT
-            "127.0.0.0/8",
-            "168.63.129.16/32",  # Azure's platform, reachable from every machine there and from nowhere else
-            "169.254.0.0/16",  # link-local, where clouds keep their metadata
-            "172.16.0.0/12",
-            "192.0.0.0/24",
-            "192.0.2.0/24",  # documentation, as the two below that end in .100 and .113
-            "192.88.99.0/24",  # 6to4 relays
-            "192.168.0.0/16",
-            "198.18.0.0/15",  # benchmarks
-            "198.51.100.0/24",
-            "203.0.113.0/24",
-            "224.0.0.0/4",  # multicast
-            "240.0.0.0/4",  # reserved, and broadcast
-        ),
+_NOT_PUBLIC_4 = [
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's platform, reachable from every machine there and from nowhere else
+        "169.254.0.0/16",  # link-local, where clouds keep their metadata
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",  # documentation, as the two below that end in .100 and .113
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
     )
-)
+]
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-_NOT_PUBLIC_6 = tuple(
-    map(
-        IPv6Network,
-        (
-            "2001::/23",  # protocol assignments, Teredo among them
-            "2001:db8::/32",  # documentation, as 3fff::/20
-            "2002::/16",  # 6to4: an IPv4 address in disguise
-            "3fff::/20",
-        ),
+_NOT_PUBLIC_6 = [
+    IPv6Network(text)
+    for text in (
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",  # documentation, as 3fff::/20
+        "2002::/16",  # 6to4: an IPv4 address in disguise
+        "3fff::/20",
     )
-)
+]
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
@@ -77,17 +73,17 @@ def literal(host: str) -> Address | None:
 
 
 def is_near(host: str) -> bool:
-    """Whether a host itself, before it is looked up, shows that it is this machine or its network."""
+    """Whether a host itself, before it is looked up, shows that it is this machine or its network.
+
+    A name does that when it has one label, which search domains complete, or a local ending.
+    """
     address = literal(host)
-    return is_local_name(host) if address is None else not is_public(address)
+    if address is not None:
+        return not is_public(address)
+    name = host.rstrip(".").lower()
+    return "." not in name or name.endswith(tuple(f".{ending}" for ending in _LOCAL))
 
 
 def is_name(host: str) -> bool:
     """Whether a host may be looked up at all: labels of letters, digits, - and _, between dots."""
     return _NAME.fullmatch(host) is not None and len(host) <= 254
-
-
-def is_local_name(host: str) -> bool:
-    """Whether a name can only mean something near: one label, which search domains complete, or a local ending."""
-    name = host.rstrip(".").lower()
-    return "." not in name or name.endswith(tuple(f".{ending}" for ending in _LOCAL))

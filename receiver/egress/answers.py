@@ -1,10 +1,9 @@
 """What an HTTP answer says: whether to try again, how long to wait, how its sender is. Pure."""
 
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from receiver.model.definitions import FailureClass
+from receiver.model.retry_after import seconds_asked
 
 AGAIN = frozenset({408, 425, 429})
 THROTTLED = frozenset({429, 502, 503, 504})
@@ -26,14 +25,5 @@ def failure_class(status: int) -> FailureClass:
 
 def wait_asked(headers: Mapping[str, str], now: float, *, longest: float) -> float | None:
     """Seconds from `Retry-After` (a number or an HTTP date), at most `longest`; None when it says nothing usable."""
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    if value.isascii() and value.isdecimal():
-        return min(float(value[:12]), longest)
-    try:
-        moment = parsedate_to_datetime(value)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return min(max(0.0, moment.timestamp() - now), longest)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    wait = seconds_asked(headers.get("retry-after", ""), now=now)
+    return None if wait is None else min(wait, longest)

@@ -29,7 +29,7 @@ REDIRECTS = 5
 
 _PORTS = {"http": 80, "https": 443}
 _AUTHORITY = re.compile(r"([^:/?#]*:)?(//[^/?#]*)?")
-_FOREIGN = (
+_NETWORK_ERRORS = (
     httpx.HTTPError,
     httpx.StreamError,
     httpcore.TimeoutException,
@@ -46,7 +46,6 @@ _FOREIGN = (
 class EgressRefused(Failed):
     """The request was not sent and never will be: the address is not allowed, or is none."""
 
-    permanent = True
     category = FailureClass.REFUSED
 
 
@@ -93,7 +92,7 @@ class Stream:
     def __init__(self, response: httpx.Response) -> None:
         self.place = _place(response.url)
         self.status = response.status_code
-        self.headers = _headers(response)
+        self.headers = dict(response.headers)
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         encoded = encoding not in ("", "identity")
         length = self.headers.get("content-length", "")
@@ -152,7 +151,7 @@ class Egress:
         until = asyncio.get_running_loop().time() + timeout
         with _translated(_place_of(url)):
             steps = httpx.Timeout(timeout, connect=min(timeout, self._patience.connect))
-            request = client.build_request("POST", _sound(url), content=body, headers=headers, timeout=steps)
+            request = client.build_request("POST", _unambiguous(url), content=body, headers=headers, timeout=steps)
             _refuse_unfit(request.url, near=allow_private)
             async with asyncio.timeout_at(until):
                 response = await client.send(request, stream=True)
@@ -160,7 +159,7 @@ class Egress:
             # Never all the time that is left: a status that came must not be lost to a body that does not.
             left = (until - asyncio.get_running_loop().time()) / 2
             start = await _body_start(response, min(self._patience.body_start, left))
-            return Answer(status=response.status_code, headers=_headers(response), body_start=start)
+            return Answer(status=response.status_code, headers=dict(response.headers), body_start=start)
         finally:
             await response.aclose()
 
@@ -191,7 +190,7 @@ class Egress:
         until = asyncio.get_running_loop().time() + self._patience.head
         place = _place_of(url)
         with _translated(place):
-            request = client.build_request("GET", _sound(url), headers=headers)
+            request = client.build_request("GET", _unambiguous(url), headers=headers)
         for _ in range(REDIRECTS + 1):
             with _translated(_place(request.url)):
                 _refuse_unfit(request.url, near=allow_private or self._is_allowed(request.url.host, _port(request.url)))
@@ -200,7 +199,7 @@ class Egress:
                 if response.next_request is None:
                     return response
                 await response.aclose()
-                _sound(response.headers["location"])
+                _unambiguous(response.headers["location"])
                 request = response.next_request
         raise EgressFailed(f"{place} redirects more than {REDIRECTS} times")
 
@@ -211,7 +210,7 @@ class Egress:
         return self._is_allowed(host, port) or is_public(address)
 
 
-def _sound(url: str) -> str:
+def _unambiguous(url: str) -> str:
     """The URL, when all who read URLs agree on its host: some take a backslash for a slash, and others for a letter."""
     begins = _AUTHORITY.match(url)
     if begins and "\\" in begins[0]:
@@ -240,14 +239,10 @@ def _client(transport: GuardedTransport, patience: Patience) -> httpx.AsyncClien
     )
 
 
-def _headers(response: httpx.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
-
-
 async def _body_start(response: httpx.Response, patience: float) -> bytes:
     """What can be had of the body at once; the status is the answer, so a broken body spoils nothing."""
     start = bytearray()
-    with suppress(TimeoutError, *_FOREIGN):
+    with suppress(TimeoutError, *_NETWORK_ERRORS):
         async with asyncio.timeout(patience):
             async for part in response.aiter_raw():
                 start += part[: BODY_START + 1]
@@ -295,5 +290,5 @@ def _translated(place: str) -> Iterator[None]:
         raise EgressLate(f"{place} did not answer in time ({type(error).__name__})") from error
     except httpcore.ConnectError as error:
         raise EgressFailed(f"{place} could not be reached") from error
-    except _FOREIGN as error:
+    except _NETWORK_ERRORS as error:
         raise EgressFailed(f"{place} broke off ({type(error).__name__})") from error

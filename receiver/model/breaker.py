@@ -43,7 +43,7 @@ def begun(breaker: Breaker, action: int) -> Breaker:
 
 
 def given_back(breaker: Breaker, action: int) -> Breaker:
-    """A try that came to nothing, without a word about the target."""
+    """An attempt ended without showing how the target is."""
     return replace(breaker, trial=None) if breaker.trial == action else breaker
 
 

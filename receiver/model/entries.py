@@ -138,7 +138,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     files: tuple[SavedFile, ...] = ()
 
 
-class Held(NamedTuple):
+class Abandoned(NamedTuple):
     """What a node held of some definitions."""
 
     node: str

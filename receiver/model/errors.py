@@ -2,7 +2,7 @@
 
 ReceiverError
 ├── Refused            somebody asked for what cannot be: their fault, with an HTTP status and a code
-├── Failed             the world did not do its part: may be tried again unless `permanent`
+├── Failed             the world did not do its part: may be tried again
 │   ├── StoreUnavailable   nothing can be written now
 │   └── ProviderError      (in runninghub.errors) RunningHub did not answer, or answered no
 └── SettingsError      the configuration is wrong: carries every problem at once
@@ -29,9 +29,7 @@ class Refused(ReceiverError):
 
 
 class Failed(ReceiverError):
-    """Something outside failed. `permanent` says that trying again is useless."""
-
-    permanent = False
+    """Something outside failed."""
 
 
 class StoreUnavailable(Failed):

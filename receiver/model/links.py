@@ -5,8 +5,8 @@ URL and proxies log it, so a token's text is never logged, and never used as a k
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -43,7 +43,8 @@ class Links:
             signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
         )
         self._public_url = public_url.rstrip("/") if public_url else None
-        self._verified: OrderedDict[str, Link] = OrderedDict()
+        # It keeps what was returned and nothing that was raised: a stranger cannot drive out a token of ours.
+        self._verified = lru_cache(CACHE_SIZE)(self._verify)
 
     @property
     def can_issue(self) -> bool:
@@ -62,16 +63,12 @@ class Links:
 
     def read(self, token: str) -> Link | None:
         """What a token says, or None when none of our secrets signed it. Never raises, whatever the text."""
-        known = self._verified.get(token)
-        if known is not None:
-            self._verified.move_to_end(token)
-            return known
-        link = self._verify(token)
-        if link is not None:
-            self._verified[token] = link
-            if len(self._verified) > CACHE_SIZE:
-                self._verified.popitem(last=False)
-        return link
+        if len(token) > TOKEN_LIMIT or not token.isascii():
+            return None
+        try:
+            return self._verified(token)
+        except (BadData, ValueError, RecursionError):
+            return None
 
     def read_url(self, url: str) -> Link | None:
         """What the token in a callback URL says; the host is not compared, since public URLs move."""
@@ -81,14 +78,9 @@ class Links:
             return None
         return self.read(path.rpartition("/")[2])
 
-    def _verify(self, token: str) -> Link | None:
-        if len(token) > TOKEN_LIMIT or not token.isascii():
-            return None
-        try:
-            payload = self._serializer.loads(token)
-        except (BadData, ValueError, RecursionError):
-            return None
-        match payload:
+    def _verify(self, token: str) -> Link:
+        """Raises BadData, ValueError or RecursionError for a token that none of our secrets signed."""
+        match self._serializer.loads(token):
             case [str(task_id), ("submit" | "resend") as purpose]:
                 return Link(task_id, Purpose(purpose))
-        return None
+        raise BadData("not what our tokens say")

@@ -17,13 +17,13 @@ SHORTEST_CUT = 8
 """Shorter parts of a secret, such as `whsec_` and `Bearer`, say nothing of it."""
 
 
-def _written(secret: str) -> set[str]:
+def _spellings(secret: str) -> set[str]:
     """How a secret may stand in a text: as it is, and escaped within JSON."""
     escaped = msgspec.json.encode(secret).decode()[1:-1]
     return {secret, escaped, escaped.replace("/", "\\/")}
 
 
-def _without_cut(text: str, secret: str) -> str:
+def _without_cut_secret(text: str, secret: str) -> str:
     """Of an output only the first or last bytes are kept, and that cut may go through a secret."""
     begins = text.find(secret[:SHORTEST_CUT], max(0, len(text) - len(secret) + 1))
     while begins >= 0 and not secret.startswith(text[begins:]):
@@ -42,7 +42,7 @@ class Redactor:
     """Knows the secrets of a running server."""
 
     def __init__(self, secrets: Iterable[str | None]) -> None:
-        forms = {form for secret in secrets if secret and len(secret) >= SHORTEST for form in _written(secret)}
+        forms = {form for secret in secrets if secret and len(secret) >= SHORTEST for form in _spellings(secret)}
         self._known = sorted(forms, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, self._known))) if self._known else None
 
@@ -53,7 +53,7 @@ class Redactor:
             text = self._secrets.sub(MASK, text)
         for secret in self._known:
             if len(secret) > SHORTEST_CUT:
-                text = _without_cut(text, secret)
+                text = _without_cut_secret(text, secret)
         text = CALLBACK.sub(rf"\g<1>{MASK}", text)
         return SIGNED.sub(MASK, text)
 

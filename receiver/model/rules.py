@@ -14,28 +14,20 @@ from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, OwedAction
 from receiver.model.records import ActionState, End, MissCause, Result, Task, TaskState, Upload
 
+_RAN = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
+ENDED = _RAN | {TaskState.REJECTED}
+"""States of a task that has an event."""
+
 TASK_MOVES: dict[TaskState, frozenset[TaskState]] = {
     TaskState.QUEUED: frozenset({TaskState.SUBMITTING, TaskState.CANCELLED}),
-    TaskState.SUBMITTING: frozenset(
-        {
-            TaskState.QUEUED,
-            TaskState.SUBMITTED,
-            TaskState.IN_DOUBT,
-            TaskState.REJECTED,
-            TaskState.SUCCEEDED,
-            TaskState.FAILED,
-            TaskState.CANCELLED,
-        }
-    ),
-    TaskState.SUBMITTED: frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.LOST}),
-    TaskState.IN_DOUBT: frozenset(
-        {TaskState.SUBMITTED, TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.LOST}
-    ),
-    TaskState.LOST: frozenset({TaskState.SUBMITTED, TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED}),
+    TaskState.SUBMITTING: ENDED | {TaskState.QUEUED, TaskState.SUBMITTED, TaskState.IN_DOUBT},
+    TaskState.SUBMITTED: _RAN | {TaskState.LOST},
+    TaskState.IN_DOUBT: _RAN | {TaskState.SUBMITTED, TaskState.LOST},
+    TaskState.LOST: _RAN | {TaskState.SUBMITTED},
     # An end that rested on an unconfirmed callback may be contradicted by the provider; a confirmed one never moves.
-    TaskState.SUCCEEDED: frozenset({TaskState.FAILED, TaskState.CANCELLED}),
-    TaskState.FAILED: frozenset({TaskState.SUCCEEDED, TaskState.CANCELLED}),
-    TaskState.CANCELLED: frozenset({TaskState.SUCCEEDED, TaskState.FAILED}),
+    TaskState.SUCCEEDED: _RAN - {TaskState.SUCCEEDED},
+    TaskState.FAILED: _RAN - {TaskState.FAILED},
+    TaskState.CANCELLED: _RAN - {TaskState.CANCELLED},
     TaskState.REJECTED: frozenset(),
 }
 
@@ -77,9 +69,6 @@ class Policy(Struct, frozen=True, kw_only=True):
     resend: str
     max_in_flight: int
 
-
-ENDED = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.REJECTED})
-"""States of a task that has an event."""
 
 LADDER = (30.0, 60.0, 120.0, 240.0)
 """When a submitted task is asked about, in seconds after its submission."""
@@ -265,7 +254,7 @@ def miss_cause(callback_status: str | None, callback_response: str | None, retry
 
 
 def backoff(attempt: int, jitter: float) -> float:
-    """Seconds before try `attempt + 1`: grows threefold to an hour, spread by a quarter. `jitter` is in [0, 1)."""
+    """Seconds before attempt `attempt + 1`: grows threefold to an hour, spread by a quarter. `jitter` is in [0, 1)."""
     exponent = min(attempt - 1, 20)
     return min(BACKOFF_CAP, BACKOFF_FIRST * BACKOFF_FACTOR**exponent) * (0.75 + jitter / 2)
 

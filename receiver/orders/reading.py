@@ -146,7 +146,7 @@ def _model(value: Json, body: JsonObject, found: Problems, *, checked: bool) -> 
             return "", None, None
         return _endpoint(value, found), None, None
     if checked:
-        found += [(f"input.{problem.path}", problem.message) for problem in validate(known.model, body)]
+        found += [(f"input.{path}", message) for path, message in validate(known.model, body)]
     return known.model.endpoint, known.note, known.model
 
 

@@ -42,8 +42,7 @@ def body_problems(kind: Kind, body: Mapping[str, Json]) -> Iterator[tuple[str, s
     queue = judged.get(PERSONAL_QUEUE)
     if isinstance(queue, str):
         judged[PERSONAL_QUEUE] = TEXTS_OF_SWITCHES.get(queue, queue)
-    for problem in validate(model, judged):
-        yield problem.path, problem.message
+    yield from validate(model, judged)
     nodes = body.get(NODES, [])
     yield from _node_problems(nodes, QUICK_OVERRIDE if kind is Kind.QUICK else OVERRIDE)
     graph = body.get(GRAPH)

@@ -212,20 +212,6 @@ def unpack(data: bytes) -> tuple[Model, ...]:
     return tuple(Model(*row[:7], tuple(file.params[place] for place in row[7])) for row in file.models)
 
 
-def pack(found: Iterable[Model]) -> bytes:
-    """A data file of these models: the same bytes for the same models, whatever their order."""
-    ordered = sorted(found, key=lambda model: model.endpoint)
-    params = sorted({msgspec.json.encode(param) for model in ordered for param in model.params})
-    places = {text: place for place, text in enumerate(params)}
-    rows = [
-        msgspec.json.encode(
-            [*msgspec.structs.astuple(model)[:7], [places[msgspec.json.encode(param)] for param in model.params]]
-        )
-        for model in ordered
-    ]
-    return b'{"params":[\n' + b",\n".join(params) + b'\n],"models":[\n' + b",\n".join(rows) + b"\n]}\n"
-
-
 # ---------------------------------------------------------------- values
 
 

@@ -6,9 +6,9 @@ no idempotency key, so a second send may be a second bill.
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from email.utils import parsedate_to_datetime
+from functools import wraps
 from secrets import token_hex
-from typing import TypeVar
+from typing import Concatenate, Generic, ParamSpec, TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -16,12 +16,15 @@ import msgspec
 import stamina
 
 from receiver.model.records import Account, Json, JsonObject
+from receiver.model.retry_after import seconds_asked
 from receiver.model.rules import KEPT_HTTP_REFUSALS
 from receiver.runninghub import wire
 from receiver.runninghub.errors import BY_WORDS, NO_SUCH_TASK, ProviderError, describe
 from receiver.runninghub.requests import SubmitRequest
 
 T = TypeVar("T")
+P = ParamSpec("P")
+C = TypeVar("C", bound="Channel")
 
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer that are read at the most."""
@@ -54,26 +57,18 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class Reply(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """What an answer says, and the beginning of its bytes."""
+
+    content: T
+    raw: bytes
+
+
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """An accepted submission: the provider's task id and what it said of the task."""
 
     task_id: str
-    outcome: wire.Outcome
-    answer: bytes
-
-
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What a query said, with the raw answer."""
-
-    outcome: wire.Outcome
-    answer: bytes
-
-
-class DetailReading(msgspec.Struct, frozen=True, kw_only=True):
-    """What the webhook detail said; `detail` is None when no callback was registered for the task."""
-
-    detail: wire.WebhookDetail | None
-    answer: bytes
+    report: wire.TaskReport
 
 
 def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -> httpx.AsyncClient:
@@ -81,8 +76,32 @@ def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -
     return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
 
 
+def was_not_sent(error: Exception) -> bool:
+    """Whether not even a connection was made, so that sending again repeats nothing."""
+    return isinstance(error, ProviderError) and error.code == "not_sent"
+
+
+def worth_asking_again(error: Exception) -> bool:
+    """Whether a question, which changes nothing at the provider, may be answered the next time."""
+    return isinstance(error, ProviderError) and error.retryable
+
+
+def asked_again(ask: Callable[Concatenate[C, P], Awaitable[T]]) -> Callable[Concatenate[C, P], Awaitable[T]]:
+    """Makes a question of a channel one that is asked a few times while that may help."""
+
+    @wraps(ask)
+    def repeated(channel: C, /, *args: P.args, **named: P.kwargs) -> Awaitable[T]:
+        return channel.again(worth_asking_again, ask, channel, *args, **named)
+
+    return repeated
+
+
 class Channel:
-    """How the provider is spoken to; without `api_key` not at all. `read_wait` is the first pause between reads."""
+    """How the provider is spoken to; without `api_key` not at all. `read_wait` is the first pause between reads.
+
+    `site` is the base URL of the provider's site, without a slash at its end; `again` repeats a call a few times, after
+    errors of which its first argument says that it may help.
+    """
 
     def __init__(
         self,
@@ -94,19 +113,12 @@ class Channel:
         read_wait: float = 0.5,
     ) -> None:
         self._http = http
-        self._base_url = base_url.rstrip("/").removesuffix(V2_ROOT)
+        self.site = base_url.rstrip("/").removesuffix(V2_ROOT)
+        self.has_key = api_key is not None
         self._api_key = api_key
-        self._read_attempts = read_attempts
-        self._read_wait = read_wait
-
-    @property
-    def has_key(self) -> bool:
-        return self._api_key is not None
-
-    @property
-    def site(self) -> str:
-        """The base URL of the provider's site, without a slash at its end."""
-        return self._base_url
+        self.again = stamina.AsyncRetryingCaller(
+            attempts=read_attempts, wait_initial=read_wait, wait_max=read_wait * 4, wait_jitter=read_wait, timeout=None
+        )
 
     @property
     def key(self) -> str:
@@ -115,41 +127,35 @@ class Channel:
             raise ProviderError("no_key")
         return self._api_key
 
-    async def v1(self, path: str, body: JsonObject) -> tuple[Answered, Json]:
+    async def data(
+        self,
+        ask: Callable[[], Awaitable[Answered]],
+        read: Callable[[Json], T],
+        *,
+        again_after: Callable[[Exception], bool] = worth_asking_again,
+    ) -> T:
+        """What `read` finds in an answer's data; `again_after` says which errors are worth another question."""
+
+        async def once() -> tuple[Answered, Json]:
+            return accepted(await ask())
+
+        answered, data = await self.again(again_after, once)
+        return understood(answered, lambda _: read(data))
+
+    async def post_v1(self, path: str, body: JsonObject) -> Answered:
         """A V1 request: the key goes into the body too, where the provider was measured to look for it."""
-        return accepted(await self.post(path, {"apiKey": self.key, **body}))
+        return await self.post(path, {"apiKey": self.key, **body})
 
-    async def read(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Asks, and asks again a few times while that may help. For what changes nothing at the provider."""
-        return await self._again(ask, _worth_asking_again)
-
-    async def until_sent(self, send: Callable[[], Awaitable[T]]) -> T:
-        """Sends, and tries again only while not even a connection was made."""
-        return await self._again(send, _was_not_sent)
-
-    async def _again(self, ask: Callable[[], Awaitable[T]], on: Callable[[Exception], bool]) -> T:
-        async for attempt in stamina.retry_context(
-            on=on,
-            attempts=self._read_attempts,
-            wait_initial=self._read_wait,
-            wait_max=self._read_wait * 4,
-            wait_jitter=self._read_wait,
-            timeout=None,
-        ):
-            with attempt:
-                return await ask()
-        raise AssertionError("stamina ended without a result or an error")
-
-    async def post(self, path: str, body: JsonObject, *, timeout: httpx.Timeout = TIMEOUT) -> Answered:
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        return await self._send("POST", self._base_url + path, headers, msgspec.json.encode(body), timeout)
-
-    async def post_without_key(self, path: str, body: JsonObject) -> Answered:
+    async def post(
+        self, path: str, body: JsonObject, *, with_key: bool = True, timeout: httpx.Timeout = TIMEOUT
+    ) -> Answered:
         headers = {"Content-Type": "application/json"}
-        return await self._send("POST", self._base_url + path, headers, msgspec.json.encode(body), TIMEOUT)
+        if with_key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        return await self._send("POST", self.site + path, headers, msgspec.json.encode(body), timeout)
 
     async def get(self, path: str, query: Mapping[str, str]) -> Answered:
-        url = self._base_url + path + (f"?{urlencode(query)}" if query else "")
+        url = self.site + path + (f"?{urlencode(query)}" if query else "")
         return await self._send("GET", url, {"Authorization": f"Bearer {self.key}"}, None, TIMEOUT)
 
     async def post_form(self, path: str, fields: Mapping[str, str], file: FileToSend) -> Answered:
@@ -162,7 +168,7 @@ class Channel:
             "Content-Length": str(len(head) + file.size + len(tail)),
         }
         content = _framed(head, file.open(), tail)
-        return await self._send("POST", self._base_url + path, headers, content, UPLOAD_TIMEOUT)
+        return await self._send("POST", self.site + path, headers, content, UPLOAD_TIMEOUT)
 
     async def put(self, url: str, file: FileToSend) -> Answered:
         """A file at an address that the provider has signed. The key is not shown there."""
@@ -188,84 +194,70 @@ class Channel:
             raise ProviderError("not_sent", f"no connection ({type(error).__name__})") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProviderError("unanswered", f"no answer ({type(error).__name__})") from error
-        return Answered(status=response.status_code, retry_after=_retry_after(response.headers), body=answer)
+        wait = seconds_asked(response.headers.get("retry-after", ""), date=response.headers.get("date", ""))
+        return Answered(status=response.status_code, retry_after=wait, body=answer)
 
 
 class RunningHub(Channel):
     """The provider's endpoints for tasks and the account; those for all else are `resources.Resources`."""
 
-    async def submit(self, request: SubmitRequest) -> Submission:
+    async def submit(self, request: SubmitRequest) -> Reply[Submission]:
         """Submits a task, once. Raises ProviderError, whose code says whether the task may exist all the same."""
-        if not request.v1:
-            answered = await self.post(request.path, request.body, timeout=SUBMIT_TIMEOUT)
-            outcome, code, message = understood(answered, wire.read_task_object)
-        else:
-            answered = await self.post(request.path, {"apiKey": self.key, **request.body}, timeout=SUBMIT_TIMEOUT)
-            outcome, code, message = understood(answered, wire.read_created)
-        if outcome is None or outcome.task_id is None:
+        body = {"apiKey": self.key, **request.body} if request.v1 else request.body
+        answered = await self.post(request.path, body, timeout=SUBMIT_TIMEOUT)
+        report, code, message = understood(answered, wire.read_created if request.v1 else wire.read_task_object)
+        if report is None or report.task_id is None:
             raise refusal(code or "unreadable", message, answered)
-        return Submission(task_id=outcome.task_id, outcome=outcome, answer=kept(answered))
+        return Reply(content=Submission(task_id=report.task_id, report=report), raw=kept(answered))
 
-    async def query(self, task_id: str) -> Reading:
-        """How a task stands (page "Query generation result (V2)"). An unknown task is an outcome, not an error."""
-        return await self.read(lambda: self._query_once(task_id))
-
-    async def outputs(self, task_id: str) -> Reading:
-        """What a workflow, app or quick-create task made, or why not (page "Check Task Output")."""
-        return await self.read(lambda: self._outputs_once(task_id))
-
-    async def webhook_detail(self, task_id: str) -> DetailReading:
-        """What became of a task's callback (page "Get Webhook Event Details")."""
-        return await self.read(lambda: self._detail_once(task_id))
-
-    async def resend(self, webhook_id: str, callback_url: str) -> bytes:
-        """Asks for a webhook event once more, at `callback_url` (page "Resend Specific Webhook Event")."""
-        body: JsonObject = {"webhookId": webhook_id, "webhookUrl": callback_url}
-        answered, _ = await self.v1("/task/openapi/retryWebhook", body)
-        return kept(answered)
-
-    async def cancel(self, task_id: str) -> bytes:
-        """Cancels a task (page "Cancel ComfyUI Task")."""
-        answered, _ = await self.v1("/task/openapi/cancel", {"taskId": task_id})
-        return kept(answered)
-
-    async def account(self) -> Account:
-        """The account's balance and running tasks (page "Get Account Information"). Here the key is lower-case."""
-        return await self.read(self._account_once)
-
-    async def _account_once(self) -> Account:
-        answered = await self.post("/uc/openapi/accountStatus", {"apikey": self.key})
-        _, data = accepted(answered)
-        return understood(answered, lambda _: wire.read_account(data))
-
-    async def _query_once(self, task_id: str) -> Reading:
+    @asked_again
+    async def query(self, task_id: str) -> Reply[wire.TaskReport]:
+        """How a task stands (page "Query generation result (V2)"). An unknown task is a report, not an error."""
         answered = await self.post("/openapi/v2/query", {"taskId": task_id})
-        outcome, code, message = understood(answered, wire.read_task_object)
+        report, code, message = understood(answered, wire.read_task_object)
         if code in NO_SUCH_TASK:
-            return Reading(outcome=wire.Outcome(known=False), answer=kept(answered))
-        if outcome is None or (code and _is_about_the_question(outcome)):
+            report = wire.TaskReport(known=False)
+        elif report is None or (code and _is_about_the_question(report)):
             raise refusal(code, message, answered)
-        return Reading(outcome=outcome, answer=kept(answered))
+        return Reply(content=report, raw=kept(answered))
 
-    async def _outputs_once(self, task_id: str) -> Reading:
-        answered = await self.post("/task/openapi/outputs", {"apiKey": self.key, "taskId": task_id})
+    @asked_again
+    async def outputs(self, task_id: str) -> Reply[wire.TaskReport]:
+        """What a workflow, app or quick-create task made, or why not (page "Check Task Output")."""
+        answered = await self.post_v1("/task/openapi/outputs", {"taskId": task_id})
         envelope = understood(answered, wire.read_envelope)
         if envelope.code not in OUTPUT_CODES:
             raise refusal(envelope.code, envelope.message, answered)
-        return Reading(outcome=understood(answered, wire.read_callback), answer=kept(answered))
+        return Reply(content=understood(answered, wire.read_callback), raw=kept(answered))
 
-    async def _detail_once(self, task_id: str) -> DetailReading:
+    @asked_again
+    async def webhook_detail(self, task_id: str) -> Reply[wire.WebhookDetail | None]:
+        """What became of a task's callback (page "Get Webhook Event Details"); None when none was registered for it."""
+        answered = await self.post_v1("/task/openapi/getWebhookDetail", {"taskId": task_id})
         try:
-            answered, data = await self.v1("/task/openapi/getWebhookDetail", {"taskId": task_id})
+            _, data = accepted(answered)
         except ProviderError as error:
-            if error.code in ("1", *NO_SUCH_TASK):
-                return DetailReading(detail=None, answer=error.answer)
-            raise
-        if data is None:
-            return DetailReading(detail=None, answer=kept(answered))
-        return DetailReading(
-            detail=understood(answered, lambda _: wire.read_webhook_detail(data)), answer=kept(answered)
-        )
+            if error.code not in ("1", *NO_SUCH_TASK):
+                raise
+            data = None
+        detail = None if data is None else understood(answered, lambda _: wire.read_webhook_detail(data))
+        return Reply(content=detail, raw=kept(answered))
+
+    async def resend(self, webhook_id: str, callback_url: str) -> Reply[None]:
+        """Asks for a webhook event once more, at `callback_url` (page "Resend Specific Webhook Event")."""
+        return await self._done("/task/openapi/retryWebhook", {"webhookId": webhook_id, "webhookUrl": callback_url})
+
+    async def cancel(self, task_id: str) -> Reply[None]:
+        """Cancels a task (page "Cancel ComfyUI Task")."""
+        return await self._done("/task/openapi/cancel", {"taskId": task_id})
+
+    async def account(self) -> Account:
+        """The account's balance and running tasks (page "Get Account Information"). Here the key is lower-case."""
+        return await self.data(lambda: self.post("/uc/openapi/accountStatus", {"apikey": self.key}), wire.read_account)
+
+    async def _done(self, path: str, body: JsonObject) -> Reply[None]:
+        answered, _ = accepted(await self.post_v1(path, body))
+        return Reply(content=None, raw=kept(answered))
 
 
 def understood(answered: Answered, read: Callable[[bytes], T]) -> T:
@@ -323,30 +315,10 @@ async def _framed(head: bytes, content: AsyncIterator[bytes], tail: bytes) -> As
     yield tail
 
 
-def _is_about_the_question(outcome: wire.Outcome) -> bool:
-    """Whether the error beside this outcome is said of the question, and not of the task that was asked about."""
-    return outcome.task_id is None or (outcome.end is None and outcome.status not in wire.RUNNING)
-
-
-def _was_not_sent(error: Exception) -> bool:
-    return isinstance(error, ProviderError) and error.code == "not_sent"
-
-
-def _worth_asking_again(error: Exception) -> bool:
-    return isinstance(error, ProviderError) and error.retryable
+def _is_about_the_question(report: wire.TaskReport) -> bool:
+    """Whether the error in this report is said of the question, and not of the task that was asked about."""
+    return report.task_id is None or (report.end is None and report.status not in wire.RUNNING)
 
 
 def kept(answered: Answered) -> bytes:
     return answered.body[:ANSWER_KEPT]
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds from a Retry-After header. A date is taken relative to the answer's own Date, so no clock is needed."""
-    value = headers.get("retry-after", "")
-    try:
-        if value.isdigit():
-            return float(value)
-        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-        return max(0.0, wait.total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -152,7 +152,6 @@ class ProviderError(Failed):
         self.name = entry.name
         self.meaning = told(code, message)
         self.retryable = entry.retryable
-        self.permanent = not entry.retryable
         self.http_status = http_status
         self.retry_after = retry_after
         self.answer = answer

@@ -3,12 +3,10 @@
 Sizes and counts come now as texts and now as numbers; here they are texts, or whole numbers where we count with them.
 """
 
-from typing import TypeGuard
-
 from msgspec import Struct
 
 from receiver.model.records import Json, JsonObject, Node, Price
-from receiver.runninghub.wire import Unreadable, read_id, read_json
+from receiver.runninghub.wire import Unreadable, from_text, read_code, read_id, read_object, text_of
 
 NODES_LIMIT = 5000
 OPTIONS_LIMIT = 500
@@ -52,98 +50,107 @@ def read_workflow(data: Json) -> list[Node]:
 
     The graph comes as the text of a JSON object (page "Get Workflow JSON").
     """
-    prompt = data.get("prompt") if isinstance(data, dict) else None
-    graph = read_json(prompt.encode()) if isinstance(prompt, str) else prompt
-    if not _is_object(graph):
+    graph = from_text(data.get("prompt")) if isinstance(data, dict) else None
+    if not isinstance(graph, dict):
         raise Unreadable("a workflow without a graph")
-    return [node for name, each in graph.items() if _is_object(each) for node in _fields(name, each)][:NODES_LIMIT]
+    return [field for name, node in graph.items() for field in _fields(name, node)][:NODES_LIMIT]
 
 
 def read_app(data: Json) -> App:
     """An app out of its call example (page "Get AI App API Call Example"). Raises Unreadable."""
-    if not isinstance(data, dict):
-        raise Unreadable("an app without data")
-    rows = data.get("nodeInfoList")
+    rows = _object(data, "an app").get("nodeInfoList")
     if not isinstance(rows, list):
         raise Unreadable("an app without a list of nodes")
     nodes = [node for row in rows[:NODES_LIMIT] if (node := _app_node(row)) is not None]
-    return App(name=_text(data.get("webappName")) or "", nodes=nodes)
+    return App(name=text_of(data, "webappName"), nodes=nodes)
+
+
+def read_styles(data: Json) -> list[JsonObject]:
+    """The styles of a quick creation, as they come. Raises Unreadable."""
+    if not isinstance(data, list):
+        raise Unreadable("styles that are no list")
+    return [each for each in data if isinstance(each, dict)]
+
+
+def read_status(data: Json) -> str:
+    """A task's bare status in capitals. Raises Unreadable."""
+    if not isinstance(data, str) or not data:
+        raise Unreadable("a status that is no text")
+    return data.upper()
 
 
 def read_stored(data: Json) -> Stored:
     """An uploaded file (page "Upload Resource (New)"). Raises Unreadable."""
-    name = read_file_name(data)
-    url = _text(data.get("download_url")) if isinstance(data, dict) else None
-    if not isinstance(data, dict) or url is None:
+    found = _object(data, "an upload")
+    name, url = read_file_name(data), text_of(data, "download_url")
+    if not url:
         raise Unreadable("an upload without a link")
-    return Stored(type=_text(data.get("type")), url=url, file_name=name, size=_number(data.get("size")))
+    return Stored(type=text_of(data, "type") or None, url=url, file_name=name, size=_whole_number(found.get("size")))
 
 
 def read_file_name(data: Json) -> str:
     """The name of an uploaded file for nodes. Raises Unreadable."""
-    name = _text(data.get("fileName")) if isinstance(data, dict) else None
-    if name is None:
+    name = text_of(data, "fileName")
+    if not name:
         raise Unreadable("an upload without a file name")
     return name
 
 
 def read_ticket(data: Json) -> LoraTicket:
     """Where a LoRA goes. Raises Unreadable."""
-    name = read_file_name(data)
-    url = _text(data.get("url")) if isinstance(data, dict) else None
-    if url is not None and not url.lower().startswith(("https://", "http://")):
+    name, url = read_file_name(data), text_of(data, "url")
+    if url and not url.lower().startswith(("https://", "http://")):
         raise Unreadable("a LoRA upload to what is no link")
-    return LoraTicket(file_name=name, url=url)
+    return LoraTicket(file_name=name, url=url or None)
 
 
 def read_queue(data: Json) -> Queue:
     """Raises Unreadable."""
-    if not isinstance(data, dict):
-        raise Unreadable("a queue without data")
-    return Queue(
-        type=_text(data.get("apiKeyType")),
-        limit=_number(data.get("concurrentLimit")),
-        running=_number(data.get("runningCount")),
-        queued=_number(data.get("queuedCount")),
-        total=_number(data.get("totalCurrentTasks")),
+    found = _object(data, "a queue")
+    limit, running, queued, total = (
+        _whole_number(found.get(name))
+        for name in ("concurrentLimit", "runningCount", "queuedCount", "totalCurrentTasks")
     )
+    return Queue(type=text_of(data, "apiKeyType") or None, limit=limit, running=running, queued=queued, total=total)
 
 
 def read_price(body: bytes) -> tuple[Price | None, str, str]:
     """A price as (price, error code, error message); it comes bare or in an envelope. Raises Unreadable."""
-    payload = read_json(body)
-    if not isinstance(payload, dict):
-        raise Unreadable("not a JSON object")
+    payload = read_object(body)
     data = payload.get("data")
-    found: JsonObject = data if isinstance(data, dict) else payload
+    found = data if isinstance(data, dict) else payload
     if any(found.get(name) is not None for name in ("estimatedPrice", "priceText", "isFreeThisCall")):
         return _price(found), "", ""
-    for name in ("errorCode", "code"):
-        code = payload.get(name)
-        if isinstance(code, int | str) and not isinstance(code, bool) and str(code) not in ("", "0"):
-            message = (_text(payload.get(name)) for name in ("errorMessage", "message", "msg"))
-            return None, str(code), next((text for text in message if text), "")
-    raise Unreadable("neither a price nor an error code")
+    code = read_code(payload.get("errorCode")) or read_code(payload.get("code"))
+    if not code:
+        raise Unreadable("neither a price nor an error code")
+    return None, code, text_of(payload, "errorMessage", "message", "msg")
 
 
 def _price(data: JsonObject) -> Price:
     free = data.get("isFreeThisCall")
     return Price(
-        amount=_said(data.get("estimatedPrice")),
-        currency=_text(data.get("currency")),
-        text=_text(data.get("priceText")),
+        amount=_as_text(data.get("estimatedPrice")),
+        currency=text_of(data, "currency") or None,
+        text=text_of(data, "priceText") or None,
         free=free if isinstance(free, bool) else None,
     )
 
 
-def _fields(name: str, node: JsonObject) -> list[Node]:
-    inputs, meta = node.get("inputs"), node.get("_meta")
-    kind = _text(node.get("class_type")) or ""
-    title = _text(meta.get("title")) if isinstance(meta, dict) else None
-    if not isinstance(inputs, dict):
+def _object(data: Json, what: str) -> JsonObject:
+    if not isinstance(data, dict):
+        raise Unreadable(f"{what} without data")
+    return data
+
+
+def _fields(name: str, node: Json) -> list[Node]:
+    inputs = node.get("inputs") if isinstance(node, dict) else None
+    if not isinstance(node, dict) or not isinstance(inputs, dict):
         return []
+    kind = text_of(node, "class_type")
+    title = text_of(node.get("_meta"), "title") or kind
     return [
-        Node(node=name, field=field, value=value, type=kind, title=title or kind)
+        Node(node=name, field=field, value=value, type=kind, title=title)
         for field, value in inputs.items()
         if not isinstance(value, dict | list)
     ]
@@ -152,26 +159,25 @@ def _fields(name: str, node: JsonObject) -> list[Node]:
 def _app_node(row: Json) -> Node | None:
     if not isinstance(row, dict):
         return None
-    node, field = read_id(row.get("nodeId")), _text(row.get("fieldName"))
-    if node is None or field is None:
+    node, field = read_id(row.get("nodeId")), text_of(row, "fieldName")
+    if node is None or not field:
         return None
-    name, described, in_english = (_text(row.get(key)) or "" for key in ("nodeName", "description", "descriptionEn"))
     return Node(
         node=node,
         field=field,
         value=row.get("fieldValue"),
-        type=_text(row.get("fieldType")) or "",
-        title=in_english or described or name,
+        type=text_of(row, "fieldType"),
+        title=text_of(row, "descriptionEn", "description", "nodeName"),
         options=_options(row.get("fieldData")),
-        name=name,
-        description=described or in_english,
+        name=text_of(row, "nodeName"),
+        description=text_of(row, "description", "descriptionEn"),
     )
 
 
 def _options(data: Json) -> list[str]:
     """The choices of a field. They come as the text of a list: of texts, of objects, or of a list of these and more."""
     try:
-        listed = read_json(data.encode()) if isinstance(data, str) and data else data
+        listed = from_text(data)
     except Unreadable:
         return []
     if isinstance(listed, list) and listed and isinstance(listed[0], list):
@@ -179,27 +185,19 @@ def _options(data: Json) -> list[str]:
     if not isinstance(listed, list):
         return []
     texts = [
-        next((_said(each.get(key)) for key in ("index", "value", "name") if each.get(key) is not None), None)
+        next((_as_text(each.get(key)) for key in ("index", "value", "name") if each.get(key) is not None), None)
         if isinstance(each, dict)
-        else _said(each)
+        else _as_text(each)
         for each in listed[:OPTIONS_LIMIT]
     ]
     return [text for text in texts if text is not None]
 
 
-def _said(value: Json) -> str | None:
+def _as_text(value: Json) -> str | None:
     return None if value is None or isinstance(value, dict | list | bool) else str(value)
 
 
-def _text(value: Json) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _number(value: Json) -> int | None:
+def _whole_number(value: Json) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value if value >= 0 else None
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19 else None
-
-
-def _is_object(value: Json) -> TypeGuard[JsonObject]:
-    return isinstance(value, dict)

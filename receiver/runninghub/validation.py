@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
-
-from msgspec import Struct
+from typing import TypeAlias
 
 from receiver.model.records import Json
 from receiver.runninghub.catalogue import Model, Param, Type, closest, parameter, read
@@ -46,18 +45,8 @@ MEDIA = {ending: medium for medium, endings in ENDINGS.items() for ending in end
 ARTICLES = {"image": "an image", "video": "a video", "audio": "an audio file"}
 
 
-class Problem(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong with an input. `message` says all of it; the other fields are for programs.
-
-    `given` is shortened, None when nothing was given. `nearest` is an allowed value, or the parameter that was meant;
-    None when there is no telling.
-    """
-
-    path: str
-    message: str
-    given: Json
-    allowed: str
-    nearest: Json = None
+Problem: TypeAlias = tuple[str, str]
+"""Where in an input something is wrong, and a sentence that says all of it."""
 
 
 # ---------------------------------------------------------------- the whole input
@@ -76,12 +65,11 @@ def _problems(model: Model, given: Mapping[str, Json]) -> Iterator[Problem]:
         for name in names:
             yield from _judge(param, name, given[name])
         if len(names) > 1:
-            also, message = names[1], f"is {param.name}, which is given too; give one of them"
-            yield _problem(also, given[also], "nothing", message)
+            yield names[1], f"is {param.name}, which is given too; give one of them"
         elif not names and param.required and param.name not in strangers.values():
-            yield _missing(param)
+            yield param.name, _missing(param)
     for name, meant in strangers.items():
-        yield _stranger(model, name, given[name], meant)
+        yield _shortened(name), _unknown_parameter(model, meant)
 
 
 def _is_known(model: Model, name: str) -> bool:
@@ -90,29 +78,24 @@ def _is_known(model: Model, name: str) -> bool:
 
 def _meant(model: Model, name: str, given: Mapping[str, Json]) -> str | None:
     """The parameter that a misspelt name stands for: rather one that is not given than one that is."""
-    near = closest(name, _names(model))
+    near = closest(name, [*(param.name for param in model.params), *model.later_params])
     return next((each for each in near if each not in given), near[0] if near else None)
 
 
-def _names(model: Model) -> list[str]:
-    return [*(param.name for param in model.params), *model.later_params]
-
-
-def _stranger(model: Model, name: str, value: Json, meant: str | None) -> Problem:
+def _unknown_parameter(model: Model, meant: str | None) -> str:
     """A name that the model does not know. It stands for the required parameter that it is a misspelling of."""
-    hint = ""
-    if meant is not None:
-        param = parameter(model, meant)
-        hint = f"; did you mean {meant}{', which is required' if param and param.required else ''}?"
-    message = f"there is no such parameter{hint}"
-    return _problem(_short(name), value, _one_of(_names(model)), message, nearest=meant)
+    if meant is None:
+        return "there is no such parameter"
+    param = parameter(model, meant)
+    return (
+        f"there is no such parameter; did you mean {meant}{', which is required' if param and param.required else ''}?"
+    )
 
 
-def _missing(param: Param) -> Problem:
-    allowed = takes(param)
+def _missing(param: Param) -> str:
     default: Json = list(param.default) if isinstance(param.default, tuple) else param.default
-    usual = "" if default is None else f"; usual is {_said(default)}"
-    return _problem(param.name, None, allowed, f"is required: {allowed}{usual}", nearest=default)
+    usual = "" if default is None else f"; usual is {_in_words(default)}"
+    return f"is required: {takes(param)}{usual}"
 
 
 # ---------------------------------------------------------------- one value
@@ -120,7 +103,7 @@ def _missing(param: Param) -> Problem:
 
 def _judge(param: Param, path: str, value: Json) -> Iterator[Problem]:
     if value is None or value == [] or (value == "" and "" not in param.enum):
-        yield _empty(param, path, value)
+        yield path, _empty(param)
         return
     match param.type:
         case Type.STRING:
@@ -130,9 +113,9 @@ def _judge(param: Param, path: str, value: Json) -> Iterator[Problem]:
         case Type.STRINGS | Type.OBJECTS:
             yield from _judge_list(param, path, value)
         case Type.BOOLEAN if not isinstance(value, bool):
-            yield _mistyped(param, path, value)
+            yield path, _mistyped(param, value)
         case Type.OBJECT if not isinstance(value, dict):
-            yield _mistyped(param, path, value)
+            yield path, _mistyped(param, value)
 
 
 def _judge_text(param: Param, path: str, value: Json) -> Iterator[Problem]:
@@ -140,60 +123,62 @@ def _judge_text(param: Param, path: str, value: Json) -> Iterator[Problem]:
     if not isinstance(value, str):
         number = isinstance(value, int | float) and not isinstance(value, bool) and _is_measurable(value)
         suits = number and not any(_judge_text(param, path, str(value)))
-        yield _problem(path, value, allowed, nearest=str(value) if suits else None)
+        yield path, _expected(allowed, value, str(value) if suits else None)
     elif not value and "" not in param.enum:
-        yield _empty(param, path, value)
+        yield path, _empty(param)
     elif param.media is not None:
-        yield from _judge_media(param, path, value)
+        if (problem := _media_problem(param, value)) is not None:
+            yield path, problem
     elif param.enum:
         if not _is_choice(param, value):
-            yield _problem(path, value, allowed, nearest=_nearest_choice(value, param.enum))
+            yield path, _expected(allowed, value, _nearest_choice(value, param.enum))
     elif not (param.min_length or 0) <= len(value) <= (param.max_length or math.inf):
-        yield _problem(path, value, allowed, f"expected {allowed}, got {len(value)} characters")
+        yield path, f"expected {allowed}, got {len(value)} characters"
 
 
 def _judge_number(param: Param, path: str, value: Json) -> Iterator[Problem]:
     kinds = int if param.type is Type.INTEGER else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not _is_measurable(value):
-        yield _mistyped(param, path, value)
-    elif (nearest := _fitted(param, value)) is not None:
-        yield _problem(path, value, takes(param), nearest=nearest)
+        yield path, _mistyped(param, value)
+    elif (nearest := _nearest_number(param, value)) is not None:
+        yield path, _expected(takes(param), value, nearest)
 
 
 def _judge_list(param: Param, path: str, value: Json) -> Iterator[Problem]:
-    allowed, most = takes(param), param.max_items
+    most = param.max_items
     if not isinstance(value, list):
-        yield _mistyped(param, path, value)
+        yield path, _mistyped(param, value)
         return
     if len(value) < (param.min_items or 0):
-        yield _problem(path, value, allowed)
+        yield path, _expected(takes(param), value)
     for place, item in enumerate(value[:most]):
         if param.type is Type.STRINGS:
             yield from _judge_text(param, f"{path}[{place}]", item)
         elif not isinstance(item, dict):
-            yield _problem(f"{path}[{place}]", item, "an object")
+            yield f"{path}[{place}]", _expected("an object", item)
     if most is not None and len(value) > most:
         # One problem, where the list should have ended, however many items there are beyond.
-        yield _problem(f"{path}[{most}]", value[most], allowed, f"expected {allowed}, got {len(value)} items")
+        yield f"{path}[{most}]", f"expected {takes(param)}, got {len(value)} items"
 
 
-def _judge_media(param: Param, path: str, value: str) -> Iterator[Problem]:
+def _media_problem(param: Param, value: str) -> str | None:
     allowed = _allowed_text(param)
     if any(value.startswith(sign) and value != sign for sign in REFERENCES):
-        return
+        return None
     if data := DATA_URI.match(value[:DATA_URI_HEAD]):
-        megabytes = (len(value) - data.end()) * 3 / 4 / 2**20
         if not accepts(param, data["type"]):
-            yield _problem(path, value, allowed, f"expected {allowed}, got {data['type']}")
-        elif megabytes > (param.max_size_mb or math.inf):
-            message = f"expected at most {param.max_size_mb} MB, got {megabytes:.1f} MB"
-            yield _problem(path, value, f"at most {param.max_size_mb} MB", message)
-    elif link := LINK.fullmatch(value):
+            return f"expected {allowed}, got {data['type']}"
+        return _size_problem(param, (len(value) - data.end()) * 3 / 4)
+    if link := LINK.fullmatch(value):
         medium = MEDIA.get(link["path"].rpartition(".")[2].casefold(), param.media)
-        if medium != param.media:
-            yield _problem(path, value, allowed, f"expected {allowed}, got a link to {ARTICLES[medium or '']}")
-    else:
-        yield _problem(path, value, allowed)
+        return None if medium == param.media else f"expected {allowed}, got a link to {ARTICLES[medium or '']}"
+    return _expected(allowed, value)
+
+
+def _size_problem(param: Param, size: float) -> str | None:
+    megabytes = size / 2**20
+    too_large = megabytes > (param.max_size_mb or math.inf)
+    return f"expected at most {param.max_size_mb} MB, got {megabytes:.1f} MB" if too_large else None
 
 
 def accepts(param: Param, media_type: str) -> bool:
@@ -209,16 +194,11 @@ def file_problem(param: Param, name: str, size: int) -> str | None:
     ending = name.rpartition(".")[2].casefold() if "." in name else ""
     medium = param.media if ending in map(str.casefold, param.accept) else MEDIA.get(ending)
     if not any(accepts(param, f"{medium}/{kind}") for kind in (ending, *OTHER_NAMES.get(ending, "").split())):
-        kinds = f" ({', '.join(param.accept)})" if param.accept else ""
-        return f"expected {ARTICLES[param.media or '']}{kinds}, got {_short(name)}"
-    if size == 0:
-        return f"{_short(name)} is empty"
-    if size > (param.max_size_mb or math.inf) * 2**20:
-        return f"expected at most {param.max_size_mb} MB, got {size / 2**20:.1f} MB"
-    return None
+        return f"expected {_medium(param)}, got {_shortened(name)}"
+    return f"{_shortened(name)} is empty" if size == 0 else _size_problem(param, size)
 
 
-def _mistyped(param: Param, path: str, value: Json) -> Problem:
+def _mistyped(param: Param, value: Json) -> str:
     """A value of the wrong JSON type. A text is read as the command line would read it: perhaps that was meant."""
     meant: Json = None
     if isinstance(value, str):
@@ -227,9 +207,9 @@ def _mistyped(param: Param, path: str, value: Json) -> Problem:
         meant = [value]
     elif param.type is Type.INTEGER and isinstance(value, float) and value.is_integer():
         meant = int(value)
-    if type(meant) is type(value) or meant is None or any(_judge(param, path, meant)):
+    if type(meant) is type(value) or meant is None or any(_judge(param, "", meant)):
         meant = None
-    return _problem(path, value, takes(param), nearest=meant)
+    return _expected(takes(param), value, meant)
 
 
 def _is_choice(param: Param, value: str) -> bool:
@@ -245,10 +225,10 @@ def _nearest_choice(value: str, choices: Sequence[str]) -> str | None:
     return next(iter(closest(value, choices)), None)
 
 
-def _fitted(param: Param, value: int | float) -> int | float | None:
+def _nearest_number(param: Param, value: int | float) -> int | float | None:
     """The allowed number nearest to one that is not allowed; None when it is."""
-    low, high, step = (None if fact is None else _exact(fact) for fact in (param.min, param.max, param.step))
-    given = near = _exact(value)
+    low, high, step = (None if fact is None else _fraction(fact) for fact in (param.min, param.max, param.step))
+    given = near = _fraction(value)
     near = near if high is None else min(near, high)
     near = near if low is None else max(near, low)
     if step is not None:
@@ -260,7 +240,7 @@ def _fitted(param: Param, value: int | float) -> int | float | None:
     return int(near) if param.type is Type.INTEGER or near.denominator == 1 else float(near)
 
 
-def _exact(number: int | float) -> Fraction:
+def _fraction(number: int | float) -> Fraction:
     """A number as it is written in decimals, so that 0.3 is three steps of 0.1, and 0.1 + 0.2 is 0.3."""
     return Fraction(number) if isinstance(number, int) else Fraction(str(round(number, 9)))
 
@@ -272,18 +252,15 @@ def _is_measurable(number: int | float) -> bool:
 # ---------------------------------------------------------------- words
 
 
-def _problem(path: str, given: Json, allowed: str, message: str = "", nearest: Json = None) -> Problem:
-    if not message:
-        hint = "" if nearest is None else f"; the nearest is {_said(nearest)}"
-        message = f"expected {allowed}, got {_said(given)}{hint}"
-    return Problem(path=path, message=message, given=_quoted(given), allowed=allowed, nearest=nearest)
+def _expected(allowed: str, given: Json, nearest: Json = None) -> str:
+    """The sentence for a value; `nearest` is an allowed one, None when there is no telling."""
+    hint = "" if nearest is None else f"; the nearest is {_in_words(nearest)}"
+    return f"expected {allowed}, got {_in_words(given)}{hint}"
 
 
-def _empty(param: Param, path: str, value: Json) -> Problem:
+def _empty(param: Param) -> str:
     """Nothing is no value: the provider's own client never sends it."""
-    allowed = takes(param)
-    message = f"is required: {allowed}" if param.required else "is empty; leave it out instead"
-    return _problem(path, value, allowed, message)
+    return f"is required: {takes(param)}" if param.required else "is empty; leave it out instead"
 
 
 def takes(param: Param) -> str:
@@ -303,11 +280,15 @@ def takes(param: Param) -> str:
 
 def _allowed_text(param: Param) -> str:
     if param.media is not None:
-        kinds = f" ({', '.join(param.accept)})" if param.accept else ""
-        return f"a link, data URI or @file of {ARTICLES[param.media]}{kinds}"
+        return f"a link, data URI or @file of {_medium(param)}"
     if param.enum:
         return _one_of(param.enum)
     return f"a text{_between(' of ', param.min_length, param.max_length, ' characters')}"
+
+
+def _medium(param: Param) -> str:
+    kinds = f" ({', '.join(param.accept)})" if param.accept else ""
+    return f"{ARTICLES[param.media or '']}{kinds}"
 
 
 def _between(start: str, low: float | None, high: float | None, unit: str = "") -> str:
@@ -322,11 +303,11 @@ def _one_of(names: Sequence[str]) -> str:
     return f"one of {', '.join(names[:CHOICES_SHOWN])}{f' and {more} more' if more > 0 else ''}"
 
 
-def _said(value: Json) -> str:
+def _in_words(value: Json) -> str:
     """A value inside a sentence."""
     match value:
         case str():
-            return f'"{_short(value)}"'
+            return f'"{_shortened(value)}"'
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]
         case int() | float():
@@ -336,17 +317,7 @@ def _said(value: Json) -> str:
     return "an object"
 
 
-def _quoted(value: Json) -> Json:
-    """A value in a problem: itself, unless it is long."""
-    match value:
-        case str():
-            return _short(value)
-        case int() | float() if _is_measurable(value):
-            return value
-    return None if value is None else _said(value)
-
-
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

@@ -6,8 +6,6 @@ or a V2 task object (pages "Start ComfyUI Task 2 - Advanced" and "Query generati
 are kept; ids are decimal texts of 64 bits whatever JSON type they came as.
 """
 
-from typing import TypeGuard
-
 import msgspec
 from msgspec import Struct
 
@@ -42,6 +40,7 @@ AGAIN_WORDS = ("try again", "retry", "稍后重试", "稍后再试")
 """What is said after an error of any kind, so alone it does not say that nothing was taken."""
 
 V2_FIELDS = frozenset({"taskId", "status", "errorCode", "errorMessage", "results", "failedReason", "usage"})
+CALLBACK_FIELDS = frozenset({"event", "eventData", "taskId"})
 CREATED_FIELDS = frozenset({"taskId", "taskStatus"})
 USAGE_FIELDS = ("consumeMoney", "consumeCoins", "taskCostTime", "thirdPartyConsumeMoney")
 
@@ -50,8 +49,11 @@ class Unreadable(ReceiverError):
     """These bytes are not what RunningHub sends; the message says why, without quoting them."""
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
-    """What the provider says of a task. `end` is None while it runs; `known` is False when it knows no such task."""
+class TaskReport(Struct, frozen=True, kw_only=True):
+    """What a callback or an answer says of a task.
+
+    `end` is None while it runs; `known` is False when the provider knows no such task.
+    """
 
     task_id: str | None = None
     status: str = ""
@@ -74,7 +76,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 class WebhookDetail(Struct, frozen=True, kw_only=True):
     """A webhook event as the provider keeps it (page "Get Webhook Event Details").
 
-    `status` is SUCCESS, FAILED or None before the first try; `response` what our door answered; `outcome` is None until
+    `status` is SUCCESS, FAILED or None before the first try; `response` what our door answered; `report` is None until
     the task ended.
     """
 
@@ -84,7 +86,7 @@ class WebhookDetail(Struct, frozen=True, kw_only=True):
     status: str | None
     response: str
     retry_count: int
-    outcome: Outcome | None
+    report: TaskReport | None
 
 
 def read_json(body: bytes) -> Json:
@@ -105,86 +107,95 @@ def decode_json(body: bytes) -> Json:
         raise Unreadable("not JSON") from None
 
 
-def read_callback(body: bytes) -> Outcome:
-    """A callback's body, in any of the shapes that were documented or seen. Raises Unreadable."""
+def read_object(body: bytes) -> JsonObject:
+    """Any bytes as a JSON object, cleaned as above. Raises Unreadable."""
     payload = read_json(body)
     if not isinstance(payload, dict):
         raise Unreadable("not a JSON object")
-    inner = payload.get("eventData")
-    if isinstance(inner, str):
-        inner = read_json(inner.encode())
+    return payload
+
+
+def from_text(value: Json) -> Json:
+    """JSON data that the provider sends now as it is, and now as a text. Raises Unreadable."""
+    return read_json(value.encode()) if isinstance(value, str) else value
+
+
+def read_callback(body: bytes) -> TaskReport:
+    """A callback's body, in any of the shapes that were documented or seen. Raises Unreadable."""
+    payload = read_object(body)
+    inner = from_text(payload.get("eventData"))
     if inner is None:
         inner = payload
     if not isinstance(inner, dict):
         raise Unreadable("eventData is neither an object nor the text of one")
-    outcome = read_outcome(inner)
-    task_id = read_id(payload.get("taskId")) or outcome.task_id
-    extra = {**_unknown(payload, frozenset({"event", "eventData", "taskId"})), **outcome.extra}
-    return msgspec.structs.replace(outcome, task_id=task_id, extra=extra if inner is not payload else outcome.extra)
+    report = read_report(inner)
+    around = {} if inner is payload else _unknown_fields(payload, CALLBACK_FIELDS)
+    task_id = read_id(payload.get("taskId")) or report.task_id
+    return msgspec.structs.replace(report, task_id=task_id, extra={**around, **report.extra})
 
 
-def read_outcome(data: JsonObject) -> Outcome:
+def read_report(data: JsonObject) -> TaskReport:
     """A V2 task object, or a V1 answer of the outputs endpoint. Raises Unreadable when it is neither."""
     if isinstance(data.get("status"), str) and data["status"]:
         return _read_v2(data)
     if _is_code(data.get("code")):
         return _read_v1(data)
     code = read_code(data.get("errorCode"))
-    if code or _text(data.get("errorMessage")):
-        return _read_v2({**data, "status": "FAILED"}) if code not in NO_SUCH_TASK else Outcome(known=False)
+    if code or text_of(data, "errorMessage"):
+        return _read_v2({**data, "status": "FAILED"}) if code not in NO_SUCH_TASK else TaskReport(known=False)
     raise Unreadable("neither a status nor a code")
 
 
-def read_task_object(body: bytes) -> tuple[Outcome | None, str, str]:
-    """An answer of a V2 task endpoint as (outcome, error code, error message); the outcome is None for a refusal.
+def read_task_object(body: bytes) -> tuple[TaskReport | None, str, str]:
+    """An answer of a V2 task endpoint as (report, error code, error message); the report is None for a refusal.
 
     A refusal has no task id, and an errorCode or its sentence alone; or it is an envelope of its own with a code. An
     error beside signs of a task has no code here, so that nobody takes the task for refused. Raises Unreadable.
     """
-    payload = read_json(body)
-    if not isinstance(payload, dict):
-        raise Unreadable("not a JSON object")
+    payload = read_object(body)
     code = read_code(payload.get("errorCode")) or read_code(payload.get("code"))
     if read_id(payload.get("taskId")) is not None:
-        return _read_v2(payload), code, _sentence(payload)
-    code = "" if _may_have_task(payload) else _refusal(code, payload)
-    if _text(payload.get("status")).upper() in (RUNNING | ENDS.keys()):
-        return _read_v2(payload), code, _sentence(payload)
+        return _read_v2(payload), code, _error_sentence(payload)
+    code = "" if _may_have_task(payload) else _refusal_code(code, payload)
+    if text_of(payload, "status").upper() in (RUNNING | ENDS.keys()):
+        return _read_v2(payload), code, _error_sentence(payload)
     if code:
-        return None, code, _sentence(payload)
+        return None, code, _error_sentence(payload)
     raise Unreadable("neither a task nor an error code")
 
 
-def read_created(body: bytes) -> tuple[Outcome | None, str, str]:
-    """A V1 answer to a submission as (outcome, error code, error message). Raises Unreadable.
+def read_created(body: bytes) -> tuple[TaskReport | None, str, str]:
+    """A V1 answer to a submission as (report, error code, error message). Raises Unreadable.
 
     `promptTips` may list validation problems although the task was started, so it decides nothing. An error beside a
     task id proves neither: it is Unreadable, so that nobody takes the task for refused.
     """
-    payload = read_json(body)
-    if isinstance(payload, dict) and not _may_have_task(payload):
-        code = _refusal(read_code(payload.get("code")), payload)
+    payload = read_object(body)
+    if not _may_have_task(payload):
+        code = _refusal_code(read_code(payload.get("code")), payload)
         if code:
-            return None, code, _sentence(payload)
+            return None, code, _error_sentence(payload)
     envelope = read_envelope(body)
     data = envelope.data
     if envelope.code != "0":
         raise Unreadable("an error code beside a task id")
     if not isinstance(data, dict) or read_id(data.get("taskId")) is None:
         raise Unreadable("success without a task id")
-    status = _text(data.get("taskStatus")).upper()
-    return Outcome(task_id=read_id(data.get("taskId")), status=status, extra=_unknown(data, CREATED_FIELDS)), "", ""
+    status = text_of(data, "taskStatus").upper()
+    return (
+        TaskReport(task_id=read_id(data.get("taskId")), status=status, extra=_unknown_fields(data, CREATED_FIELDS)),
+        "",
+        "",
+    )
 
 
 def read_envelope(body: bytes) -> Envelope:
     """A V1 answer. Raises Unreadable."""
-    payload = read_json(body)
-    if not isinstance(payload, dict):
-        raise Unreadable("not a JSON object")
+    payload = read_object(body)
     code = payload.get("code")
     if not _is_code(code):
         raise Unreadable("no code")
-    return Envelope(code=str(code), message=_first_text(payload, "msg", "message"), data=payload.get("data"))
+    return Envelope(code=str(code), message=text_of(payload, "msg", "message"), data=payload.get("data"))
 
 
 def read_webhook_detail(data: Json) -> WebhookDetail:
@@ -195,15 +206,15 @@ def read_webhook_detail(data: Json) -> WebhookDetail:
     if webhook_id is None:
         raise Unreadable("a webhook detail without an id")
     retries = data.get("retryCount")
-    status = _text(data.get("callbackStatus")).upper()
+    status = text_of(data, "callbackStatus").upper()
     return WebhookDetail(
         id=webhook_id,
         task_id=read_id(data.get("taskId")),
-        url=_text(data.get("webhookUrl")),
+        url=text_of(data, "webhookUrl"),
         status=status or None,
-        response=_text(data.get("callbackResponse"))[:TEXT_LIMIT],
+        response=text_of(data, "callbackResponse")[:TEXT_LIMIT],
         retry_count=retries if isinstance(retries, int) and not isinstance(retries, bool) else 0,
-        outcome=_event_data(data.get("eventData")),
+        report=_event_data(data.get("eventData")),
     )
 
 
@@ -238,38 +249,44 @@ def read_code(value: Json) -> str:
     return "" if code == "0" else code
 
 
-def _event_data(value: Json) -> Outcome | None:
+def text_of(data: Json, *names: str) -> str:
+    """The first text in these fields of an object; "" for none."""
+    values = [data.get(name) for name in names] if isinstance(data, dict) else []
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def _event_data(value: Json) -> TaskReport | None:
     try:
-        data = read_json(value.encode()) if isinstance(value, str) and value else value
-        return read_outcome(data) if isinstance(data, dict) and data else None
+        data = from_text(value)
+        return read_report(data) if isinstance(data, dict) and data else None
     except Unreadable:
         return None
 
 
-def _sentence(payload: Json) -> str:
-    return _first_text(payload, "errorMessage", "message", "msg")
+def _error_sentence(payload: Json) -> str:
+    return text_of(payload, "errorMessage", "message", "msg")
 
 
 def _may_have_task(payload: JsonObject) -> bool:
     """Whether an answer without an id that can be read speaks of a task all the same, or calls itself a success."""
     data = payload.get("data")
     ids = (payload.get("taskId"), data.get("taskId") if isinstance(data, dict) else None)
-    alive = _text(payload.get("status")).upper() in RUNNING | {"SUCCESS"}
+    alive = text_of(payload, "status").upper() in RUNNING | {"SUCCESS"}
     return alive or payload.get("code") in (0, "0") or any(each not in (None, "", 0) for each in ids)
 
 
-def _refusal(code: str, payload: Json) -> str:
+def _refusal_code(code: str, payload: Json) -> str:
     """The code of an answer without a task: its own where it is known, else what its words come to; "" for nothing.
 
     Words never soften a code that is known: 1000 with "busy" may have struck after the task was made.
     """
-    words = _by_words(_sentence(payload))
+    words = _code_by_words(_error_sentence(payload))
     if code and (words != "busy" or code in CODES or is_gateways(code)):
         return code
-    return words if words == "busy" or _first_text(payload, "errorMessage") else ""
+    return words if words == "busy" or text_of(payload, "errorMessage") else ""
 
 
-def _by_words(message: str) -> str:
+def _code_by_words(message: str) -> str:
     """What a sentence without a code comes to: `busy` only where it says so and nothing of an error."""
     said = message.lower()
     if any(words in said for words in ERROR_WORDS):
@@ -279,16 +296,16 @@ def _by_words(message: str) -> str:
     return "unclear" if any(words in said for words in AGAIN_WORDS) else "refused"
 
 
-def _read_v2(data: JsonObject) -> Outcome:
-    status = _text(data.get("status")).upper()
+def _read_v2(data: JsonObject) -> TaskReport:
+    status = text_of(data, "status").upper()
     end = ENDS.get(status)
     code = read_code(data.get("errorCode"))
     results = _results(data.get("results"), "url", "outputType")
     if _has_failed(code, data, end, results):
         status, end = "FAILED", End.FAILED
-    reason = _reason(data.get("failedReason"))
-    message = _first_text(reason, "exception_message") or _sentence(data)
-    return Outcome(
+    reason = _failed_reason(data.get("failedReason"))
+    message = text_of(reason, "exception_message") or _error_sentence(data)
+    return TaskReport(
         task_id=read_id(data.get("taskId")),
         status=status,
         end=end,
@@ -296,7 +313,7 @@ def _read_v2(data: JsonObject) -> Outcome:
         results=results,
         error=_error(code, message) if end not in (None, End.SUCCEEDED) else None,
         usage=_usage(data.get("usage")) | _children(data),
-        extra={**_unknown(data, V2_FIELDS), **({"failedReason": reason} if reason else {})},
+        extra={**_unknown_fields(data, V2_FIELDS), **({"failedReason": reason} if reason else {})},
     )
 
 
@@ -308,49 +325,47 @@ def _has_failed(code: str, data: JsonObject, end: End | None, results: list[Resu
     what was made was made, whatever is said of it.
     """
     if end is None:
-        said = _text(data.get("errorMessage"))
-        return code in RUN_FAILED or (not code and bool(said) and _by_words(said) == "refused")
+        said = text_of(data, "errorMessage")
+        return code in RUN_FAILED or (not code and bool(said) and _code_by_words(said) == "refused")
     return end is End.SUCCEEDED and not results and code in RUN_FAILED
 
 
-def _reason(value: Json) -> Json:
+def _failed_reason(value: Json) -> Json:
     """Why a task failed: an object, though the schema of the page calls it a text."""
     try:
-        return read_json(value.encode()) if isinstance(value, str) and value.lstrip().startswith("{") else value
+        return from_text(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
     except Unreadable:
         return value
 
 
-def _read_v1(envelope: JsonObject) -> Outcome:
+def _read_v1(envelope: JsonObject) -> TaskReport:
     """The answer of the outputs endpoint (page "Check Task Output"): 804 and 813 are states, 805 is a failure."""
     code = read_code(envelope.get("code"))
     data = envelope.get("data")
-    if isinstance(data, dict) and isinstance(data.get("status"), str):
-        refused: JsonObject = {"errorCode": code, "errorMessage": _first_text(envelope, "msg")} if code else {}
-        return _read_v2({**refused, **data})
+    inner: JsonObject = data if isinstance(data, dict) else {}
+    error: JsonObject = {"errorCode": code, "errorMessage": text_of(envelope, "msg", "message")} if code else {}
+    if isinstance(inner.get("status"), str):
+        return _read_v2({**error, **inner})
     if code in ("804", "813"):
-        return Outcome(status="RUNNING" if code == "804" else "QUEUED")
+        return TaskReport(status="RUNNING" if code == "804" else "QUEUED")
     if code in NO_SUCH_TASK:
-        return Outcome(known=False)
+        return TaskReport(known=False)
     if code:
-        reason = _reason(data.get("failedReason")) if isinstance(data, dict) else None
-        message = _first_text(reason, "exception_message") or _first_text(envelope, "msg", "message")
-        extra: JsonObject = {"failedReason": reason} if reason else {}
-        return Outcome(status="FAILED", end=End.FAILED, error=_error(code, message), extra=extra)
+        return _read_v2({**error, "status": "FAILED", "failedReason": inner.get("failedReason")})
     items = data if isinstance(data, list) else []
     usage = _usage(items[0] if items else None)
-    return Outcome(status="SUCCESS", end=End.SUCCEEDED, results=_results(items, "fileUrl", "fileType"), usage=usage)
+    return TaskReport(status="SUCCESS", end=End.SUCCEEDED, results=_results(items, "fileUrl", "fileType"), usage=usage)
 
 
 def _results(items: Json, url: str, kind: str) -> list[Result]:
     if not isinstance(items, list):
         return []
-    rows = [item for item in items if _is_object(item)]
+    rows = [item for item in items if isinstance(item, dict)]
     return [
         Result(
-            url=_first_text(row, url, "url", "fileUrl", "outputUrl") or None,
-            type=_first_text(row, kind, "outputType", "fileType") or None,
-            text=_first_text(row, "text", "content", "output") or None,
+            url=text_of(row, url, "url", "fileUrl", "outputUrl") or None,
+            type=text_of(row, kind, "outputType", "fileType") or None,
+            text=text_of(row, "text", "content", "output") or None,
             node_id=read_id(row.get("nodeId")),
         )
         for row in rows
@@ -373,9 +388,9 @@ def _children(data: JsonObject) -> JsonObject:
     listed = data.get("taskUsageList")
     own = read_id(data.get("taskId"))
     children: list[Json] = [
-        {"task_id": child, "status": _text(each.get("taskStatus")), **_usage(each.get("usage"))}
+        {"task_id": child, "status": text_of(each, "taskStatus"), **_usage(each.get("usage"))}
         for each in (listed if isinstance(listed, list) else [])
-        if _is_object(each) and (child := read_id(each.get("taskId"))) is not None and child != own
+        if isinstance(each, dict) and (child := read_id(each.get("taskId"))) is not None and child != own
     ]
     return {"children": children} if children else {}
 
@@ -384,26 +399,12 @@ def _error(code: str, message: str) -> TaskError:
     return TaskError(code=code, name=describe(code).name, message=told(code, message)[:TEXT_LIMIT])
 
 
-def _unknown(data: JsonObject, known: frozenset[str]) -> JsonObject:
+def _unknown_fields(data: JsonObject, known: frozenset[str]) -> JsonObject:
     return {name: value for name, value in data.items() if name not in known and value not in (None, "")}
-
-
-def _is_object(value: Json) -> TypeGuard[JsonObject]:
-    return isinstance(value, dict)
 
 
 def _is_code(value: Json) -> bool:
     return isinstance(value, int | str) and not isinstance(value, bool) and value != ""
-
-
-def _text(value: Json) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _first_text(data: Json, *names: str) -> str:
-    if not isinstance(data, dict):
-        return ""
-    return next((text for name in names if (text := _text(data.get(name)))), "")
 
 
 def _clean(value: Json, depth: int) -> Json:

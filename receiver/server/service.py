@@ -15,10 +15,11 @@ from receiver.actions import Performer
 from receiver.actions.kinds import performers
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
+from receiver.exchange import Asker
 from receiver.housekeep import housekeep
 from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition
-from receiver.model.entries import Held
+from receiver.model.entries import Abandoned
 from receiver.model.links import Links
 from receiver.model.records import Line
 from receiver.model.redaction import Redactor
@@ -53,6 +54,7 @@ class Service:
     store: Store
     links: Links
     redact: Redactor
+    asker: Asker
     reconciler: Reconciler
     admin_token: str
 
@@ -96,20 +98,15 @@ class Service:
         secrets = self.settings.secrets or (await self.store.secret(LINK_SECRET),)
         self.links = Links(secrets, self.settings.public_url)
         self.redact = Redactor([self.settings.api_key, self.admin_token, *secrets, *secrets_of(self.definitions)])
+        self.asker = Asker(self.provider, self.store, self.redact, self.clock)
         self.reconciler = Reconciler(
-            self.store,
-            self.provider,
-            self.links,
-            self.definitions,
-            self.settings.policy,
-            self.redact,
-            self.clock,
+            self.store, self.asker, self.links, self.definitions, self.settings.policy, self.clock
         )
         now = self.clock()
         await self.store.sync_definitions(self.definitions, now)
         await self.store.doubt_interrupted(now, self.settings.patience, node=self.node)
         # What this node held it has no workers for any more. Only a program may have outlived them.
-        mine = Held(self.node, [each.name for each in self.definitions if each.kind is not ActionKind.COMMAND])
+        mine = Abandoned(self.node, [each.name for each in self.definitions if each.kind is not ActionKind.COMMAND])
         budgets = {each.name: each.max_attempts for each in self.definitions}
         await self.store.free_expired_leases(now, budgets, abandoned=mine)
         if loops:
@@ -152,16 +149,8 @@ class Service:
     # ------------------------------------------------------------ one step each
 
     async def submit_next(self) -> Line | None:
-        return await submit_next(
-            self.store,
-            self.provider,
-            self.links,
-            self.definitions,
-            self.settings.policy,
-            self.redact,
-            self.clock,
-            node=self.node,
-        )
+        policy, node = self.settings.policy, self.node
+        return await submit_next(self.store, self.asker, self.links, self.definitions, policy, self.clock, node=node)
 
     async def reconcile_next(self) -> Line | None:
         return await self.reconciler.step()

@@ -118,15 +118,15 @@ async def status(service: Service, request: Request) -> Response:
 
 async def outputs(service: Service, request: Request) -> Response:
     """What the provider says that a task made, or why it did not."""
-    outcome = (await service.provider.outputs(await _provider_id(service, request))).outcome
-    if not outcome.known:
+    report = (await service.provider.outputs(await _provider_id(service, request))).content
+    if not report.known:
         raise Refused(404, "unknown_to_provider", "RunningHub does not know this task (any more)")
-    return answer(shown(OutputsView, outcome, state=outcome.end))
+    return answer(shown(OutputsView, report, state=report.end))
 
 
 async def webhook(service: Service, request: Request) -> Response:
     """What became of a task's callback at the provider."""
-    detail = (await service.provider.webhook_detail(await _provider_id(service, request))).detail
+    detail = (await service.provider.webhook_detail(await _provider_id(service, request))).content
     if detail is None:
         raise Refused(404, "no_webhook", "RunningHub has no callback of this task; was it sent with a callback URL?")
     return answer(shown(WebhookView, detail, response=service.redact.text(detail.response)))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from receiver.model import rules
 from receiver.model.breaker import TRIAL_LOOK
-from receiver.model.entries import Held, Settlement
+from receiver.model.entries import Abandoned, Settlement
 from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Page
 from receiver.store.ledger import definitions
 from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
@@ -111,7 +111,7 @@ def free_expired_leases(
     now: float,
     max_attempts: Mapping[str, int],
     in_hand: Collection[int] = (),
-    abandoned: Held | None = None,
+    abandoned: Abandoned | None = None,
 ) -> int:
     """Actions whose worker died are owed again, or dead when that was their last attempt. Returns how many.
 
