@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LONGEST = 500
+LONGEST = 450
 VAGUE = {"utils", "helpers", "manager", "base", "core"}
 
 # From the street down to the foundations. A room may import from the rows below its own, and from itself.
@@ -605,7 +605,7 @@ BREACHES: list[tuple[Checker, dict[str, str], str]] = [
     (impurities, {"receiver.model.rules": "open('x')"}, "receiver.model.rules calls open"),
     (vague_names, {"receiver.web.utils": ""}, "receiver.web.utils"),
     (vague_names, {"receiver.core.rules": ""}, "receiver.core.rules"),
-    (long_modules, {"receiver.model.rules": "#\n" * 501}, "receiver.model.rules has 501 lines"),
+    (long_modules, {"receiver.model.rules": "#\n" * 451}, "receiver.model.rules has 451 lines"),
     (patches_and_naps, {"test_x": "from unittest import mock"}, "test_x imports unittest.mock"),
     (patches_and_naps, {"test_x": "def test_x(monkeypatch: object) -> None: ..."}, "test_x asks for monkeypatch"),
     (patches_and_naps, {"test_x": "import time\ntime.sleep(1)"}, "test_x sleeps"),
@@ -627,7 +627,7 @@ def test_a_breach_of_the_law_is_found_and_named(check: Checker, breach: dict[str
 
 
 def test_what_the_law_allows_is_not_found() -> None:
-    """The tests themselves may yield, and a module of 500 lines is not too long."""
+    """The tests themselves may yield, and a module of 450 lines is not too long."""
     yields = {"test_x": "import asyncio\nasync def f() -> None:\n    await asyncio.sleep(0)"}
     assert patches_and_naps(yields) == []
     assert long_modules({"receiver.model.rules": "#\n" * LONGEST}) == []

@@ -11,98 +11,43 @@ migrations = Migrations("receiver")
 LEDGER = (
     """
     create table tasks (
-      key integer primary key autoincrement,
-      id text not null unique,
-      kind text not null,
-      api text not null,
-      target text not null,
-      input text not null,
-      labels text not null,
-      state text not null,
-      created_at real not null,
-      sent_at real,
-      submitted_at real,
-      ended_at real,
-      provider_task_id text unique,
-      provider_status text,
-      callback integer not null default 0,
-      error text,
-      confirmed integer not null default 0,
-      check_at real,
-      asked integer not null default 0,
-      unsure_asked integer not null default 0,
-      delivered_at real,
-      queried_at real,
-      empty_since real,
-      empty_count integer not null default 0,
-      miss text,
-      miss_cause text,
-      missed_at real,
-      resends integer not null default 0,
-      resent_at real,
-      refresh integer not null default 0,
-      bodies integer not null default 0,
-      bodies_over integer not null default 0,
-      idempotency_key text unique,
-      digest blob not null,
-      again_of text
+      key integer primary key autoincrement, id text not null unique, kind text not null, api text not null,
+      target text not null, input text not null, labels text not null, state text not null,
+      created_at real not null, sent_at real, submitted_at real, ended_at real, provider_task_id text unique,
+      provider_status text, callback integer not null default 0, error text, confirmed integer not null default 0,
+      check_at real, asked integer not null default 0, unsure_asked integer not null default 0, delivered_at real,
+      queried_at real, empty_since real, empty_count integer not null default 0, miss text, miss_cause text,
+      missed_at real, resends integer not null default 0, resent_at real, refresh integer not null default 0,
+      bodies integer not null default 0, bodies_over integer not null default 0, idempotency_key text unique,
+      digest blob not null, again_of text
     ) strict
     """,
     "create index tasks_due on tasks (check_at) where check_at is not null",
     "create index tasks_by_state on tasks (state, key)",
     """
     create table deliveries (
-      id integer primary key autoincrement,
-      task integer not null references tasks (key),
-      purpose text not null,
-      digest blob not null,
-      received_at real not null,
-      last_at real not null,
-      count integer not null default 1,
-      size integer not null,
-      provider_task_id text,
-      claim text,
-      problem text,
-      contradicting integer not null default 0,
-      body blob not null,
+      id integer primary key autoincrement, task integer not null references tasks (key), purpose text not null,
+      digest blob not null, received_at real not null, last_at real not null, count integer not null default 1,
+      size integer not null, provider_task_id text, claim text, problem text,
+      contradicting integer not null default 0, body blob not null,
       unique (task, purpose, digest)
     ) strict
     """,
     """
     create table events (
-      key integer primary key autoincrement,
-      id text not null unique,
-      task integer not null unique references tasks (key),
-      state text not null,
-      source text not null,
-      confirmed integer not null,
-      contradicted integer not null default 0,
-      no_results integer not null default 0,
-      at real not null,
-      results text not null,
-      error text,
-      usage text not null,
-      extra text not null
+      key integer primary key autoincrement, id text not null unique,
+      task integer not null unique references tasks (key), state text not null, source text not null,
+      confirmed integer not null, contradicted integer not null default 0, no_results integer not null default 0,
+      at real not null, results text not null, error text, usage text not null, extra text not null
     ) strict
     """,
     """
     create table actions (
-      id integer primary key autoincrement,
-      task integer not null references tasks (key),
-      event integer not null references events (key),
-      name text not null,
-      generation integer not null default 1,
-      state text not null,
-      held integer not null default 0,
-      after text not null default '[]',
-      due_at real,
-      lease_until real,
-      fence integer not null default 0,
-      attempts integer not null default 0,
-      created_at real not null,
-      settled_at real,
-      reason text,
-      replay integer references replays (id),
+      id integer primary key autoincrement, task integer not null references tasks (key),
+      event integer not null references events (key), name text not null, generation integer not null default 1,
+      state text not null, held integer not null default 0, after text not null default '[]', due_at real,
+      lease_until real, fence integer not null default 0, attempts integer not null default 0,
+      created_at real not null, settled_at real, reason text, replay integer references replays (id),
       before_replay text,
       unique (event, name, generation)
     ) strict
@@ -114,98 +59,62 @@ LEDGER = (
     "create index actions_by_replay on actions (replay) where replay is not null",
     """
     create table attempts (
-      action integer not null references actions (id),
-      number integer not null,
-      started_at real not null,
-      ended_at real,
-      outcome text,
-      detail text not null default '{}',
+      action integer not null references actions (id), number integer not null, started_at real not null,
+      ended_at real, outcome text, detail text not null default '{}',
       primary key (action, number)
     ) strict
     """,
     """
     create table files (
-      task integer not null references tasks (key),
-      result integer not null,
-      path text not null,
-      sha256 text not null,
-      size integer not null,
+      task integer not null references tasks (key), result integer not null, path text not null,
+      sha256 text not null, size integer not null,
       primary key (task, result, path)
     ) strict
     """,
     """
     create table checks (
-      id integer primary key autoincrement,
-      task integer not null references tasks (key),
-      kind text not null,
-      at real not null,
-      seconds real not null,
-      ok integer not null,
-      summary text not null,
-      answer text
+      id integer primary key autoincrement, task integer not null references tasks (key), kind text not null,
+      at real not null, seconds real not null, ok integer not null, summary text not null, answer text
     ) strict
     """,
     "create index checks_by_task on checks (task)",
     """
     create table alerts (
-      id integer primary key autoincrement,
-      kind text not null,
-      subject text not null,
-      message text not null,
-      opened_at real not null,
-      last_at real not null,
-      closed_at real,
-      count integer not null default 1
+      id integer primary key autoincrement, kind text not null, subject text not null, message text not null,
+      opened_at real not null, last_at real not null, closed_at real, count integer not null default 1
     ) strict
     """,
     "create unique index alerts_open on alerts (kind, subject) where closed_at is null",
     """
     create table definitions (
-      name text primary key,
-      kind text not null,
-      configured integer not null,
-      paused integer not null default 0
+      name text primary key, kind text not null, configured integer not null, paused integer not null default 0
     ) strict
     """,
     """
     create table replays (
-      id integer primary key autoincrement,
-      mode text not null,
-      filter text not null,
-      rate real,
-      created_at real not null,
-      matched integer not null,
-      cancelled_at real
+      id integer primary key autoincrement, mode text not null, filter text not null, rate real,
+      created_at real not null, matched integer not null, cancelled_at real
     ) strict
     """,
     """
     create table counters (
-      name text primary key,
-      value integer not null
+      name text primary key, value integer not null
     ) strict
     """,
     """
     create table facts (
-      name text primary key,
-      value any not null
+      name text primary key, value any not null
     ) strict
     """,
     """
     create table secrets (
-      name text primary key,
-      value text not null
+      name text primary key, value text not null
     ) strict
     """,
     """
     create table uploads (
-      id text primary key,
-      name text not null,
-      type text not null,
-      size integer not null,
-      sha256 text not null unique,
-      url text not null,
-      file_name text not null,
-      at real not null
+      id text primary key, name text not null, type text not null, size integer not null,
+      sha256 text not null unique, url text not null, file_name text not null, at real not null
     ) strict
     """,
 )
@@ -285,30 +194,21 @@ LISTS = (
     # What begins with a text is looked up here, in lower case.
     """
     create table targets (
-      target text primary key,
-      folded text not null
+      target text primary key, folded text not null
     ) strict, without rowid
     """,
     "create index targets_by_text on targets (folded)",
     """
     create table labels (
-      name text not null,
-      value text not null,
-      folded text not null,
+      name text not null, value text not null, folded text not null,
       primary key (name, value)
     ) strict, without rowid
     """,
     "create index labels_by_text on labels (folded)",
     """
     create table task_labels (
-      name text not null,
-      value text not null,
-      target text not null,
-      kind text not null,
-      state text not null,
-      created_at real not null,
-      ended_at real,
-      task integer not null references tasks (key),
+      name text not null, value text not null, target text not null, kind text not null, state text not null,
+      created_at real not null, ended_at real, task integer not null references tasks (key),
       primary key (name, value, kind, state, created_at, task)
     ) strict, without rowid
     """,
@@ -346,27 +246,13 @@ ACTIONS = (
     # An action is owed for an event of a task, or for an alert.
     """
     create table actions_new (
-      id integer primary key autoincrement,
-      task integer references tasks (key),
-      event integer references events (key),
-      alert integer references alerts (id),
-      name text not null,
-      generation integer not null default 1,
-      state text not null,
-      held integer not null default 0,
-      after text not null default '[]',
-      due_at real,
-      holder text,
-      lease_until real,
-      fence integer not null default 0,
-      attempts integer not null default 0,
-      crashes integer not null default 0,
-      created_at real not null,
-      settled_at real,
-      reason text,
-      replay integer references replays (id),
-      before_replay text,
-      parked integer not null default 0,
+      id integer primary key autoincrement, task integer references tasks (key),
+      event integer references events (key), alert integer references alerts (id), name text not null,
+      generation integer not null default 1, state text not null, held integer not null default 0,
+      after text not null default '[]', due_at real, holder text, lease_until real,
+      fence integer not null default 0, attempts integer not null default 0, crashes integer not null default 0,
+      created_at real not null, settled_at real, reason text, replay integer references replays (id),
+      before_replay text, parked integer not null default 0,
       unique (event, name, generation),
       unique (alert, name, generation),
       check ((event is null) <> (alert is null) and (event is null) = (task is null))
@@ -394,9 +280,7 @@ ACTIONS = (
 COUNTS = (
     """
     create table action_counts (
-      name text not null,
-      state text not null,
-      n integer not null,
+      name text not null, state text not null, n integer not null,
       primary key (name, state)
     ) strict, without rowid
     """,
