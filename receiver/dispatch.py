@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
 from receiver.events import event_body, idempotency_key
+from receiver.exchange import until_written
 from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition, FailureClass
 from receiver.model.entries import Settlement
@@ -22,8 +23,6 @@ from receiver.store import Store
 
 RENEWALS = 3
 """How often a lease is renewed within its length."""
-SETTLE_AGAIN = 0.5
-"""Seconds until it is written down anew how an action ended, while nothing can be written."""
 
 
 class LeaseLost(Exception):
@@ -104,13 +103,7 @@ class Held(Struct, frozen=True):
 
         False when the lease was lost.
         """
-        while True:
-            try:
-                return await self.store.settle_action(self.claimed, settlement, self.clock())
-            except StoreUnavailable as problem:
-                if problem.reason == "closing":
-                    raise
-                await asyncio.sleep(SETTLE_AGAIN)
+        return await until_written(lambda: self.store.settle_action(self.claimed, settlement, self.clock()))
 
     async def give_back(self) -> None:
         """Changes nothing when the attempt was settled already."""

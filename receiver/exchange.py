@@ -1,9 +1,12 @@
 """The provider, asked about a task: every exchange is kept as a check, whatever came of it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from receiver.model.entries import NewCheck
+from receiver.model.errors import StoreUnavailable
 from receiver.model.records import AlertKind, CheckKind, Task
 from receiver.model.redaction import Redactor
 from receiver.runninghub.client import Reply, RunningHub
@@ -15,7 +18,25 @@ T = TypeVar("T")
 
 KEY_REFUSED = frozenset({"401", "412", "801", "802", "806", "811", "1002", "1014", "no_key", "http_401", "http_403"})
 """Codes that say that the API key is no good."""
-ALERTS = (AlertKind.UNREACHABLE, AlertKind.KEY_REFUSED)
+ALERTS = (AlertKind.UNREACHABLE, AlertKind.KEY_REFUSED, AlertKind.MOVED)
+
+
+WRITE_AGAIN = 0.5
+"""Seconds between two attempts to write down what cannot be undone, while nothing can be written."""
+
+
+async def until_written(write: Callable[[], Awaitable[T]]) -> T:
+    """Repeats a write until it is on disk: it is about something that has happened outside.
+
+    Raises StoreUnavailable only when the store is being closed.
+    """
+    while True:
+        try:
+            return await write()
+        except StoreUnavailable as problem:
+            if problem.reason == "closing":
+                raise
+            await asyncio.sleep(WRITE_AGAIN)
 
 
 class Asker:
@@ -66,23 +87,29 @@ class Asker:
                 summary=self._redact.text(summary),
                 answer=self._redact.body(raw) or None,
             )
-            await self._store.add_check(task.id, check)
+            # What was answered counts, whether or not there is room to keep it as evidence.
+            with suppress(StoreUnavailable):
+                await self._store.add_check(task.id, check)
 
         try:
             reply = await asking
         except ProviderError as error:
             await keep(str(error), error.answer, ok=False)
-            await self._alert(error)
+            with suppress(StoreUnavailable):
+                await self._alert(error)
             raise
         await keep(summary(reply.content), reply.raw, ok=True)
-        for alert in ALERTS:
-            await self._store.clear_alert(alert, "runninghub", self._clock())
+        with suppress(StoreUnavailable):
+            for alert in ALERTS:
+                await self._store.clear_alert(alert, "runninghub", self._clock())
         return reply.content
 
     async def _alert(self, error: ProviderError) -> None:
         raise_alert, now = self._store.raise_alert, self._clock()
         if error.code in KEY_REFUSED:
             await raise_alert(AlertKind.KEY_REFUSED, "runninghub", f"RunningHub refuses the API key: {error}", now)
+        elif error.code == "moved":
+            await raise_alert(AlertKind.MOVED, "runninghub", f"RunningHub is somewhere else: {error}", now)
         elif error.code in ("not_sent", "unanswered", "unreadable") or (error.http_status or 0) >= 500:
             await raise_alert(AlertKind.UNREACHABLE, "runninghub", f"RunningHub cannot be asked: {error}", now)
 

@@ -1,4 +1,5 @@
-"""Housekeeping: leases of dead workers, submissions without a sender, dying result links, uploads of long ago."""
+"""Housekeeping: leases of dead workers, submissions without a sender, actions without a definition, times that a wrong
+clock left behind, dying result links, uploads of long ago."""
 
 from collections.abc import Collection, Sequence
 
@@ -20,7 +21,9 @@ async def housekeep(
     `in_hand` are the ids of the actions that run in this process: no clock and no full disk frees them.
     """
     freed = await store.free_expired_leases(now, {each.name: each.max_attempts for each in definitions}, in_hand)
-    doubted = await store.doubt_interrupted(now, policy.patience)
+    doubted = await store.doubt_interrupted(now)
+    await store.skip_orphans(now - rules.ORPHANS_KEPT, now)
+    await store.bound_times(now, policy.patience)
     await store.forget_uploads(now - rules.UPLOAD_REMEMBERED)
     downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]
     unsaved = dict(await store.unsaved_since(downloads, now - rules.LINKS_ALERT))

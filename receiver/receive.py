@@ -8,7 +8,7 @@ import hashlib
 from msgspec import Struct
 
 from receiver.model.entries import NewDelivery
-from receiver.model.errors import Refused
+from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.links import Links
 from receiver.model.rules import UNREADABLE_KEPT
 from receiver.runninghub import wire
@@ -33,7 +33,8 @@ class Received(Struct, frozen=True, kw_only=True):
 async def receive(store: Store, links: Links, token: str, inbound: Inbound, now: float) -> Received:
     """Keeps a callback. Returns only after it is on disk.
 
-    Raises Refused (404) for a token that is not ours, with nothing stored, and StoreUnavailable.
+    Raises Refused (404) for a token that is not ours, with nothing stored, and StoreUnavailable: also when the URL
+    was sent too many bodies to keep one more.
     """
     link = links.read(token)
     if link is None:
@@ -53,6 +54,8 @@ async def receive(store: Store, links: Links, token: str, inbound: Inbound, now:
     recorded = await store.record_delivery(delivery, now)
     if recorded is None:
         raise _no_such_url()
+    if not recorded.kept:
+        raise StoreUnavailable("too_many_bodies", "too many different bodies were sent to this callback URL")
     status = 413 if inbound.too_large else 202 if problem else 200
     return Received(status=status, duplicate=recorded.duplicate, due=recorded.due)
 

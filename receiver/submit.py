@@ -4,18 +4,18 @@ The row is written before the provider is called and nothing is ever sent twice 
 idempotency key, so a second send may be a second bill.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from receiver.exchange import Asker
+from receiver.exchange import Asker, until_written
 from receiver.model import rules
 from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, NewTask
-from receiver.model.errors import Refused
+from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.links import Links
 from receiver.model.records import (
-    AlertKind,
     CheckKind,
     End,
     Line,
@@ -82,7 +82,7 @@ async def submit_next(
     try:
         submission = await asker.exchange(task, CheckKind.SUBMIT, send(), _summary)
     except ProviderError as error:
-        outcome = await _outcome_of_error(store, task, error, definitions, policy, clock())
+        outcome = await _outcome_of_error(store, task, error, definitions, clock())
         return {"task": task.id, "outcome": outcome, "code": error.code}
     return {"task": task.id, "outcome": "submitted", "provider_task_id": submission.task_id}
 
@@ -108,10 +108,13 @@ def _summary(submission: Submission) -> str:
 async def _note_taken(store: Store, task: Task, submission: Submission, now: float) -> None:
     ended_at_once = submission.report.end is not None
     first = now if ended_at_once else rules.ladder(now, 0, now, callback=task.callback)
-    mine = await store.mark_submitted(task, submission.task_id, submission.report.status, first, now)
-    if not mine:
-        message = f"RunningHub gave task {task.id} an id that another task has; it is in doubt"
-        await store.raise_alert(AlertKind.ID_TAKEN, task.id, message, now)
+    status = submission.report.status
+    try:
+        await until_written(lambda: store.mark_submitted(task, submission.task_id, status, first, now))
+    except (StoreUnavailable, asyncio.CancelledError) as problem:
+        # The log is the last place that can keep what was paid for.
+        taken = f"task {task.id} was taken as {submission.task_id}, which could not be written down"
+        raise StoreUnavailable("closing", taken) from problem
 
 
 async def _outcome_of_error(
@@ -119,19 +122,15 @@ async def _outcome_of_error(
     task: Task,
     error: ProviderError,
     definitions: Sequence[Definition],
-    policy: rules.Policy,
     now: float,
 ) -> str:
     match rules.submission_verdict(error.code, error.http_status):
         case rules.Later(pause=pause):
-            await store.put_back(task, now + max(pause, min(error.retry_after or 0.0, rules.BACKOFF_CAP)))
+            until = now + max(pause, min(error.retry_after or 0.0, rules.BACKOFF_CAP))
+            await until_written(lambda: store.put_back(task, until))
             return "later"
         case rules.InDoubt():
-            await store.mark_in_doubt(task, now + policy.patience)
-            message = (
-                f"task {task.id} was sent, and no answer says whether it was taken ({error.name}): it may be billed"
-            )
-            await store.raise_alert(AlertKind.TASK_IN_DOUBT, task.id, message, now)
+            await until_written(lambda: store.mark_in_doubt(task, error.name, now))
             return "in_doubt"
         case rules.Rejected():
             why = TaskError(code=error.code, name=error.name, message=error.meaning)
@@ -141,4 +140,4 @@ async def _outcome_of_error(
 
 async def _reject(store: Store, task: Task, why: TaskError, definitions: Sequence[Definition], now: float) -> None:
     event = NewEvent(task=task, state=End.REJECTED, source=Source.SUBMIT, confirmed=True, settled=True, error=why)
-    await store.record_event(event, rules.owed(definitions, event), now)
+    await until_written(lambda: store.record_event(event, rules.owed(definitions, event), now))

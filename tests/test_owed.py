@@ -46,11 +46,16 @@ async def configured(house: House, directory: Path, toml: str) -> None:
     await house.reopen()
 
 
-async def test_what_waits_for_a_definition_that_is_gone_waits_no_more(ordered: House, tmp_path: Path) -> None:
+async def test_what_a_missing_definition_owes_is_skipped_after_a_week_and_what_waits_for_it_goes_on(
+    ordered: House, tmp_path: Path
+) -> None:
     task_id = await end(ordered)
     await configured(ordered, tmp_path, TELL)
     await ordered.settle()
+    assert await states(ordered, task_id) == {"files": "owed", "tell": "owed"}
+    await ordered.advance(rules.ORPHANS_KEPT + 60)
     assert await states(ordered, task_id) == {"files": "skipped", "tell": "done"}
+    assert "definition_missing" not in await ordered.alerts()
 
 
 async def test_what_waits_for_an_action_of_a_replay_that_is_cancelled_waits_no_more(
@@ -160,7 +165,8 @@ async def test_what_no_definition_would_run_is_not_owed_again(ordered: House, tm
     gone = {"filter": {"name": "files", "action_state": "skipped"}}
     assert (await ordered.api.post("/replays", json={**gone, "dry_run": True})).json()["matched"] == 0
     assert (await ordered.api.post("/replays", json=gone)).json()["matched"] == 0
-    assert (await states(ordered, task_id))["files"] == "skipped"
+    assert (await states(ordered, task_id))["files"] == "owed"
+    assert "definition_missing" in await ordered.alerts()
 
 
 async def test_what_is_done_already_is_not_done_twice_when_retry_is_pressed_twice(ordered: House) -> None:

@@ -163,7 +163,7 @@ async def test_missing_owes_only_what_an_event_never_owed(broken: tuple[House, l
     assert sorted(each.key for each in house.effects) == sorted(f"{task}:two:1" for task in tasks)
 
 
-async def test_a_definition_that_is_gone_skips_what_it_owes_and_a_replay_brings_it_back(
+async def test_what_a_definition_owes_is_held_while_it_is_missing_and_done_when_it_is_there_again(
     tmp_path: Path,
 ) -> None:
     async with open_house(tmp_path, ONE) as house:
@@ -173,13 +173,15 @@ async def test_a_definition_that_is_gone_skips_what_it_owes_and_a_replay_brings_
         (tmp_path / "receiver.toml").write_text(ONE.replace('"one"', '"other"'))
         await house.reopen()
         action = (await house.task(task_id)).actions[0]
-        assert (action.state, action.reason) == ("skipped", "its definition is gone")
+        assert action.state == "owed"
+        assert await house.alerts() == ["definition_missing"]
+        await house.advance(86_400)
         (tmp_path / "receiver.toml").write_text(ONE)
         await house.reopen()
         await house.api.post("/definitions/one/resume")
-        await house.api.post("/replays", json={"filter": {"action_state": "skipped"}})
         await house.settle()
         assert house.effects_of(task_id) == ["one"]
+        assert await house.alerts() == []
 
 
 async def test_a_paused_definition_waits_and_loses_nothing(tmp_path: Path) -> None:

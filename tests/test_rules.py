@@ -50,6 +50,7 @@ def a_task(target: str = "google/Veo3.1-pro/reference-to-video", **labels: str) 
         resent_at=None,
         refresh=False,
         settled=False,
+        overdue=False,
         idempotency_key=None,
         again_of=None,
     )
@@ -134,7 +135,7 @@ def test_sources_and_the_tables_are_one() -> None:
 
 # ---------------------------------------------------------------- submission
 
-NOT_TAKEN = {"415", "421", "814", "1003", "1010", "1011", "1520", "busy", "not_sent"}
+NOT_TAKEN = {"moved", "415", "421", "814", "1003", "1010", "1011", "1520", "busy", "not_sent"}
 PERHAPS_TAKEN = {"500", "1000", "1005", "1012", "unanswered", "unreadable", "unclear"}
 
 

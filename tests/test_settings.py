@@ -62,7 +62,7 @@ def test_with_nothing_given_everything_has_its_default(tmp_path: Path) -> None:
 
 def test_the_default_policy_is_made_of_the_defaults(tmp_path: Path) -> None:
     assert load_settings({}, tmp_path).policy == Policy(
-        confirm=True, confirm_patience=600, patience=86400, resend="missed", max_in_flight=3
+        confirm=True, confirm_patience=600, patience=86400, overdue=21600, resend="missed", max_in_flight=3
     )
 
 
@@ -72,10 +72,11 @@ def test_the_policy_carries_every_setting_that_it_names(tmp_path: Path) -> None:
     callbacks.confirm = false
     callbacks.confirm_patience = 1
     reconcile.patience = 61
+    reconcile.overdue = 3601
     reconcile.resend = "never"
     """
     assert load(tmp_path, toml).policy == Policy(
-        confirm=False, confirm_patience=1, patience=61, resend="never", max_in_flight=7
+        confirm=False, confirm_patience=1, patience=61, overdue=3601, resend="never", max_in_flight=7
     )
 
 
@@ -102,6 +103,7 @@ confirm_patience = 0.5
 
 [reconcile]
 patience = 3600
+overdue = 7200
 resend = "unknown"
 """
 FROM_FILE = Settings(
@@ -119,6 +121,7 @@ FROM_FILE = Settings(
     disk_floor=0,
     confirm_patience=0.5,
     patience=3600,
+    overdue=7200,
     resend="unknown",
     metrics_public=True,
     keep_files=False,

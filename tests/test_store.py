@@ -15,6 +15,7 @@ from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import (
     Abandoned,
+    Change,
     NewCheck,
     NewDelivery,
     NewEvent,
@@ -26,7 +27,6 @@ from receiver.model.entries import (
 from receiver.model.errors import Refused
 from receiver.model.records import (
     AlertKind,
-    Change,
     CheckKind,
     End,
     Filter,
@@ -83,7 +83,7 @@ async def various(store: Store) -> list[Task]:
         if number % 3:
             await store.mark_submitted(task, f"19{number}", "RUNNING", NOW + 9, NOW)
         elif number % 2:
-            await store.mark_in_doubt(task, NOW + 9)
+            await store.mark_in_doubt(task, "a test", NOW)
         if number % 3 == 1:
             event = NewEvent(task=task, state=End.FAILED, source=Source.QUERY, confirmed=True, settled=True)
             await store.record_event(event, [], NOW + 50 - number)
@@ -297,16 +297,16 @@ async def state_of(store: Store, task: Task) -> TaskState:
 
 async def test_a_submission_is_its_node_s_until_its_lease_ends(store: Store) -> None:
     task = await submitting(store, "one")
-    assert await store.doubt_interrupted(NOW + 1, 60, node="two") == 0
-    assert await store.doubt_interrupted(NOW + rules.SUBMIT_PATIENCE - 1, 60) == 0
+    assert await store.doubt_interrupted(NOW + 1, node="two") == 0
+    assert await store.doubt_interrupted(NOW + rules.SUBMIT_PATIENCE - 1) == 0
     assert await state_of(store, task) == "submitting"
-    assert await store.doubt_interrupted(NOW + rules.SUBMIT_PATIENCE, 60) == 1
+    assert await store.doubt_interrupted(NOW + rules.SUBMIT_PATIENCE) == 1
     assert await state_of(store, task) == "in_doubt"
 
 
 async def test_a_node_that_starts_anew_puts_only_its_own_submissions_in_doubt(store: Store) -> None:
     mine, others = await submitting(store, "one"), await submitting(store, "two")
-    assert await store.doubt_interrupted(NOW + 1, 60, node="one") == 1
+    assert await store.doubt_interrupted(NOW + 1, node="one") == 1
     assert (await state_of(store, mine), await state_of(store, others)) == ("in_doubt", "submitting")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from receiver.model.entries import Change
 from receiver.model.errors import StoreUnavailable
-from receiver.model.records import Change
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.database import connect
 from receiver.store.sqlite.engine import SqliteEngine

@@ -108,10 +108,11 @@ class Added(Struct, frozen=True, kw_only=True):
 
 
 class Recorded(Struct, frozen=True):
-    """What recording a delivery came to: whether the same bytes were there already, and whether the task is due."""
+    """What recording a delivery came to: whether the same bytes were there, the task is due, and the bytes are kept."""
 
     duplicate: bool
     due: bool
+    kept: bool = True
 
 
 class Saying(Struct, frozen=True, kw_only=True):
@@ -136,6 +137,14 @@ class Settlement(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     detail: JsonObject = {}
     files: tuple[SavedFile, ...] = ()
+
+
+class Change(NamedTuple):
+    """Something moved in the ledger: what kind of row, its public id, and the state it came to."""
+
+    kind: str
+    id: str
+    state: str
 
 
 class Abandoned(NamedTuple):

@@ -6,7 +6,7 @@ Times are seconds since 1970 (UTC) as float inside the program and RFC 3339 with
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID, uuid5
 
 from msgspec import Struct
@@ -132,10 +132,13 @@ class AlertKind(StrEnum):
     CALLBACK_MISSED = "callback_missed"
     EVENT_CONTRADICTED = "event_contradicted"
     ID_TAKEN = "id_taken"
+    DEFINITION_MISSING = "definition_missing"
     KEY_REFUSED = "provider_key_refused"
     LINKS_EXPIRING = "links_expiring"
+    MOVED = "provider_moved"
     TASK_IN_DOUBT = "task_in_doubt"
     TASK_LOST = "task_lost"
+    TASK_OVERDUE = "task_overdue"
     UNREACHABLE = "provider_unreachable"
 
 
@@ -201,6 +204,7 @@ class Task(Struct, frozen=True, kw_only=True):
     resent_at: float | None
     refresh: bool
     settled: bool
+    overdue: bool
     idempotency_key: str | None
     again_of: str | None
     uploads: dict[str, str] = {}
@@ -384,14 +388,6 @@ class Alert(Struct, frozen=True, kw_only=True):
     last_at: float
     closed_at: float | None
     count: int
-
-
-class Change(NamedTuple):
-    """Something moved in the ledger: what kind of row, its public id, and the state it came to."""
-
-    kind: str
-    id: str
-    state: str
 
 
 class Breaker(Struct, frozen=True, kw_only=True):

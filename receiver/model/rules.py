@@ -66,6 +66,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     confirm: bool
     confirm_patience: float
     patience: float
+    overdue: float
     resend: str
     max_in_flight: int
 
@@ -90,6 +91,16 @@ EMPTY_PATIENCE = 300.0
 UNKNOWN_GRACE = 60.0
 """For so long after submission "task not found" may only mean that the provider's own stores have not met yet."""
 
+LOST_REST = 21600.0
+LOST_KEPT = 7 * 86400.0
+"""A lost task is asked about every so many seconds, until it is so old. How long tasks are kept nobody knows."""
+
+OVERDUE_LEAST = 3600.0
+OVERDUE_TIMES = 10.0
+OVERDUE_REST = 3600.0
+"""A task is overdue after this many times the longest of its target's last tasks, and never before an hour. Then it is
+asked about every so many seconds."""
+
 MISS_PATIENCE = 300.0
 """A callback is missed so many seconds after its task was seen to have ended; the provider's series takes about 103."""
 MISS_RECHECK = 30.0
@@ -104,7 +115,7 @@ RESEND_RETRY = 60.0
 QUERY_SPACING = 10.0
 """At the most one confirming query per task in so many seconds, whatever a stranger with a leaked URL posts."""
 DELIVERY_BODIES = 50
-"""Distinct bodies kept per task; the rest is counted only."""
+"""Distinct bodies kept per task; then a readable one takes another's place, and an unreadable one is refused."""
 UNREADABLE_KEPT = 64 * 1024
 """Bytes kept of a body over the limit."""
 
@@ -113,6 +124,8 @@ NODE = "local"
 
 SUBMIT_PATIENCE = 600.0
 """A task that is still being sent after so many seconds has lost its sender."""
+DOUBT_LOOK = 60.0
+"""Seconds until a task that came into doubt is looked at."""
 IN_DOUBT_COUNTS = 900.0
 """Seconds for which a task in doubt is counted as in flight."""
 
@@ -125,6 +138,9 @@ BACKOFF_CAP = 3600.0
 
 RATE_BURST = 0.1
 """Seconds of a definition's rate that may be used at once: a worker that wakes a moment late loses nothing."""
+
+ORPHANS_KEPT = 7 * 86400.0
+"""Seconds for which what a definition owes is held while the definition is missing from the settings."""
 
 CRASHES = 3
 """An action whose worker died so often while it ran is taken to be the reason."""
@@ -166,6 +182,7 @@ LATER_PAUSES: dict[str, float] = {
     "http_429": 15.0,
     "busy": 20.0,
     "not_sent": 10.0,
+    "moved": 60.0,
 }
 """Answers that certainly mean "not taken, try again", and how long the whole queue pauses, in seconds."""
 
@@ -214,6 +231,11 @@ def ladder(submitted_at: float, asked: int, now: float, *, callback: bool) -> fl
     steps, rest = (LADDER, LADDER_REST) if callback else (FOLLOW_LADDER, FOLLOW_REST)
     due = submitted_at + steps[asked] if asked < len(steps) else now + rest
     return max(due, now)
+
+
+def overdue_after(longest: float | None, cap: float) -> float:
+    """Seconds after which a running task is overdue, from the longest of its target's last tasks (None: unknown)."""
+    return cap if longest is None else min(cap, max(OVERDUE_LEAST, OVERDUE_TIMES * longest))
 
 
 def unsure_delay(asked: int) -> float:

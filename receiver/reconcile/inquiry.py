@@ -49,6 +49,7 @@ class Inquiry(Struct, frozen=True):
         elif report.end is None:
             await self.store.note_running(task, report.status)
             await self._ask_again_later(task, claim, alive=True)
+            await self._note_overdue(task)
         elif report.end is End.SUCCEEDED and not rules.has_content(report.results):
             await self._without_results(task, provider_id, claim, report)
         else:
@@ -69,7 +70,8 @@ class Inquiry(Struct, frozen=True):
         if kept is not None and kept.end is not None:
             await self.recorder.record(task, kept, claim, Source.DETAIL)
         else:
-            await self._unanswered(task, claim)
+            unknown_for = await self.store.note_unknown(task, self.clock())
+            await self._unanswered(task, claim, is_lost=unknown_for >= self.policy.patience)
 
     async def _without_results(self, task: Task, provider_id: str, claim: Saying | None, report: TaskReport) -> None:
         """SUCCESS without results: results have come late before, so it is asked again, and the detail is read."""
@@ -88,28 +90,46 @@ class Inquiry(Struct, frozen=True):
     async def _kept_report(self, task: Task, provider_id: str) -> TaskReport | None:
         """What the provider keeps of the callback it sent, or was to send."""
         detail = await self.asker.webhook_detail(task, provider_id)
-        return None if detail is None else detail.report
+        if detail is None or detail.report is None or detail.report.task_id not in (None, provider_id):
+            return None
+        return detail.report
 
-    async def _unanswered(self, task: Task, claim: Saying | None) -> None:
+    async def _unanswered(self, task: Task, claim: Saying | None, *, is_lost: bool = False) -> None:
         """The provider cannot be asked, or knows nothing. After the patience, a claim is all there is."""
         waited = self.clock() - task.delivered_at if task.delivered_at is not None else 0.0
         if claim is not None and waited >= self.policy.confirm_patience:
             telling = await self.recorder.believe(task, claim, settled=False)
             if telling is not Telling.KNOWN:
                 return
-        await self._ask_again_later(task, claim)
+        await self._ask_again_later(task, claim, is_lost=is_lost)
 
-    async def _ask_again_later(self, task: Task, claim: Saying | None, *, alive: bool = False) -> None:
-        """Sets the next question. `alive` is what the provider says works on; anything else is lost one day."""
+    async def _ask_again_later(
+        self, task: Task, claim: Saying | None, *, alive: bool = False, is_lost: bool = False
+    ) -> None:
+        """Sets the next question. A task is lost when RunningHub has said for the whole patience that it knows none.
+
+        A task without its provider's id cannot be asked about: it is lost when it was sent so long ago.
+        """
         now = self.clock()
         since = task.submitted_at or task.sent_at or task.created_at
         if claim is not None and now - (task.delivered_at or now) < self.policy.confirm_patience:
             await self.store.check_again(task, now + rules.unsure_delay(task.unsure_asked), unsure=True)
-        elif now - since >= self.policy.patience and not alive:
+        elif is_lost or (task.provider_task_id is None and now - since >= self.policy.patience):
             await self.store.give_up(task, now)
         else:
             due = rules.ladder(since, task.asked + 1, now + 1, callback=task.callback)
-            await self.store.check_again(task, due if alive else min(due, since + self.policy.patience))
+            if alive and task.overdue:
+                due = now + rules.OVERDUE_REST
+            if task.provider_task_id is None:
+                due = min(due, since + self.policy.patience)
+            await self.store.check_again(task, due)
+
+    async def _note_overdue(self, task: Task) -> None:
+        runs = self.clock() - (task.submitted_at or task.created_at)
+        if runs < rules.OVERDUE_LEAST or task.overdue:
+            return
+        if runs >= rules.overdue_after(await self.store.longest_run(task), self.policy.overdue):
+            await self.store.mark_overdue(task, self.clock())
 
     async def _adopt(self, task: Task) -> bool:
         """Gives a task in doubt a provider id from a delivery, if the provider calls back at this task's URL.

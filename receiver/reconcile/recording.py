@@ -46,7 +46,7 @@ class Recorder(Struct, frozen=True):
         telling = await self.store.record_event(event, rules.owed(self.definitions, event), now)
         if telling is Telling.ILLEGAL:
             await self.store.stop_watching(task)
-        for alert in (AlertKind.TASK_IN_DOUBT, AlertKind.TASK_LOST):
+        for alert in (AlertKind.TASK_IN_DOUBT, AlertKind.TASK_LOST, AlertKind.TASK_OVERDUE):
             await self.store.clear_alert(alert, task.id, now)
         return telling
 

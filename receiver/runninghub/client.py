@@ -4,6 +4,7 @@ Reads (query, webhook detail) are tried again here, a few times within seconds. 
 no idempotency key, so a second send may be a second bill.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import wraps
@@ -38,6 +39,8 @@ SUBMIT_TIMEOUT = httpx.Timeout(60.0, connect=10.0, pool=5.0)
 """A fast task may finish within its own submit call, so that answer may take longer."""
 UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=10.0, pool=5.0)
 """The answer to an upload comes when the provider has stored it."""
+UPLOAD_DEADLINE = 3600.0
+"""Seconds for an upload with its answer. Anything else may take twice the time that one wait of it may take."""
 LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
 
 
@@ -100,7 +103,7 @@ class Channel:
     """How the provider is spoken to; without `api_key` not at all. `read_wait` is the first pause between reads.
 
     `site` is the base URL of the provider's site, without a slash at its end; `again` repeats a call a few times, after
-    errors of which its first argument says that it may help.
+    errors of which its first argument says that it may help. `deadline` bounds every exchange, in seconds.
     """
 
     def __init__(
@@ -111,8 +114,10 @@ class Channel:
         *,
         read_attempts: int = 3,
         read_wait: float = 0.5,
+        deadline: float | None = None,
     ) -> None:
         self._http = http
+        self._deadline = deadline
         self.site = base_url.rstrip("/").removesuffix(V2_ROOT)
         self.has_key = api_key is not None
         self._api_key = api_key
@@ -183,8 +188,12 @@ class Channel:
         content: bytes | AsyncIterator[bytes] | None,
         timeout: httpx.Timeout,
     ) -> Answered:
+        usual = UPLOAD_DEADLINE if timeout is UPLOAD_TIMEOUT else 2 * (timeout.read or 0.0)
         try:
-            async with self._http.stream(method, url, content=content, headers=headers, timeout=timeout) as response:
+            async with (
+                asyncio.timeout(self._deadline or usual),
+                self._http.stream(method, url, content=content, headers=headers, timeout=timeout) as response,
+            ):
                 answer = b""
                 async for chunk in response.aiter_bytes():
                     answer += chunk
@@ -192,8 +201,10 @@ class Channel:
                         raise ProviderError("unreadable", "the answer is too long", http_status=response.status_code)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise ProviderError("not_sent", f"no connection ({type(error).__name__})") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise ProviderError("unanswered", f"no answer ({type(error).__name__})") from error
+        if response.has_redirect_location:
+            raise ProviderError("moved", _moved(response), http_status=response.status_code)
         wait = seconds_asked(response.headers.get("retry-after", ""), date=response.headers.get("date", ""))
         return Answered(status=response.status_code, retry_after=wait, body=answer)
 
@@ -219,6 +230,8 @@ class RunningHub(Channel):
             report = wire.TaskReport(known=False)
         elif report is None or (code and _is_about_the_question(report)):
             raise refusal(code, message, answered)
+        elif report.task_id not in (None, task_id):
+            raise refusal("unreadable", "the answer is about another task", answered)
         return Reply(content=report, raw=kept(answered))
 
     @asked_again
@@ -318,6 +331,12 @@ async def _framed(head: bytes, content: AsyncIterator[bytes], tail: bytes) -> As
 def _is_about_the_question(report: wire.TaskReport) -> bool:
     """Whether the error in this report is said of the question, and not of the task that was asked about."""
     return report.task_id is None or (report.end is None and report.status not in wire.RUNNING)
+
+
+def _moved(response: httpx.Response) -> str:
+    """Where the site is now, as far as a person may be told: no more than the beginning of an address."""
+    there = response.url.join(response.headers["location"])
+    return f"it answers {response.status_code}: set runninghub.base_url to {there.scheme}://{there.netloc.decode()}"
 
 
 def kept(answered: Answered) -> bytes:

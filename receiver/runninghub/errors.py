@@ -88,6 +88,7 @@ CODES: dict[str, Code] = {
     "1601": Code("APIKEY_REQUIRED", "the apiKey parameter is missing"),
     "40310": Code("FOREIGN_MODEL", "this model cannot be used on this site"),
     "not_sent": Code("NOT_SENT", "no connection to the provider could be made", retryable=True),
+    "moved": Code("MOVED", "the provider's site is at another address", retryable=True),
     "unanswered": Code("UNANSWERED", "the request was sent, but no answer came", retryable=True),
     "unreadable": Code("UNREADABLE", "the answer could not be understood", retryable=True),
     "busy": Code("BUSY", "the provider is busy", retryable=True),

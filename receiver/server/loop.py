@@ -96,7 +96,7 @@ class Loop:
                 if due is not None and due <= self._clock() and await self._work():
                     continue
             except StoreUnavailable as problem:
-                log.warning(self.name, problem=problem.reason)
+                log.warning(self.name, problem=problem.reason, message=str(problem))
                 due = self._clock() + AFTER_AN_ERROR
             except Exception:
                 log.exception(self.name)

@@ -104,7 +104,8 @@ class Service:
         )
         now = self.clock()
         await self.store.sync_definitions(self.definitions, now)
-        await self.store.doubt_interrupted(now, self.settings.patience, node=self.node)
+        await self.store.bound_times(now, self.settings.patience)
+        await self.store.doubt_interrupted(now, node=self.node)
         # What this node held it has no workers for any more. Only a program may have outlived them.
         mine = Abandoned(self.node, [each.name for each in self.definitions if each.kind is not ActionKind.COMMAND])
         budgets = {each.name: each.max_attempts for each in self.definitions}

@@ -152,8 +152,21 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 600.0
     patience: Annotated[
-        float, Setting(at_least(60), help="seconds without any news until a task is lost", table="reconcile")
+        float,
+        Setting(
+            at_least(60),
+            help="seconds for which RunningHub must say that it does not know a task until it is lost",
+            table="reconcile",
+        ),
     ] = 86400.0
+    overdue: Annotated[
+        float,
+        Setting(
+            at_least(3600),
+            help="seconds after which a running task is overdue at the latest: it does not count as in flight any more",
+            table="reconcile",
+        ),
+    ] = 21600.0
     resend: Annotated[
         str,
         Setting(

@@ -5,8 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from receiver.model.entries import NewDelivery, Recorded
-from receiver.model.records import Change
+from receiver.model.entries import Change, NewDelivery, Recorded
 from receiver.store import ledger
 from receiver.store.ledger.access import Access, writes
 from receiver.store.ledger.transaction import Transaction
@@ -37,10 +36,14 @@ class Store(Access):
     doubt_interrupted = ledger.submissions.doubt_interrupted
     adopt = ledger.submissions.adopt
 
+    bound_times = ledger.reconciling.bound_times
     take_due_task = ledger.reconciling.take_due_task
     next_check_at = ledger.reconciling.next_check_at
     hold_task = ledger.reconciling.hold_task
     note_running = ledger.reconciling.note_running
+    note_unknown = ledger.reconciling.note_unknown
+    longest_run = ledger.reconciling.longest_run
+    mark_overdue = ledger.reconciling.mark_overdue
     check_again = ledger.reconciling.check_again
     note_empty = ledger.reconciling.note_empty
     give_up = ledger.reconciling.give_up
@@ -73,6 +76,7 @@ class Store(Access):
     unsaved_since = ledger.actions.unsaved_since
 
     sync_definitions = ledger.definitions.sync_definitions
+    skip_orphans = ledger.definitions.skip_orphans
     set_paused = ledger.definitions.set_paused
     definition_states = ledger.definitions.definition_states
 

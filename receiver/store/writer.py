@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from receiver.model.entries import Change
 from receiver.model.errors import StoreUnavailable
-from receiver.model.records import Change
 from receiver.store.ledger.transaction import Transaction
 
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """Actions: effects owed, claimed with a lease, settled with a fence, every attempt kept."""
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 
 from receiver.model import rules
@@ -136,7 +137,7 @@ def free_expired_leases(
         if row["crashes"] >= rules.CRASHES:
             died = f"its worker died {row['crashes']} times while it ran; mend what kills it, then retry it"
             _bury(tx, row["id"], row["name"], died, now)
-        elif row["attempts"] >= max_attempts.get(row["name"], 1):
+        elif row["attempts"] >= max_attempts.get(row["name"], sys.maxsize):
             _bury(tx, row["id"], row["name"], "its worker died during the last try", now)
         else:
             due_at = now + rules.crash_delay(row["crashes"])

@@ -16,26 +16,39 @@ LOOK_AGAIN = 1.0
 
 
 @writes
-def sync_definitions(tx: Transaction, definitions: Sequence[Definition], now: float) -> int:
-    """Writes down what is configured; owed actions of a definition that is gone are skipped. Returns how many."""
+def sync_definitions(tx: Transaction, definitions: Sequence[Definition], now: float) -> None:
+    """Writes down what is configured. What a missing definition owes is held, and alerted, until it is there again."""
     tx.change("update definitions set configured = 0")
     for each in definitions:
         _configure(tx, each, now)
-    for gone in tx.all("select name from definitions where configured = 0"):
-        close_alert(tx, AlertKind.BREAKER_OPEN, gone["name"], now)
-    waiting = {row["name"] for row in tx.all("select name from action_counts where state = 'owed' and n > 0")}
-    orphaned = sorted(waiting - {each.name for each in definitions})
+        close_alert(tx, AlertKind.DEFINITION_MISSING, each.name, now)
+    tx.change("update definitions set gone_at = coalesce(gone_at, ?) where configured = 0", now)
+    for row in tx.all("select name from definitions where configured = 0"):
+        close_alert(tx, AlertKind.BREAKER_OPEN, row["name"], now)
+        if owed := count(tx, row["name"], "owed"):
+            message = (
+                f"{row['name']} is not in the settings, and {owed} of its actions wait; they are skipped in a week"
+            )
+            open_alert(tx, AlertKind.DEFINITION_MISSING, row["name"], message, now)
+
+
+@writes
+def skip_orphans(tx: Transaction, gone_before: float, now: float) -> int:
+    """Skips what definitions owe that went missing before a time. Returns how many actions that were."""
+    names = [row["name"] for row in tx.all("select name from definitions where gone_at < ?", gone_before)]
     skipped = tx.all(
         f"""
         update actions set state = 'skipped', settled_at = ?, due_at = null, reason = 'its definition is gone'
-        where state = 'owed' and name in ({marks(orphaned)}) returning id, event
+        where state = 'owed' and name in ({marks(names)}) returning id, event
         """,
-        *(now, *orphaned),
+        *(now, *names),
     )
     for row in skipped:
         tx.changed("action", row["id"], "skipped")
     for event in {row["event"] for row in skipped}:
         release_waiting(tx, event, now)
+    for name in names:
+        close_alert(tx, AlertKind.DEFINITION_MISSING, name, now)
     return len(skipped)
 
 
@@ -133,7 +146,7 @@ def _configure(tx: Transaction, definition: Definition, now: float) -> None:
     tx.change(
         """
         insert into definitions (name, kind, configured, rate, breaker_limit, concurrency) values (?, ?, 1, ?, ?, ?)
-        on conflict (name) do update set kind = excluded.kind, configured = 1, rate = excluded.rate,
+        on conflict (name) do update set kind = excluded.kind, configured = 1, gone_at = null, rate = excluded.rate,
           breaker_limit = excluded.breaker_limit, concurrency = excluded.concurrency
         """,
         *(definition.name, definition.kind, definition.rate, definition.breaker, definition.concurrency),

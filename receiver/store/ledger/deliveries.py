@@ -95,7 +95,7 @@ def _record(tx: Transaction, new: NewDelivery, now: float, counted: Counter[str]
     times = _times(tx, task, new, now, contradicting=contradicting)
     counted["callbacks_received" if times in (0, 1) else "callbacks_repeated"] += 1
     due = _arrived(tx, task, now, kept=times == 1, contradicting=contradicting)
-    return Recorded(duplicate=times > 1, due=due)
+    return Recorded(duplicate=times > 1, due=due, kept=times > 0)
 
 
 def _times(tx: Transaction, task: Row, new: NewDelivery, now: float, *, contradicting: bool) -> int:
@@ -105,7 +105,9 @@ def _times(tx: Transaction, task: Row, new: NewDelivery, now: float, *, contradi
         update deliveries set count = count + 1, last_at = ? where task = ? and purpose = ? and digest = ?
         returning count as value
         """
-        return tx.value(again, now, task["key"], new.purpose, new.digest) or 0
+        times: int | None = tx.value(again, now, task["key"], new.purpose, new.digest)
+        if times is not None or not _finds_a_place(tx, task, new):
+            return times or 0
     row = tx.one(
         """
         insert into deliveries (task, purpose, digest, received_at, last_at, size, provider_task_id, claim, problem,
@@ -122,6 +124,19 @@ def _times(tx: Transaction, task: Row, new: NewDelivery, now: float, *, contradi
         tx.changed("delivery", row["id"], kind)
     count: int = row["count"]
     return count
+
+
+def _finds_a_place(tx: Transaction, task: Row, new: NewDelivery) -> bool:
+    """Whether one more body is kept of a task that has as many as it may: when another may give way to it.
+
+    Unreadable ones give way first, then those that contradict, then the oldest; a readable one gives way to none that
+    cannot be read.
+    """
+    among = "" if new.problem is None else "and problem is not null"
+    least = f"select id from deliveries where task = ? {among} order by problem is null, contradicting = 0, id limit 1"
+    gone = tx.change(f"delete from deliveries where id = ({least})", task["key"])
+    tx.change("update tasks set bodies = bodies - ? where key = ?", gone, task["key"])
+    return bool(gone)
 
 
 def _arrived(tx: Transaction, task: Row, now: float, *, kept: bool, contradicting: bool) -> bool:

@@ -9,7 +9,7 @@ from receiver.model.entries import NewEvent, OwedAction, Telling
 from receiver.model.records import AlertKind, End, Event, Filter, Page, Result, Task, TaskState, event_id
 from receiver.store.ledger.access import Conditions, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import open_alert
-from receiver.store.ledger.owing import owe, release_waiting, skip_held
+from receiver.store.ledger.owing import owe, owe_anew, release_waiting, skip_held
 from receiver.store.ledger.pages import Range, Table, page_of
 from receiver.store.ledger.search import labelled, rarest_first
 from receiver.store.ledger.tasks import set_state
@@ -33,7 +33,7 @@ def record_event(tx: Transaction, new: NewEvent, owed: Sequence[OwedAction], now
     if known["confirmed"] or not new.confirmed:
         return Telling.KNOWN
     if known["state"] == new.state:
-        return _confirm(tx, known, new, now)
+        return _confirm(tx, known, new, owed, now)
     return _contradict(tx, known, new, owed, now)
 
 
@@ -92,7 +92,9 @@ def _record_first(tx: Transaction, new: NewEvent, owed: Sequence[OwedAction], no
     return Telling.NEW
 
 
-def _confirm(tx: Transaction, known: Row, new: NewEvent, now: float) -> Telling:
+def _confirm(tx: Transaction, known: Row, new: NewEvent, owed: Sequence[OwedAction], now: float) -> Telling:
+    if _differs(known, new):
+        owe_anew(tx, known["key"], new.task.key, owed, now)
     tx.change(
         """
         update events set confirmed = 1, no_results = ?, results = ?, error = ?, usage = ?, extra = ? where key = ?
@@ -125,11 +127,19 @@ def _contradict(tx: Transaction, known: Row, new: NewEvent, owed: Sequence[OwedA
         *(known["key"], *names),
     )
     skip_held(tx, known["key"], "the provider denied the callback", now)
+    owe_anew(tx, known["key"], new.task.key, owed, now)
     owe(tx, known["key"], new.task.key, owed, now)
     message = f"a callback claimed that task {new.task.id} had {known['state']}; the provider says {new.state}"
     open_alert(tx, AlertKind.EVENT_CONTRADICTED, new.task.id, message, now)
     _watch(tx, new, now)
     return Telling.CONTRADICTED
+
+
+def _differs(known: Row, new: NewEvent) -> bool:
+    """Whether what an action works on is not what was recorded: the links and texts, or the error's code."""
+    before = record(Event, known, task=new.task.id)
+    told = [[(each.url, each.text) for each in results] for results in (before.results, new.results)]
+    return told[0] != told[1] or (before.error and before.error.code) != (new.error and new.error.code)
 
 
 def _move(tx: Transaction, new: NewEvent, now: float) -> bool:

@@ -50,6 +50,17 @@ def owe(
     return written
 
 
+def owe_anew(tx: Transaction, event: int, task: int, owed: Sequence[OwedAction], now: float) -> None:
+    """What was begun for an event that turned out otherwise is owed once more, as a new generation."""
+    begun = tx.all(
+        "select name, max(generation) as newest from actions where event = ? and attempts > 0 group by name", event
+    )
+    newest = {row["name"]: row["newest"] for row in begun}
+    for action in owed:
+        if action.name in newest:
+            owe(tx, event, task, [action], now, generation=newest[action.name] + 1)
+
+
 def release_waiting(tx: Transaction, event: int, now: float) -> None:
     """Actions whose forerunners are done, and which nothing holds, become due."""
     # The coalesce keeps the planner from going through everything that is owed instead of through one event.

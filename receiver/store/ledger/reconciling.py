@@ -4,6 +4,8 @@ from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
 from receiver.store.ledger.access import reads, writes
 from receiver.store.ledger.alerts import open_alert
+from receiver.store.ledger.misses import RESEND_FREE
+from receiver.store.ledger.submissions import PAUSED
 from receiver.store.ledger.tasks import known, set_state
 from receiver.store.ledger.transaction import Transaction
 
@@ -32,6 +34,25 @@ def next_check_at(tx: Transaction) -> float | None:
 
 
 @writes
+def bound_times(tx: Transaction, now: float, patience: float) -> int:
+    """Brings back every time that only a wrong clock can have set so far ahead. Returns how many tasks and actions.
+
+    A replay may spread its actions over any time, so those keep theirs.
+    """
+    furthest = now + max(patience, rules.LOST_REST) + rules.LADDER_REST
+    tasks = tx.change("update tasks set check_at = ? where check_at > ?", now, furthest)
+    sent = "update tasks set held_until = ? where state = 'submitting' and held_until > ?"
+    tx.change(sent, now + rules.SUBMIT_PATIENCE, now + rules.SUBMIT_PATIENCE)
+    actions = 0
+    for row in tx.all("select name from definitions"):
+        owed = "update actions set due_at = ? where name = ? and state = 'owed' and due_at > ? and replay is null"
+        actions += tx.change(owed, now, row["name"], now + rules.LINKS_LIVE)
+    for name, most in ((PAUSED, rules.BACKOFF_CAP), (RESEND_FREE, rules.RESEND_SPACING)):
+        tx.change("update facts set value = ? where name = ? and value > ?", now, name, now + most)
+    return tasks + actions
+
+
+@writes
 def hold_task(tx: Transaction, task_id: str, now: float, hold: float) -> Task | None:
     """A task by its public id, taken as if it were due: somebody asked. None when there is none."""
     sql = "update tasks set check_at = ?, queried_at = ? where id = ? returning *"
@@ -41,7 +62,9 @@ def hold_task(tx: Transaction, task_id: str, now: float, hold: float) -> Task | 
 @writes
 def note_running(tx: Transaction, task: Task, status: str) -> None:
     """The provider knows the task and works on it; a task that was lost is found."""
-    tx.change("update tasks set provider_status = ? where key = ?", status, task.key)
+    tx.change(
+        "update tasks set provider_status = ?, unknown_for = 0, unknown_at = null where key = ?", status, task.key
+    )
     set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,))
 
 
@@ -76,9 +99,50 @@ def note_empty(tx: Transaction, task: Task, now: float, check_at: float) -> None
 
 
 @writes
+def note_unknown(tx: Transaction, task: Task, now: float) -> float:
+    """The provider says that it does not know the task. Returns for how many seconds it has kept saying so.
+
+    Time in which it was not asked, or did not answer, is left out.
+    """
+    spell = "case when unknown_at is null then 0.0 when ? - unknown_at > ? then ? else ? - unknown_at end"
+    most = 2 * rules.LADDER_REST
+    row = tx.one(
+        f"update tasks set unknown_for = unknown_for + {spell}, unknown_at = ? where key = ? returning unknown_for",
+        *(now, most, most, now, now, task.key),
+    )
+    seconds: float = row["unknown_for"]
+    return seconds
+
+
+@reads
+def longest_run(tx: Transaction, task: Task) -> float | None:
+    """The longest of the last tasks of the same target, in seconds; None when none has succeeded."""
+    longest: float | None = tx.value(
+        """
+        select max(t.ended_at - t.submitted_at) as value from (
+          select ended_at, submitted_at from tasks where target = ? and kind = ? and state = 'succeeded'
+          order by created_at desc limit 50) t
+        """,
+        *(task.target, task.kind),
+    )
+    return longest
+
+
+@writes
+def mark_overdue(tx: Transaction, task: Task, now: float) -> None:
+    """A task runs for far longer than others like it: it does not count as in flight any more."""
+    if tx.change("update tasks set overdue = 1 where key = ? and overdue = 0", task.key):
+        message = f"task {task.id} still runs at RunningHub, far longer than others of its kind"
+        open_alert(tx, AlertKind.TASK_OVERDUE, task.id, message, now)
+
+
+@writes
 def give_up(tx: Transaction, task: Task, now: float) -> None:
-    """Nothing was heard for too long: an open task is lost. Any later telling revives it."""
+    """Nothing was heard for too long: an open task is lost. It is still asked about, rarely; any news revives it."""
     rest(tx, task)
+    old = task.provider_task_id is None or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
+    if not old:
+        tx.change("update tasks set check_at = ? where key = ? and check_at is null", now + rules.LOST_REST, task.key)
     if set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST)):
         open_alert(tx, AlertKind.TASK_LOST, task.id, f"nothing was heard of task {task.id}", now)
 

@@ -19,6 +19,8 @@ ACTIONS = "from actions a join tasks t on t.key = a.task"
 EVENTS = "from events e join tasks t on t.key = e.task"
 CONFIGURED = "a.name in (select name from definitions where configured = 1)"
 """What nobody would run is not owed again."""
+UNCERTAIN = "exists (select 1 from events e where e.key = actions.event and e.confirmed = 0)"
+"""The event of the action waits to be confirmed: what it holds stays held, whatever hand touches it."""
 
 
 @reads
@@ -162,8 +164,9 @@ def _take_up(tx: Transaction, conditions: Conditions, replay: int, rate: float |
     """
     taken = tx.change(
         f"""
-        update actions set state = 'owed', attempts = 0, crashes = 0, settled_at = null, held = 0, parked = 0,
-          reason = null, before_replay = actions.state, replay = ?, due_at = ? + p.place * ?
+        update actions set state = 'owed', attempts = 0, crashes = 0, settled_at = null, parked = 0, reason = null,
+          held = case when {UNCERTAIN} then actions.held else 0 end, before_replay = actions.state, replay = ?,
+          due_at = ? + p.place * ?
         from (select a.id, row_number() over (order by a.id) - 1 as place {ACTIONS} {conditions.where}) p
         where actions.id = p.id
         """,
@@ -172,8 +175,8 @@ def _take_up(tx: Transaction, conditions: Conditions, replay: int, rate: float |
     tx.change(
         f"""
         update actions set due_at = null
-        where replay = ? and coalesce(state, '') = 'owed' and attempts = 0 and after <> '[]'
-          and exists ({forerunners(tx)} and f.state in ('owed', 'running'))
+        where replay = ? and coalesce(state, '') = 'owed' and attempts = 0 and (held = 1 or (after <> '[]'
+          and exists ({forerunners(tx)} and f.state in ('owed', 'running'))))
         """,
         replay,
     )

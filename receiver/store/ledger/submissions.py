@@ -4,13 +4,19 @@ A submission has a holder (a node) and a lease, as an action has: what another n
 """
 
 from receiver.model import rules
-from receiver.model.records import Task, TaskState
+from receiver.model.records import AlertKind, Task, TaskState
 from receiver.store.ledger.access import fact, keep_fact, reads, writes
+from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.tasks import known, set_state
 from receiver.store.ledger.transaction import Transaction
 
 PAUSED = "queue_paused_until"
-IN_DOUBT = "state = 'in_doubt', holder = null, held_until = null"
+INTERRUPTED = "the server stopped while it was sent"
+IN_DOUBT = """
+state = 'in_doubt', holder = null, held_until = null,
+check_at = case when delivered_at is null then cast(? as double precision) else sent_at end
+"""
+"""A delivery that came already is looked at at once."""
 
 
 @writes
@@ -59,7 +65,9 @@ def mark_submitted(
     Deliveries that named another id turn out to be contradicting.
     """
     if _is_anothers(tx, task.key, provider_task_id):
-        set_state(tx, task.key, IN_DOUBT, among=(TaskState.SUBMITTING,))
+        set_state(tx, task.key, IN_DOUBT, now + rules.DOUBT_LOOK, among=(TaskState.SUBMITTING,))
+        message = f"RunningHub gave task {task.id} an id that another task has; it is in doubt"
+        open_alert(tx, AlertKind.ID_TAKEN, task.id, message, now)
         return False
     _set_provider_id(tx, task.key, provider_task_id)
     set_state(
@@ -89,28 +97,38 @@ def put_back(tx: Transaction, task: Task, pause_until: float) -> None:
 
 
 @writes
-def mark_in_doubt(tx: Transaction, task: Task, give_up_at: float) -> None:
-    """Sent, answer lost. A delivery that came already is looked at at once, else nothing is until `give_up_at`."""
-    change = f"{IN_DOUBT}, check_at = case when delivered_at is null then ? else sent_at end"
-    set_state(tx, task.key, change, give_up_at, among=(TaskState.SUBMITTING,))
+def mark_in_doubt(tx: Transaction, task: Task, why: str, now: float) -> None:
+    """Sent, and no answer says whether it was taken: `why` is the reason, in a few words."""
+    if set_state(tx, task.key, IN_DOUBT, now + rules.DOUBT_LOOK, among=(TaskState.SUBMITTING,)):
+        _tell_doubt(tx, task.id, why, now)
 
 
 @writes
-def doubt_interrupted(tx: Transaction, now: float, patience: float, *, node: str | None = None) -> int:
+def doubt_interrupted(tx: Transaction, now: float, *, node: str | None = None) -> int:
     """What was being sent when its sender died is in doubt. Returns how many tasks that were.
 
     These are the submissions whose lease has ended; and all that a `node` held, when it is that node that starts anew.
     """
     rows = tx.all(
         f"""
-        update tasks set {IN_DOUBT}, check_at = case when delivered_at is null then sent_at + ? else sent_at end
-        where state = 'submitting' and (held_until <= ? or holder = ?) returning id
+        update tasks set {IN_DOUBT} where state = 'submitting' and (held_until <= ? or holder = ?)
+        returning key, id, sent_at
         """,
-        *(patience, now, node),
+        *(now + rules.DOUBT_LOOK, now, node),
     )
     for row in rows:
         tx.changed("task", row["id"], "in_doubt")
+        tx.change(
+            "insert into checks (task, kind, at, seconds, ok, summary) values (?, 'submit', ?, ?, 0, ?)",
+            *(row["key"], row["sent_at"], max(0.0, now - row["sent_at"]), INTERRUPTED),
+        )
+        _tell_doubt(tx, row["id"], INTERRUPTED, now)
     return len(rows)
+
+
+def _tell_doubt(tx: Transaction, task_id: str, why: str, now: float) -> None:
+    message = f"task {task_id} was sent, and no answer says whether it was taken ({why}): it may be billed"
+    open_alert(tx, AlertKind.TASK_IN_DOUBT, task_id, message, now)
 
 
 @writes
@@ -125,11 +143,11 @@ def adopt(tx: Transaction, task: Task, provider_task_id: str, now: float) -> boo
 
 
 def in_flight(tx: Transaction, now: float) -> int:
-    """How many tasks the provider may be working on."""
+    """How many tasks the provider may be working on. Those that are overdue count no more."""
     count: int = tx.value(
         """
         select count(*) as value from tasks
-        where state in ('submitting', 'submitted') or (state = 'in_doubt' and sent_at > ?)
+        where (state in ('submitting', 'submitted') and overdue = 0) or (state = 'in_doubt' and sent_at > ?)
         """,
         now - rules.IN_DOUBT_COUNTS,
     )

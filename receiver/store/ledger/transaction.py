@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
-from receiver.model.records import Change
+from receiver.model.entries import Change
 
 
 class Row(Protocol):

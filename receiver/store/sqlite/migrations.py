@@ -334,3 +334,20 @@ def m004_lists_and_counts(db: Database) -> None:
     """Submissions have a holder, alerts may owe actions, and no list or page counts or scans a table."""
     for statement in (*SUBMISSIONS_HELD, *LISTS, *ACTIONS, *COUNTS):
         db.execute(statement)
+
+
+NOTHING_LOST = (
+    # For how long RunningHub has said that it does not know a task, and when it said so last.
+    "alter table tasks add column unknown_for real not null default 0",
+    "alter table tasks add column unknown_at real",
+    "alter table tasks add column overdue integer not null default 0",
+    # Since when a definition is missing from the settings.
+    "alter table definitions add column gone_at real",
+)
+
+
+@migrations()
+def m005_nothing_lost(db: Database) -> None:
+    """Patience counts answers, overdue tasks free their place, and what a missing definition owes is held."""
+    for statement in NOTHING_LOST:
+        db.execute(statement)

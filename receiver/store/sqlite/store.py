@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from receiver.model.entries import Change
 from receiver.model.errors import StoreUnavailable
-from receiver.model.records import Change
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.database import Lock, Readers, back_up, connect, create_private
 from receiver.store.sqlite.engine import SqliteEngine
