@@ -36,9 +36,12 @@ raise_alert = writes(open_alert)
 _close = writes(close_alert)
 
 
-@reads
-def _is_open(tx: Transaction, kind: AlertKind, subject: str) -> bool:
+def is_alerted(tx: Transaction, kind: AlertKind, subject: str) -> bool:
+    """Whether an alert is open."""
     return tx.is_there("select 1 from alerts where kind = ? and subject = ? and closed_at is null", kind, subject)
+
+
+_is_open = reads(is_alerted)
 
 
 async def clear_alert(store: Access, kind: AlertKind, subject: str, now: float) -> None:

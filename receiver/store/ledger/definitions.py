@@ -7,7 +7,7 @@ from receiver.model.definitions import ActionKind, Definition
 from receiver.model.records import AlertKind, Breaker, DefinitionState
 from receiver.model.rules import RATE_BURST
 from receiver.store.ledger.access import count_up, encode, marks, reads, record, writes
-from receiver.store.ledger.alerts import close_alert, open_alert
+from receiver.store.ledger.alerts import close_alert, is_alerted, open_alert
 from receiver.store.ledger.owing import release_waiting
 from receiver.store.ledger.transaction import Row, Transaction
 
@@ -47,9 +47,20 @@ def skip_orphans(tx: Transaction, gone_before: float, now: float) -> int:
         tx.changed("action", row["id"], "skipped")
     for event in {row["event"] for row in skipped}:
         release_waiting(tx, event, now)
-    for name in names:
-        close_alert(tx, AlertKind.DEFINITION_MISSING, name, now)
+    _alert_orphans(tx, now)
     return len(skipped)
+
+
+def _alert_orphans(tx: Transaction, now: float) -> None:
+    """One open alert for each missing definition of which actions wait."""
+    for row in tx.all("select name from definitions where configured = 0"):
+        kind, name = AlertKind.DEFINITION_MISSING, row["name"]
+        waiting = count(tx, name, "owed")
+        if not waiting:
+            close_alert(tx, kind, name, now)
+        elif not is_alerted(tx, kind, name):
+            message = f"{name} is not in the settings, and {waiting} of its actions wait; they are skipped in a week"
+            open_alert(tx, kind, name, message, now)
 
 
 @writes
