@@ -25,11 +25,7 @@ def sync_definitions(tx: Transaction, definitions: Sequence[Definition], now: fl
     tx.change("update definitions set gone_at = coalesce(gone_at, ?) where configured = 0", now)
     for row in tx.all("select name from definitions where configured = 0"):
         close_alert(tx, AlertKind.BREAKER_OPEN, row["name"], now)
-        if owed := count(tx, row["name"], "owed"):
-            message = (
-                f"{row['name']} is not in the settings, and {owed} of its actions wait; they are skipped in a week"
-            )
-            open_alert(tx, AlertKind.DEFINITION_MISSING, row["name"], message, now)
+    _alert_orphans(tx, now)
 
 
 @writes
