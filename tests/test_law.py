@@ -55,6 +55,7 @@ PURE = (
     "orders.references",
     "runninghub.bodies",
     "runninghub.errors",
+    "runninghub.lenient",
     "runninghub.nodes",
     "runninghub.requests",
     "runninghub.validation",
@@ -102,7 +103,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "uvloop": ("cli",),
     # Nobody, or few: there is one way out of the house already, or a better tool.
     "http.client": (),
-    "json": ("web", "simulator", "cli", "demo"),
+    "json": ("web", "simulator", "cli", "demo", "runninghub.lenient"),
     "multiprocessing": (),
     "pickle": (),
     "unittest": (),

@@ -64,6 +64,75 @@ async def test_an_answer_about_another_task_is_no_answer() -> None:
     assert (await hub.query("2052287938007814145")).content.task_id == "2052287938007814145"
 
 
+ODD = {
+    "a lone surrogate": rb'"\ud800"',
+    "no number": b"NaN",
+    "a number without end": b"1e400",
+    "more digits than anybody reads": b"9" * 5000,
+    "half a character": b'"\xe4\xbd"',
+    "a raw line end": b'"a\nb"',
+    "nesting": b"[" * 5000 + b"]" * 5000,
+    "many levels within limits of nobody": b'{"a":' * 200 + b"1" + b"}" * 200,
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize(("before", "after"), [(b"", b""), (b"\xef\xbb\xbf", b"\x00"), (b" \n", b"\x00\x00")])
+async def test_a_success_is_read_whatever_stands_in_a_field_that_nobody_needs(
+    odd: str, before: bytes, after: bytes
+) -> None:
+    said = b'{"taskId":"2052287938007814145","status":"SUCCESS","odd":%s,"results":[{"url":"https://x.test/a.png"}]}'
+    hub = provider(lambda _: httpx.Response(200, content=before + said % ODD[odd] + after))
+    report = (await hub.query("2052287938007814145")).content
+    assert (report.end, [each.url for each in report.results]) == ("succeeded", ["https://x.test/a.png"])
+
+
+async def test_a_kept_callback_is_read_as_leniently_as_the_answer_that_carries_it() -> None:
+    kept = r'{"status":"SUCCESS","taskId":"2052287938007814145","odd":NaN,"results":[{"url":"https://x.test/a.png"}]}'
+    detail = {"id": "7", "webhookUrl": "", "callbackStatus": "FAILED", "retryCount": 3, "eventData": kept}
+    hub = provider(lambda _: httpx.Response(200, json={"code": 0, "msg": "success", "data": detail}))
+    found = (await hub.webhook_detail("2052287938007814145")).content
+    assert found is not None
+    assert found.report is not None
+    assert found.report.end == "succeeded"
+
+
+async def test_what_is_no_json_at_all_is_no_answer() -> None:
+    hub = provider(lambda _: httpx.Response(200, content=b"<html>" + b"[" * 100_000))
+    with pytest.raises(ProviderError) as refused:
+        await hub.query("2052287938007814145")
+    assert refused.value.code == "unreadable"
+
+
+FULL_QUEUE = [
+    {"taskId": "", "errorCode": "", "errorMessage": "TASK_QUEUE_MAXED"},
+    {"taskId": None, "errorCode": "TASK_QUEUE_MAXED", "errorMessage": ""},
+    {"code": "TASK_QUEUE_MAXED", "msg": ""},
+    {"taskId": "", "errorCode": "", "msg": "error: TASK_QUEUE_MAXED, please wait"},
+    {"taskId": "", "errorCode": "", "errorMessage": "the task queue is full"},
+    {"taskId": "", "errorCode": "", "errorMessage": "任务队列已满"},
+]
+
+
+@pytest.mark.parametrize("said", FULL_QUEUE, ids=str)
+async def test_a_full_queue_is_known_by_its_name_and_by_its_words(tmp_path: Path, said: dict[str, object]) -> None:
+    store, line, task = await submitted(tmp_path, provider(lambda _: httpx.Response(200, json=said)))
+    assert (line["outcome"], task.state) == ("later", "queued")
+    await store.close()
+
+
+async def test_submitting_again_twice_under_one_key_is_paid_for_once(house: House) -> None:
+    house.simulator.outage("submit", "500", times=1)
+    task_id = await house.submit()
+    await house.settle()
+    key = {"Idempotency-Key": "again-7"}
+    answers = [await house.api.post(f"/tasks/{task_id}/submit-again", headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 200]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    await house.settle()
+    assert house.simulator.count("submit") == 2
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_site_that_has_moved_takes_nothing_and_says_where_it_is(tmp_path: Path, status: int) -> None:
     there = {"location": "https://www.runninghub.example:444/openapi/v2/x?secret=1"}

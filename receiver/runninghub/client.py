@@ -7,6 +7,7 @@ no idempotency key, so a second send may be a second bill.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from secrets import token_hex
 from typing import Concatenate, Generic, ParamSpec, TypeVar
@@ -21,6 +22,7 @@ from receiver.model.retry_after import seconds_asked
 from receiver.model.rules import KEPT_HTTP_REFUSALS
 from receiver.runninghub import wire
 from receiver.runninghub.errors import BY_WORDS, NO_SUCH_TASK, ProviderError, describe
+from receiver.runninghub.lenient import mended
 from receiver.runninghub.requests import SubmitRequest
 
 T = TypeVar("T")
@@ -274,10 +276,17 @@ class RunningHub(Channel):
 
 
 def understood(answered: Answered, read: Callable[[bytes], T]) -> T:
-    """The answer's content; an answer that cannot be read is named after its HTTP status unless that was a 200."""
+    """The answer's content, read leniently where it must be.
+
+    An answer that cannot be read at all is named after its HTTP status, unless that was a 200.
+    """
     try:
         return read(answered.body)
     except wire.Unreadable as problem:
+        sound = mended(answered.body)
+        if sound is not None:
+            with suppress(wire.Unreadable):
+                return read(sound)
         code = "unreadable" if answered.status < 400 else f"http_{answered.status}"
         message = f"HTTP {answered.status}, {problem}"
         raise refusal(code, message, answered) from problem

@@ -6,6 +6,8 @@ or a V2 task object (pages "Start ComfyUI Task 2 - Advanced" and "Query generati
 are kept; ids are decimal texts of 64 bits whatever JSON type they came as.
 """
 
+import re
+
 import msgspec
 from msgspec import Struct
 
@@ -13,6 +15,7 @@ from receiver.model.errors import ReceiverError
 from receiver.model.records import Account, End, Json, JsonObject, Result, TaskError
 from receiver.model.rules import is_gateways
 from receiver.runninghub.errors import CODES, NO_SUCH_TASK, RUN_FAILED, describe, told
+from receiver.runninghub.lenient import mended
 
 DEPTH = 32
 """Deeper nesting than this in a field we do not know is dropped."""
@@ -35,7 +38,13 @@ ERROR_WORDS = (
     *("system error", "异常", "超时", "未知", "内部", "网络", "系统错误", "服务器错误"),
 )
 """An error of which nobody can tell when it struck: the task may exist."""
-BUSY_WORDS = ("busy", "queue limit", "too many requests", "繁忙", "负载已饱和")
+BUSY_WORDS = (
+    *("busy", "queue limit", "queue is full", "queue full", "too many requests"),
+    *("繁忙", "负载已饱和", "队列已满", "排队已满"),
+)
+NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
+BY_NAME = {entry.name: code for code, entry in CODES.items() if code.isdecimal()}
+"""The provider's own names of its codes, which it says now and then in place of the code."""
 AGAIN_WORDS = ("try again", "retry", "稍后重试", "稍后再试")
 """What is said after an error of any kind, so alone it does not say that nothing was taken."""
 
@@ -257,7 +266,7 @@ def text_of(data: Json, *names: str) -> str:
 
 def _event_data(value: Json) -> TaskReport | None:
     try:
-        data = from_text(value)
+        data = from_text((mended(value.encode()) or b"null").decode() if isinstance(value, str) else value)
         return read_report(data) if isinstance(data, dict) and data else None
     except Unreadable:
         return None
@@ -280,7 +289,11 @@ def _refusal_code(code: str, payload: Json) -> str:
 
     Words never soften a code that is known: 1000 with "busy" may have struck after the task was made.
     """
-    words = _code_by_words(_error_sentence(payload))
+    sentence = _error_sentence(payload)
+    words = _code_by_words(sentence)
+    named = next((BY_NAME[name] for name in NAME.findall(f"{code} {sentence}") if name in BY_NAME), None)
+    if named is not None and code not in CODES:
+        return named
     if code and (words != "busy" or code in CODES or is_gateways(code)):
         return code
     return words if words == "busy" or text_of(payload, "errorMessage") else ""

@@ -68,7 +68,8 @@ async def _price(service: Service, order: NewTask) -> tuple[Price | None, str | 
 async def submit_again(service: Service, request: Request) -> Response:
     """A new task with the same order: the old one stays as it is, for it may still end.
 
-    Its uploads get the links that they have now. Raises Refused (422) for those that are too old.
+    The same Idempotency-Key makes no second one. Its uploads get the links that they have now.
+    Raises Refused (422) for those that are too old.
     """
     task = await _task(service, request)
     if task.state not in AGAIN_FROM:
@@ -86,10 +87,11 @@ async def submit_again(service: Service, request: Request) -> Response:
         "labels": dict(task.labels),
         "validate": False,  # it was checked when it was ordered first
     }
-    order = read_order(document, str(uuid_utils.uuid7()), None, again_of=task.id)
-    again, _ = await accept(service.store, replace(order.task, uploads=attached.uploads), now)
+    key = request.headers.get("idempotency-key")
+    order = read_order(document, str(uuid_utils.uuid7()), key, again_of=task.id)
+    again, new = await accept(service.store, replace(order.task, uploads=attached.uploads), now)
     service.wake()
-    return answer(task_view(OrderedView, again, note=order.note), 202)
+    return answer(task_view(OrderedView, again, note=order.note), 202 if new else 200)
 
 
 async def show(service: Service, request: Request) -> Response:
