@@ -63,7 +63,6 @@ def make(path: Path, rows: int) -> None:
     for statement in FILL.split(";\n"):
         connection.execute(statement.format(rows=rows, targets=TARGETS, open=min(OPEN, rows // 10), now=NOW))
     connection.execute("commit")
-    connection.execute("pragma optimize")
     connection.close()
 
 

@@ -102,6 +102,31 @@ async def test_an_upgraded_database_has_the_schema_of_a_new_one(tmp_path: Path) 
     assert schema(tmp_path / "old.db") == schema(tmp_path / "new.db")
 
 
+ODD_ROWS = (
+    """
+    insert into tasks (id, kind, api, target, input, labels, state, created_at, digest)
+    values ('odd', 'model', 'v2', 'a/b', '{}', '{"a\\u0000b": "1", "a\\u0000c": "1", "n": null, "o": {}}',
+      'submitting', 2, x'00')
+    """,
+)
+
+
+async def test_labels_and_submissions_that_nobody_should_have_written_do_not_stop_an_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.db"
+    made_by_the_first_version(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    for row in ODD_ROWS:
+        connection.execute(row)
+    connection.close()
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    assert await store.doubt_interrupted(5.0, node="local") == 1
+    await store.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
 def test_an_upgrade_that_is_cut_off_is_begun_anew(tmp_path: Path) -> None:
     """What is half done would fail for ever: a column cannot be added twice."""
     path = tmp_path / "receiver.db"

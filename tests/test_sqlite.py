@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from uuid_utils import uuid7
 
+from receiver.model.entries import NewTask
 from receiver.model.errors import StoreUnavailable
-from receiver.model.records import AlertKind
+from receiver.model.records import AlertKind, Kind
 from receiver.store import open_store
 from receiver.store.sqlite.database import DatabaseInUse, connect, connect_read_only
 from receiver.store.sqlite.offline import read_secret, summary
@@ -110,3 +112,12 @@ async def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> 
     store = open_store(f"sqlite:///{tmp_path / 'receiver.db'}")
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
         await store.open()
+
+
+@pytest.mark.parametrize(
+    "labels", [{"a": "x"}, {"a\x00b": "1", "a\x00c": "1"}, {"a": "x\x00y"}, {"": ""}, {"name": "\U0001f600"}], ids=repr
+)
+async def test_whatever_the_labels_are_the_file_is_sound(store: SqliteStore, labels: dict[str, str]) -> None:
+    order = NewTask(id=str(uuid7()), kind=Kind.MODEL, target="m", input={}, labels=labels, digest=b"")
+    assert (await store.add_task(order, 1.0)).task.labels == labels
+    assert await store.read(lambda tx: [row[0] for row in tx.all("pragma integrity_check")]) == ["ok"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -21,6 +22,7 @@ from receiver.model.entries import (
     NewEvent,
     NewTask,
     OwedAction,
+    Reading,
     Selection,
     Settlement,
 )
@@ -38,6 +40,7 @@ from receiver.model.records import (
     TaskState,
 )
 from receiver.store import Store
+from receiver.store.ledger.transaction import Transaction
 
 T = TypeVar("T")
 NOW = 1_790_000_000.0
@@ -368,3 +371,56 @@ async def test_the_counts_are_those_of_the_rows_whatever_was_done(store: Store) 
     for known in (await store.replays(Filter())).items:
         open_ones = [each for each in listed if each.replay == known.id and each.state in ("owed", "running")]
         assert known.matched - known.done - known.cancelled == len(open_ones)
+
+
+# ---------------------------------------------------------------- one moment
+
+
+async def test_what_a_verb_reads_is_of_one_moment(store: Store) -> None:
+    await store.add_task(order(0), NOW)
+    looked, written = threading.Event(), threading.Event()
+
+    def twice(tx: Transaction) -> tuple[int, int]:
+        count = "select count(*) as value from tasks"
+        before: int = tx.value(count)
+        looked.set()
+        assert written.wait(10)
+        return before, tx.value(count)
+
+    reading = asyncio.create_task(store.read(twice))
+    assert await asyncio.to_thread(looked.wait, 10)
+    await store.add_task(order(1), NOW)
+    written.set()
+    assert await reading == (1, 1)
+    assert await store.read(lambda tx: tx.value("select count(*) as value from tasks")) == 2
+
+
+async def test_a_listener_that_fails_keeps_the_others_from_nothing(store: Store) -> None:
+    told: list[Change] = []
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+    def fail(changes: Sequence[Change]) -> None:
+        raise ValueError("a bug")
+
+    store.listen(fail)
+    store.listen(told.extend)
+    await store.add_task(order(0), NOW)
+    assert [each.state for each in told] == ["queued"]
+    assert [str(each) for each in failures] == ["a bug"]
+
+
+async def test_an_id_that_is_there_already_makes_no_second_task(store: Store) -> None:
+    first = order(0)
+    told: list[Change] = []
+    assert (await store.add_task(first, NOW)).new
+    store.listen(told.extend)
+    again = await store.add_task(first, NOW)
+    other = await store.add_task(replace(first, digest=b"other"), NOW)
+    assert ((again.new, again.conflict), (other.new, other.conflict)) == ((False, False), (False, True))
+    assert told == []
+
+
+async def test_reading_anew_steps_over_a_delivery_that_gave_way_meanwhile(store: Store) -> None:
+    number = await store.begin_rereading({}, None, NOW)
+    assert (await store.reread(number, [Reading(delivery=77, problem="gone")], NOW)).matched == 1

@@ -184,6 +184,8 @@ def _labels(value: Json, found: Problems) -> dict[str, str]:
     for name, text in value.items():
         if not isinstance(text, str) or len(text) > LABEL_LIMIT or not 0 < len(name) <= LABEL_LIMIT:
             found.append((f"labels.{name[:LABEL_LIMIT]}", f"expected a text of {LABEL_LIMIT} characters at the most"))
+        elif "\x00" in name + text:
+            found.append((f"labels.{name[:LABEL_LIMIT]}", "expected a text without NUL: it could not be found again"))
         else:
             labels[name] = text
     return labels

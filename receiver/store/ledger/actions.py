@@ -179,8 +179,9 @@ def actions(tx: Transaction, wanted: Filter) -> Page[Action]:
         about.add("task in (select task from task_labels where name = ? and value = ?)", *labels.pop(0))
     held = labelled(labels, task="(select a.task from actions a where a.id = w.place)")
     if about.texts:
-        about.among("state", wanted.state)
-        about.among("name", () if wanted.name is None else (wanted.name,))
+        # The coalesce keeps the planner from going through all actions of a name instead of those of the tasks.
+        about.among("coalesce(state, '')", wanted.state)
+        about.among("coalesce(name, '')", () if wanted.name is None else (wanted.name,))
         ranges = [Range(TABLE, " and ".join(about.texts), tuple(about.values), *held)]
     else:
         ranges = [

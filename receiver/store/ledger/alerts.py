@@ -54,12 +54,11 @@ async def clear_alert(store: Access, kind: AlertKind, subject: str, now: float) 
 def alerts(tx: Transaction, wanted: Filter) -> Page[Alert]:
     """A page of alerts, newest first; state is open or closed, `since` and `until` are about when it was open."""
     also = Conditions()
-    also.among("kind", wanted.kind)
+    also.among("a.kind", wanted.kind)
     if wanted.since is not None:
-        also.add("last_at >= ?", wanted.since)
-    ranges = [
-        Range(TABLE, " and ".join([STATES[state], *also.texts]), tuple(also.values)) for state in wanted.state or STATES
-    ]
+        also.add("a.last_at >= ?", wanted.since)
+    holds = f"exists (select 1 from alerts a {also.where} and a.id = w.place)" if also.texts else ""
+    ranges = [Range(TABLE, STATES[state], (), holds, tuple(also.values)) for state in wanted.state or STATES]
     select = "select * from alerts where id in ({keys})"
     return page_of(tx, ranges, replace(wanted, since=None), select, lambda row: record(Alert, row))
 

@@ -54,18 +54,21 @@ def event(tx: Transaction, task_id: str) -> Event | None:
 @reads
 def events(tx: Transaction, wanted: Filter) -> Page[Event]:
     """A page of events, newest first; state is how the task ended."""
-    labels = rarest_first(tx, wanted.label)
-    also = Conditions()
+    also, labels, table, key = Conditions(), list(wanted.label), TABLE, "key"
     also.add("state = ?")
-    for label in labels[:1]:
-        also.add("name = ? and value = ? and ended_at is not null", *label)
     if wanted.task is not None:
         also.add("task = (select key from tasks where id = ?)", wanted.task)
-    where, held = " and ".join(also.texts), labelled(labels[1:])
-    table = ENDS if labels else TABLE
+    elif labels:
+        first, *labels = rarest_first(tx, labels)
+        also.add("name = ? and value = ? and ended_at is not null", *first)
+        table, key = ENDS, "task"
+    its_task = "w.place" if key == "task" else "(select e.task from events e where e.key = w.place)"
+    held = labelled(labels, task=its_task)
+    where = " and ".join(also.texts)
     ranges = [Range(table, where, (state, *also.values), *held) for state in wanted.state or tuple(End)]
-    select = f"{SELECT} where e.{'task' if labels else 'key'} in ({{keys}})"
-    return page_of(tx, ranges, wanted, select, lambda row: with_files(tx, row), key="task" if labels else "key")
+    return page_of(
+        tx, ranges, wanted, f"{SELECT} where e.{key} in ({{keys}})", lambda row: with_files(tx, row), key=key
+    )
 
 
 def with_files(tx: Transaction, row: Row) -> Event:

@@ -31,8 +31,12 @@ def owe(
     *,
     generation: int = 1,
     replay: int | None = None,
+    due_at: float | None = None,
 ) -> int:
-    """Writes the actions an event owes; one that is there already stays as it is. Returns how many are new."""
+    """Writes the actions an event owes, due now or at `due_at`; one that is there already stays as it is.
+
+    Returns how many are new.
+    """
     written = 0
     for action in owed:
         row = tx.one(
@@ -46,7 +50,7 @@ def owe(
         if row is not None:
             written += 1
             tx.changed("action", row["id"], ActionState.OWED)
-    release_waiting(tx, event, now)
+    release_waiting(tx, event, now if due_at is None else due_at)
     return written
 
 

@@ -7,6 +7,7 @@ Where no index answers a filter (two labels at once), the rows of a range are wa
 of them for one page: then a page may be short, and its cursor says where to go on.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -119,7 +120,9 @@ def read_cursor(text: str | None) -> Place | None:
     at, separator, key = text.partition("_")
     try:
         if separator and len(text) < 64 and key.isascii() and key.isdecimal() and len(key) < 19:
-            return float(at), int(key)
+            place = float(at), int(key)
+            if 0.0 <= place[0] < math.inf and write_cursor(place) == text:
+                return place
     except ValueError:
         pass
     raise invalid("cursor", "expected the text that an earlier page gave as `next`")

@@ -17,8 +17,6 @@ from receiver.store.ledger.transaction import Row, Transaction
 TABLE = Table("replays", "created_at", "id")
 ACTIONS = "from actions a join tasks t on t.key = a.task"
 EVENTS = "from events e join tasks t on t.key = e.task"
-CONFIGURED = "a.name in (select name from definitions where configured = 1)"
-"""What nobody would run is not owed again."""
 UNCERTAIN = "exists (select 1 from events e where e.key = actions.event and e.confirmed = 0)"
 """The event of the action waits to be confirmed: what it holds stays held, whatever hand touches it."""
 
@@ -26,7 +24,7 @@ UNCERTAIN = "exists (select 1 from events e where e.key = actions.event and e.co
 @reads
 def count_retries(tx: Transaction, wanted: Selection) -> int:
     """How many actions `retry` would take up."""
-    conditions = _action_conditions(wanted)
+    conditions = _action_conditions(tx, wanted)
     count: int = tx.value(f"select count(*) as value {ACTIONS} {conditions.where}", *conditions.values)
     return count
 
@@ -34,7 +32,7 @@ def count_retries(tx: Transaction, wanted: Selection) -> int:
 @writes
 def retry(tx: Transaction, wanted: Selection, note: JsonObject, rate: float | None, now: float) -> Replay:
     """The same rows are owed again with a fresh budget of attempts; `rate` is how many become due per second."""
-    conditions = _action_conditions(wanted)
+    conditions = _action_conditions(tx, wanted)
     # What the same replay has done within a few seconds is the same button pressed twice.
     conditions.add(
         """
@@ -106,7 +104,8 @@ def owe_anew(
     written = 0
     for candidate, generation, actions in owed:
         due = now + written * spacing(rate)
-        written += owe(tx, candidate.event, candidate.task.key, actions, due, generation=generation, replay=replay)
+        event, task = candidate.event, candidate.task.key
+        written += owe(tx, event, task, actions, now, generation=generation, replay=replay, due_at=due)
     return matched(tx, replay, written)
 
 
@@ -130,8 +129,7 @@ def cancel_replay(tx: Transaction, replay_id: int, now: float) -> Replay | None:
     for event in {row["event"] for row in parked}:
         release_waiting(tx, event, now)
     tx.change("update replays set cancelled_at = coalesce(cancelled_at, ?) where id = ?", now, replay_id)
-    tx.changed("replay", replay_id, "cancelled")
-    return _found(tx, replay_id)
+    return _told(tx, _found(tx, replay_id))
 
 
 @writes
@@ -142,12 +140,11 @@ def resume_replay(tx: Transaction, replay_id: int, now: float) -> Replay | None:
         return None
     conditions = Conditions()
     conditions.add("a.replay = ? and a.parked = 1", replay_id)
-    conditions.add(CONFIGURED)
+    _only_configured(tx, conditions)
     conditions.among("a.state", rules.REPLAYABLE)
     _take_up(tx, conditions, replay_id, row["rate"], now)
     tx.change("update replays set cancelled_at = null where id = ?", replay_id)
-    tx.changed("replay", replay_id, "running")
-    return _found(tx, replay_id)
+    return _told(tx, _found(tx, replay_id))
 
 
 @reads
@@ -196,9 +193,9 @@ def begin(tx: Transaction, mode: ReplayMode, note: JsonObject, rate: float | Non
 
 def matched(tx: Transaction, replay: int, count: int) -> Replay:
     """The replay, after it was found to be about `count` rows."""
-    row = tx.one("update replays set matched = ? where id = ? returning *", count, replay)
-    tx.changed("replay", replay, "running")
-    return _replay_of(row)
+    made = _replay_of(tx.one("update replays set matched = ? where id = ? returning *", count, replay))
+    tx.changed("replay", replay, made.state)
+    return made
 
 
 def narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
@@ -206,6 +203,19 @@ def narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
     if wanted.task is not None:
         conditions.add("t.id = ?", wanted.task)
     conditions.between(time, wanted.since, wanted.until)
+
+
+def _only_configured(tx: Transaction, conditions: Conditions) -> None:
+    """What nobody would run is not owed again."""
+    names = [row["name"] for row in tx.all("select name from definitions where configured = 1")]
+    conditions.add(f"a.name in ({marks(names)})", *names)
+
+
+def _told(tx: Transaction, found: Replay | None) -> Replay | None:
+    """The replay, after it was told how it stands."""
+    if found is not None:
+        tx.changed("replay", found.id, found.state)
+    return found
 
 
 def _found(tx: Transaction, replay: int) -> Replay | None:
@@ -225,7 +235,7 @@ def _pressed(tx: Transaction, note: JsonObject, rate: float | None, now: float) 
     return row
 
 
-def _action_conditions(wanted: Selection) -> Conditions:
+def _action_conditions(tx: Transaction, wanted: Selection) -> Conditions:
     conditions = Conditions()
     if wanted.action is not None:
         conditions.add("a.id = ?", wanted.action)
@@ -233,7 +243,7 @@ def _action_conditions(wanted: Selection) -> Conditions:
         conditions.add("a.name = ?", wanted.name)
     states = [state for state in wanted.action_state or ("dead",) if state in rules.REPLAYABLE]
     conditions.add(f"a.state in ({marks(states)})", *states)
-    conditions.add(CONFIGURED)
+    _only_configured(tx, conditions)
     narrow(conditions, wanted, "a.created_at")
     return conditions
 

@@ -51,7 +51,7 @@ def _reread(tx: Transaction, reading: Reading, due: float) -> None:
         """,
         *(reading.problem, reading.claim, reading.provider_task_id, reading.provider_task_id, reading.delivery),
     )
-    if reading.problem is not None or stored["contradicting"]:
+    if stored is None or reading.problem is not None or stored["contradicting"]:
         return
     tx.change(
         """

@@ -98,8 +98,8 @@ def is_rare(tx: Transaction, label: Label) -> bool:
 
 def _tasks_with(tx: Transaction, label: Label) -> int:
     """How many tasks have a label, counted up to `MANY`."""
-    some = "select count(*) as value from (select 1 from task_labels where name = ? and value = ? limit ?) some"
-    return int(tx.value(some, *label, MANY))
+    few = "select count(*) as value from (select 1 from task_labels where name = ? and value = ? limit ?) few"
+    return int(tx.value(few, *label, MANY))
 
 
 def labelled(labels: Sequence[Label], task: str = "w.place") -> tuple[str, tuple[object, ...]]:

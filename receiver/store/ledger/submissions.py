@@ -75,7 +75,7 @@ def mark_submitted(
         task.key,
         """
         state = 'submitted', holder = null, held_until = null, provider_status = ?,
-        check_at = case when delivered_at is null then ? else ? end
+        check_at = case when delivered_at is null then cast(? as double precision) else ? end
         """,
         *(status, check_at, now),
         among=(TaskState.SUBMITTING,),

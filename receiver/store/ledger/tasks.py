@@ -34,7 +34,7 @@ def add_task(tx: Transaction, order: NewTask, now: float) -> Added:
         row = tx.one("select * from tasks where idempotency_key = ?", order.idempotency_key)
         if row is not None:
             return Added(task=task_of(row), new=False, conflict=row["digest"] != order.digest)
-    tx.change(
+    new = tx.change(
         """
         insert into tasks
           (id, kind, api, target, input, labels, state, created_at, idempotency_key, digest, again_of, uploads)
@@ -43,8 +43,10 @@ def add_task(tx: Transaction, order: NewTask, now: float) -> Added:
         *(order.id, order.kind, order.api, order.target, encode(order.input), encode(order.labels)),
         *(now, order.idempotency_key, order.digest, order.again_of, encode_some(order.uploads or None)),
     )
-    tx.changed("task", order.id, "queued")
-    return Added(task=task_of(tx.one("select * from tasks where id = ?", order.id)), new=True)
+    if new:
+        tx.changed("task", order.id, "queued")
+    row = tx.one("select * from tasks where id = ?", order.id)
+    return Added(task=task_of(row), new=bool(new), conflict=row["digest"] != order.digest)
 
 
 @reads

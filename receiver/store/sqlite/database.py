@@ -105,8 +105,16 @@ class Readers:
         self._connections: list[sqlite3.Connection] = []
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
-        """Runs `work` on a read-only connection, in a thread; the rows must be fetched inside it."""
-        return await self.run_on_connection(lambda connection: work(SqliteTransaction(connection)))
+        """Runs `work` on a read-only view of one moment, in a thread; the rows must be fetched inside it."""
+
+        def one_moment(connection: sqlite3.Connection) -> T:
+            connection.execute("begin")
+            try:
+                return work(SqliteTransaction(connection))
+            finally:
+                connection.execute("rollback")
+
+        return await self.run_on_connection(one_moment)
 
     async def run_on_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """The same for what is SQLite's own affair."""

@@ -176,7 +176,11 @@ SUBMISSIONS_HELD = (
     # Which node sends a task, and until when it may be believed to.
     "alter table tasks add column holder text",
     "alter table tasks add column held_until real",
-    "update tasks set holder = 'local', held_until = sent_at + 600 where state = 'submitting'",
+    """
+    update tasks set holder = 'local', sent_at = coalesce(sent_at, created_at),
+      held_until = coalesce(sent_at, created_at) + 600
+    where state = 'submitting'
+    """,
     "alter table definitions add column concurrency integer not null default 4",
 )
 
@@ -207,8 +211,14 @@ LISTS = (
     "create index labels_by_text on labels (folded)",
     """
     create table task_labels (
-      name text not null, value text not null, target text not null, kind text not null, state text not null,
-      created_at real not null, ended_at real, task integer not null references tasks (key),
+      name text not null,
+      value text not null,
+      kind text not null,
+      state text not null,
+      created_at real not null,
+      task integer not null references tasks (key),
+      target text not null,
+      ended_at real,
       primary key (name, value, kind, state, created_at, task)
     ) strict, without rowid
     """,
@@ -219,10 +229,10 @@ LISTS = (
     create trigger tasks_added after insert on tasks begin
       insert or ignore into targets (target, folded) values (new.target, lower(new.target));
       insert or ignore into labels (name, value, folded)
-        select key, value, lower(value) from json_each(new.labels);
-      insert into task_labels (name, value, target, kind, state, created_at, ended_at, task)
+        select key, value, lower(value) from json_each(new.labels) where type = 'text';
+      insert or ignore into task_labels (name, value, target, kind, state, created_at, ended_at, task)
         select l.key, l.value, new.target, new.kind, new.state, new.created_at, new.ended_at, new.key
-        from json_each(new.labels) l;
+        from json_each(new.labels) l where l.type = 'text';
     end
     """,
     """
@@ -232,13 +242,13 @@ LISTS = (
     """,
     "insert into targets (target, folded) select distinct target, lower(target) from tasks",
     """
-    insert into labels (name, value, folded)
-      select distinct l.key, l.value, lower(l.value) from tasks t, json_each(t.labels) l
+    insert or ignore into labels (name, value, folded)
+      select distinct l.key, l.value, lower(l.value) from tasks t, json_each(t.labels) l where l.type = 'text'
     """,
     """
-    insert into task_labels (name, value, target, kind, state, created_at, ended_at, task)
+    insert or ignore into task_labels (name, value, target, kind, state, created_at, ended_at, task)
       select l.key, l.value, t.target, t.kind, t.state, t.created_at, t.ended_at, t.key
-      from tasks t, json_each(t.labels) l
+      from tasks t, json_each(t.labels) l where l.type = 'text'
     """,
 )
 

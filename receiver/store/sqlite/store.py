@@ -1,5 +1,6 @@
 """The ledger in one SQLite file: opening and closing, health and backup."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -84,7 +85,12 @@ class SqliteStore(Store):
 
     def _publish(self, changes: Sequence[Change]) -> None:
         for listener in self._listeners:
-            listener(changes)
+            try:
+                listener(changes)
+            except Exception as error:
+                # The others are told all the same.
+                told = {"message": "a listener to the ledger failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(told)
 
     def _room(self) -> bool:
         now = self._monotonic()
