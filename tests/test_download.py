@@ -34,7 +34,7 @@ from receiver.actions.download.names import (
 from receiver.actions.download.partial import NOTE_EVERY, Note, Part, beside, tidy, tidy_stale
 from receiver.actions.download.ranges import CHANGED, UNFIT, WHOLE, Origin, link_identity
 from receiver.actions.download.save import Downloader
-from receiver.actions.download.settings import DownloadDefinition
+from receiver.actions.settings import DownloadDefinition
 from receiver.egress.client import Egress
 from receiver.model import rules
 from receiver.model.records import JsonObject, Result, SavedFile

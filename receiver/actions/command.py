@@ -10,7 +10,7 @@ import msgspec
 
 from receiver.actions import ActionFailed, Done, Work, cause, quoted, readable
 from receiver.actions.child import TERM_GRACE, Child, ExitStatus
-from receiver.actions.command_settings import CommandDefinition
+from receiver.actions.settings import CommandDefinition
 from receiver.model.records import JsonObject
 
 SECRET_VARIABLES = frozenset(

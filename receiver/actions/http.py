@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from receiver.actions import ActionFailed, Done, Work, readable
 from receiver.actions.body import filled, secrets_in
-from receiver.actions.http_settings import HttpDefinition
+from receiver.actions.settings import HttpDefinition
 from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
 from receiver.egress.client import Answer, Egress, EgressFailed, EgressRefused
 from receiver.model.records import JsonObject

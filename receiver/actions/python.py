@@ -20,7 +20,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from receiver.actions import ActionFailed, Done, Work, quoted
-from receiver.actions.python_settings import PythonDefinition
+from receiver.actions.settings import PythonDefinition
 from receiver.events import Event, Retry, Stop
 from receiver.model.definitions import FailureClass
 from receiver.model.records import Json, JsonObject

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from receiver.actions.download.settings import DownloadDefinition
-from receiver.actions.kinds import DEFINITIONS
+from receiver.actions.settings import DEFINITIONS, DownloadDefinition
 from receiver.model.definitions import Definition
 from receiver.model.fields import fields_of
 

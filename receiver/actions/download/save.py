@@ -18,7 +18,7 @@ from receiver.actions.download.folder import CHUNK, Kept, Outside, kept, open_fo
 from receiver.actions.download.names import file_paths
 from receiver.actions.download.partial import SPARE, Part, tidy, tidy_stale
 from receiver.actions.download.ranges import PARTIAL, Origin, asking, judge, link_identity, origin_of
-from receiver.actions.download.settings import DownloadDefinition
+from receiver.actions.settings import DownloadDefinition
 from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
 from receiver.egress.client import Egress, EgressFailed, EgressRefused, Stream
 from receiver.model import rules
