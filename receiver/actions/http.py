@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
@@ -24,29 +25,26 @@ LONGEST_WAIT = 86400.0
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "te", "upgrade", "expect"})
 
 
-class Poster:
+class Poster(Struct, frozen=True):
     """Done is any 2xx; the answer decides whether another attempt makes sense."""
 
-    def __init__(self, egress: Egress, clock: Callable[[], float]) -> None:
-        self._egress = egress
-        self._clock = clock
+    egress: Egress
+    clock: Callable[[], float]
 
     async def __call__(self, work: Work) -> Done:
         definition = work.definition
         assert isinstance(definition, HttpDefinition)
         document = work.body if definition.body is None else filled(definition.body, work.body)
         body = msgspec.json.encode(document)
-        started = self._clock()
+        started = self.clock()
         headers = _headers(definition, work.key, body, started)
+        allowed, timeout = definition.allow_private, definition.timeout
         try:
-            allowed = definition.allow_private
-            answer = await self._egress.post(
-                definition.url, body, headers, allow_private=allowed, timeout=definition.timeout
-            )
+            answer = await self.egress.post(definition.url, body, headers, allow_private=allowed, timeout=timeout)
         except (EgressRefused, EgressFailed) as error:
             permanent = isinstance(error, EgressRefused)
             raise ActionFailed(str(error), permanent=permanent, category=error.category) from error
-        now = self._clock()
+        now = self.clock()
         detail: JsonObject = {
             "status": answer.status,
             "seconds": round(max(0.0, now - started), 3),

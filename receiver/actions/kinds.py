@@ -1,6 +1,6 @@
 """What performs each kind of action."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from receiver.actions import Performer
 from receiver.actions.command import Runner
@@ -11,16 +11,14 @@ from receiver.egress.client import Egress
 from receiver.model.definitions import ActionKind
 
 
-def performers(
-    egress: Egress, *, clock: Callable[[], float], environment: Mapping[str, str] | None = None
-) -> dict[ActionKind, Performer]:
-    """One performer for each kind. `environment` is what commands inherit (None: the process's own).
+def performers(egress: Egress, *, clock: Callable[[], float]) -> dict[ActionKind, Performer]:
+    """One performer for each kind.
 
     The caller bounds each attempt by cancelling it; a performer cleans up before it lets the cancellation through.
     """
     return {
         ActionKind.DOWNLOAD: Downloader(egress, clock),
         ActionKind.HTTP: Poster(egress, clock),
-        ActionKind.COMMAND: Runner(environment),
+        ActionKind.COMMAND: Runner(),
         ActionKind.PYTHON: Caller(clock),
     }
