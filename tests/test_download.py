@@ -806,7 +806,7 @@ class FollowedAtOnce(Part):
     """Another try begins between the renaming of its part and the removal of what stands beside it."""
 
     def _clear(self) -> None:
-        self.next = begun(self._path, b"other")
+        self.next = begun(self.path, b"other")
         super()._clear()
 
 

@@ -46,6 +46,9 @@ class ActionFailed(Failed):
     category: FailureClass = FailureClass.FAILED
     detail: JsonObject = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return self.reason
+
 
 def quoted(text: str) -> str:
     """The beginning of a configured text, as it may stand in a reason."""

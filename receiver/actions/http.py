@@ -65,13 +65,9 @@ def signed(secret: str, key: str, body: bytes, now: float) -> dict[str, str]:
 
 def _headers(definition: HttpDefinition, key: str, body: bytes, now: float) -> dict[str, str]:
     """Configured headers may replace the content type, never the key, the signature or the framing."""
-    headers = {"content-type": "application/json"}
-    configured = {name.lower(): value for name, value in definition.headers.items()}
-    headers.update((name, value) for name, value in configured.items() if name not in _FRAMING)
-    headers["idempotency-key"] = key
-    if definition.secret is not None:
-        headers.update(signed(definition.secret, key, body, now))
-    return headers
+    configured = {name.lower(): value for name, value in definition.headers.items() if name.lower() not in _FRAMING}
+    proof = {} if definition.secret is None else signed(definition.secret, key, body, now)
+    return {"content-type": "application/json", **configured, "idempotency-key": key, **proof}
 
 
 def _judged(answer: Answer, now: float, detail: JsonObject) -> Done:
