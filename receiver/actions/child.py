@@ -14,8 +14,7 @@ from typing import cast
 
 from msgspec import Struct
 
-OUT_KEPT = 2048
-ERR_KEPT = 2048
+KEPT = 2048
 TERM_GRACE = 2.0
 
 _PIPE_GRACE = 0.25
@@ -52,10 +51,10 @@ class Child(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         data = data.encode() if isinstance(data, str) else data
         if fd == 1:
-            self._out += data[: OUT_KEPT - len(self._out)]
+            self._out += data[: KEPT - len(self._out)]
         else:
             self._err += data
-            del self._err[:-ERR_KEPT]
+            del self._err[:-KEPT]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._open_pipes.discard(fd)

@@ -1,6 +1,5 @@
 """The action that POSTs the event, or a body made of it; with a secret, signed by the Standard Webhooks scheme."""
 
-import binascii
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -58,7 +57,7 @@ def signed(secret: str, key: str, body: bytes, now: float) -> dict[str, str]:
     moment = datetime.fromtimestamp(int(now), UTC)
     try:
         signature = Webhook(secret).sign(key, moment, body.decode())
-    except (EmptyWebhookSecretError, binascii.Error, ValueError):
+    except (EmptyWebhookSecretError, ValueError):
         raise ActionFailed("`secret` is not a Standard Webhooks secret (whsec_ and base64)", permanent=True) from None
     return {"webhook-id": key, "webhook-timestamp": str(int(now)), "webhook-signature": signature}
 
@@ -71,18 +70,16 @@ def _headers(definition: HttpDefinition, key: str, body: bytes, now: float) -> d
 
 
 def _judged(answer: Answer, now: float, detail: JsonObject) -> Done:
-    status = answer.status
+    status, reason = answer.status, f"the receiver answered {answer.status}"
     if 200 <= status <= 299:
         return Done(detail=detail)
-    reason, category = f"the receiver answered {status}", failure_class(status)
-    if is_worth_retrying(status):
-        wait = wait_asked(answer.headers, now, longest=LONGEST_WAIT)
-        raise ActionFailed(reason, retry_after=wait, category=category, detail=detail)
     if status == 410:
         reason += ": it asked us to stop"
     if 300 <= status <= 399:
         reason += ", a redirect; set `url` to the address it leads to"
-    raise ActionFailed(reason, permanent=True, category=category, detail=detail)
+    again = is_worth_retrying(status)
+    wait = wait_asked(answer.headers, now, longest=LONGEST_WAIT) if again else None
+    raise ActionFailed(reason, permanent=not again, retry_after=wait, category=failure_class(status), detail=detail)
 
 
 def _shown(start: bytes, definition: HttpDefinition, headers: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ file and in the environment, and what it is for; the documents and the example f
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -186,11 +186,9 @@ def _take(field: Field, environment: Mapping[str, str], document: dict[str, obje
     return (source, in_file) if variable is None else (variable, environment[variable])
 
 
-def _flat(table: dict[str, object], prefix: str = "") -> list[str]:
-    names = []
+def _flat(table: dict[str, object], prefix: str = "") -> Iterator[str]:
     for key, value in table.items():
         if isinstance(value, dict) and (value or prefix + key in TABLES):
-            names += _flat(value, f"{prefix}{key}.")
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            names.append(prefix + key)
-    return names
+            yield prefix + key

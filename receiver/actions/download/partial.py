@@ -46,11 +46,6 @@ class Note(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: float
 
 
-def free_space(folder: Path) -> int:
-    """Bytes that may yet be written there."""
-    return shutil.disk_usage(folder).free
-
-
 @dataclass(eq=False)
 class Part:
     """A file that is being written. Its methods may be called from any thread; once it is closed they do nothing.
@@ -63,7 +58,7 @@ class Part:
     _: KW_ONLY
     now: float = 0.0
     spare: int = SPARE
-    free: Callable[[Path], int] = free_space
+    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
     sync: Callable[[int], None] = os.fsync
 
     def __post_init__(self) -> None:
