@@ -9,9 +9,10 @@ import pytest
 from house import API_KEY, TLS
 
 from receiver.model.records import JsonObject, Node, Price
+from receiver.model.views import QueueView
 from receiver.runninghub.client import FileToSend, RunningHub, open_http
 from receiver.runninghub.errors import ProviderError
-from receiver.runninghub.nodes import Queue, Stored
+from receiver.runninghub.nodes import Stored
 from receiver.runninghub.resources import Resources
 
 ID = "1904136902449209346"
@@ -140,7 +141,7 @@ async def test_a_status_is_a_bare_word_and_an_unknown_task_an_error() -> None:
 async def test_the_queues_counts_are_read_whether_texts_or_numbers() -> None:
     said = {"apiKeyType": "NORMAL", "concurrentLimit": 2, "runningCount": "1", "queuedCount": "0", "other": {}}
     provider = Provider({"code": 0, "message": "success", "data": said})
-    assert await provider.ask("queue") == Queue(type="NORMAL", limit=2, running=1, queued=0, total=None)
+    assert await provider.ask("queue") == QueueView(limit=2, running=1, queued=0, total=None)
     assert (provider.asked[0].method, provider.asked[0].url.path) == ("GET", "/openapi/v2/queue/status")
 
 

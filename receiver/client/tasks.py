@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias, TypedDict, TypeVar, Unpack
 
-from receiver.client.transport import Listed, ListFilter, Transport, pauses
+from receiver.client.transport import ListFilter, Transport, pauses
 from receiver.model.views import (
     OrderedView,
     OutputsView,
@@ -59,7 +59,7 @@ class Tasks(Transport):
     def tasks(self, **narrow: Unpack[ListFilter]) -> PageView[TaskView]:
         return self._list(PageView[TaskView], "tasks", narrow)
 
-    def each(self, page: Callable[..., Listed[T]], **narrow: Unpack[ListFilter]) -> Iterator[T]:
+    def each(self, page: Callable[..., PageView[T]], **narrow: Unpack[ListFilter]) -> Iterator[T]:
         """Everything of a list, page after page: `client.each(client.tasks, state="failed")`."""
         while True:
             found = page(**narrow)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol, Self, TypeAlias, TypedDict, TypeVar
+from typing import Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -15,7 +15,6 @@ from receiver.model.retry_after import seconds_asked
 from receiver.model.views import ErrorDocument
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 Query: TypeAlias = Sequence[tuple[str, str | int]]
 Progress = Callable[[int, int | None], None]
@@ -77,15 +76,6 @@ class ListFilter(TypedDict, total=False):
     until: str | datetime | None
     limit: int | None
     cursor: str | None
-
-
-class Listed(Protocol[T_co]):
-    """A page of anything."""
-
-    @property
-    def items(self) -> Sequence[T_co]: ...
-    @property
-    def next(self) -> str | None: ...
 
 
 class Transport:

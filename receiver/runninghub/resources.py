@@ -5,12 +5,14 @@ connection was made; all else changes nothing and is asked again a few times.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from receiver.model.records import Json, JsonObject, Node, Price
+from receiver.model.views import AppView, QueueView
 from receiver.runninghub import nodes
 from receiver.runninghub.client import Channel, FileToSend, refusal, understood, was_not_sent, worth_asking_again
-from receiver.runninghub.nodes import App, Queue, Stored
+from receiver.runninghub.nodes import Stored
 
 T = TypeVar("T")
 
@@ -27,10 +29,11 @@ class Resources:
         body: JsonObject = {"workflowId": workflow_id}
         return await self._v1("/api/openapi/getJsonApiFormat", body, nodes.read_workflow)
 
-    async def app(self, app_id: str) -> App:
+    async def app(self, app_id: str) -> AppView:
         """An app's name and its fields (page "Get AI App API Call Example"). The key stands in the address."""
         query = {"apiKey": self._channel.key, "webappId": app_id}
-        return await self._channel.data(lambda: self._channel.get("/api/webapp/apiCallDemo", query), nodes.read_app)
+        read = partial(nodes.read_app, app_id)
+        return await self._channel.data(lambda: self._channel.get("/api/webapp/apiCallDemo", query), read)
 
     async def styles(self, app_id: str, type: int) -> list[JsonObject]:
         """The styles of a quick creation (page "Get Quick Create Model Library Style Data"). It takes no key."""
@@ -42,7 +45,7 @@ class Resources:
         """A task's bare status, QUEUED, RUNNING, SUCCESS or FAILED (page "Check Task Status")."""
         return await self._v1("/task/openapi/status", {"taskId": task_id}, nodes.read_status)
 
-    async def queue(self) -> Queue:
+    async def queue(self) -> QueueView:
         """How much the key may run at once, and runs (GET /openapi/v2/queue/status; seen in use, on no page)."""
         return await self._channel.data(lambda: self._channel.get("/openapi/v2/queue/status", {}), nodes.read_queue)
 
@@ -70,12 +73,12 @@ class Resources:
     async def upload_lora(self, file: FileToSend, md5: str) -> str:
         """Stores a LoRA and returns its file name (page "Upload Lora"). Known bytes are not sent again."""
         body: JsonObject = {"loraName": file.name, "md5Hex": md5}
-        ticket = await self._v1("/api/openapi/getLoraUploadUrl", body, nodes.read_ticket)
-        if url := ticket.url:
+        file_name, url = await self._v1("/api/openapi/getLoraUploadUrl", body, nodes.read_ticket)
+        if url:
             answered = await self._channel.again(was_not_sent, self._channel.put, url, file)
             if answered.status >= 300:
                 raise refusal(f"http_{answered.status}", f"the store answered {answered.status}", answered)
-        return ticket.file_name
+        return file_name
 
     async def _v1(self, path: str, body: JsonObject, read: Callable[[Json], T]) -> T:
         return await self._channel.data(lambda: self._channel.post_v1(path, body), read)

@@ -62,11 +62,8 @@ async def read_object(request: Request) -> JsonObject:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_LIMIT:
-            raise Refused(
-                413,
-                "too_large",
-                f"the body is larger than {BODY_LIMIT} bytes; upload large files first (POST /api/uploads)",
-            )
+            message = f"the body is larger than {BODY_LIMIT} bytes; upload large files first (POST /api/uploads)"
+            raise Refused(413, "too_large", message)
     if not body:
         return {}
     try:

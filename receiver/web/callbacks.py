@@ -1,13 +1,14 @@
 """The public door: POST /callbacks/{token}. Any bytes end in accept or one kind of refusal."""
 
 import asyncio
-import json
-from collections.abc import Mapping
 
+import msgspec
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from receiver.model.errors import Refused, StoreUnavailable
+from receiver.model.views import ErrorDocument, ErrorView
 from receiver.receive import Inbound, receive
 from receiver.server.service import Service
 
@@ -30,7 +31,7 @@ class CallbackDoor:
         except StoreUnavailable as problem:
             status, answer = 503, _error(problem.reason, "nothing can be stored now; send it again later")
             headers = [(b"retry-after", str(problem.retry_after).encode()), CLOSE]
-        except ClientGone:
+        except ClientDisconnect:
             return
         except Exception:
             # The sender tries again after a 503; after a 500 nobody knows what it does.
@@ -58,27 +59,17 @@ class CallbackDoor:
             service.wake_reconcile()
         if received.status == 413:
             return 413, _error("too_large", "the body is too large; its beginning is kept"), [CLOSE]
-        return received.status, _ACCEPTED[received.duplicate], []
-
-
-class ClientGone(Exception):
-    """The sender hung up before its body was complete."""
-
-
-_ACCEPTED: Mapping[bool, bytes] = {
-    True: b'{"received":true,"duplicate":true}',
-    False: b'{"received":true,"duplicate":false}',
-}
+        return received.status, msgspec.json.encode({"received": True, "duplicate": received.duplicate}), []
 
 
 async def _read(receive_: Receive, limit: int) -> Inbound:
-    """The body, up to `limit` bytes; what comes after is not read."""
+    """The body, up to `limit` bytes; what comes after is not read. Raises ClientDisconnect before its end."""
     chunks: list[bytes] = []
     size = 0
     while True:
         message: Message = await receive_()
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         chunks.append(chunk)
@@ -95,7 +86,7 @@ async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes,
 
 
 def _error(code: str, message: str) -> bytes:
-    return json.dumps({"error": {"code": code, "message": message, "details": None}}).encode()
+    return msgspec.json.encode(ErrorDocument(error=ErrorView(code=code, message=message)))
 
 
 NOT_FOUND = _error("not_found", "there is no such callback URL")

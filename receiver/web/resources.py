@@ -15,13 +15,13 @@ from starlette.responses import Response
 from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMITS
 from receiver.model.shown import shown
-from receiver.model.views import AccountView, AppView, FileNameView, PageView, QueueView, UploadView
+from receiver.model.views import AccountView, AppView, FileNameView, ModelRow, PageView, QueueView, UploadView
 from receiver.orders import upload as uploads
 from receiver.orders.reading import NUMBER
 from receiver.runninghub import catalogue
 from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
-from receiver.runninghub.shown import model_row, model_view
+from receiver.runninghub.shown import model_view
 from receiver.server.service import Service
 from receiver.web.answers import answer, refuse_without_key
 
@@ -70,7 +70,7 @@ async def upload(service: Service, request: Request) -> Response:
 async def models(_: Service, request: Request) -> Response:
     """The catalogue, narrowed by `q`: a part of a name, endpoint, group or output, or a pattern with * and ?."""
     found = catalogue.search(request.query_params.get("q", ""))
-    return answer(PageView(items=[model_row(model) for model in found], next=None))
+    return answer(PageView(items=[shown(ModelRow, model) for model in found], next=None))
 
 
 async def model(_: Service, request: Request) -> Response:
@@ -79,8 +79,7 @@ async def model(_: Service, request: Request) -> Response:
 
 async def app(service: Service, request: Request) -> Response:
     app_id = _number(request, "AI app")
-    found = await _known(service.resources.app(app_id), "AI app", app_id)
-    return answer(AppView(id=app_id, name=found.name, nodes=found.nodes))
+    return answer(await _known(service.resources.app(app_id), "AI app", app_id))
 
 
 async def styles(service: Service, request: Request) -> Response:
@@ -107,7 +106,7 @@ async def account(service: Service, _: Request) -> Response:
 async def _queue(service: Service) -> QueueView | None:
     """The endpoint is on no page of the provider's: an account is as good without it."""
     try:
-        return shown(QueueView, await service.resources.queue())
+        return await service.resources.queue()
     except ProviderError:
         return None
 
