@@ -10,7 +10,7 @@ from house import API_KEY, TLS
 
 from receiver.model.records import JsonObject, Node, Price
 from receiver.model.views import QueueView
-from receiver.runninghub.client import FileToSend, RunningHub, open_http
+from receiver.runninghub.client import FileToSend, open_http
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.nodes import Stored
 from receiver.runninghub.resources import Resources
@@ -68,7 +68,7 @@ class Provider:
 
     async def ask(self, name: str, key: str | None = API_KEY) -> object:
         async with open_http(httpx.MockTransport(self), TLS) as http:
-            return await ASKS[name](Resources(RunningHub(http, "http://provider.test", key, read_wait=0.0)))
+            return await ASKS[name](Resources(http, "http://provider.test", key, read_wait=0.0))
 
     @property
     def sent(self) -> JsonObject:
@@ -189,7 +189,7 @@ async def test_an_upload_is_one_part_of_a_form_with_a_length_and_its_size_may_be
 async def test_a_file_name_cannot_break_out_of_its_form() -> None:
     provider = Provider({"code": 0, "message": "success", "data": STORED})
     async with open_http(httpx.MockTransport(provider), TLS) as http:
-        hub = Resources(RunningHub(http, "http://provider.test", API_KEY))
+        hub = Resources(http, "http://provider.test", API_KEY)
         await hub.upload(a_file('a"\r\nX: y.png'))
     assert b'filename="a%22%0D%0AX: y.png"' in provider.asked[0].content
 

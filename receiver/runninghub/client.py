@@ -297,14 +297,9 @@ def refusal(code: str, message: str, answered: Answered) -> ProviderError:
 def _form_around(boundary: str, fields: Mapping[str, str], name: str) -> tuple[bytes, bytes]:
     """What stands before and after the file in a form."""
     quoted = name.translate({ord('"'): "%22", ord("\r"): "%0D", ord("\n"): "%0A"})
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
-        for field, value in fields.items()
-    ]
-    parts.append(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    )
+    part = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    parts = [f'{part}"{field}"\r\n\r\n{value}\r\n' for field, value in fields.items()]
+    parts.append(f'{part}"file"; filename="{quoted}"\r\nContent-Type: application/octet-stream\r\n\r\n')
     return "".join(parts).encode(errors="replace"), f"\r\n--{boundary}--\r\n".encode()
 
 

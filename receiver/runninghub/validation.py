@@ -84,12 +84,9 @@ def _meant(model: Model, name: str, given: Mapping[str, Json]) -> str | None:
 
 def _unknown_parameter(model: Model, meant: str | None) -> str:
     """A name that the model does not know. It stands for the required parameter that it is a misspelling of."""
-    if meant is None:
-        return "there is no such parameter"
-    param = parameter(model, meant)
-    return (
-        f"there is no such parameter; did you mean {meant}{', which is required' if param and param.required else ''}?"
-    )
+    param = parameter(model, meant) if meant else None
+    required = ", which is required" if param and param.required else ""
+    return f"there is no such parameter{f'; did you mean {meant}{required}?' if meant else ''}"
 
 
 def _missing(param: Param) -> str:
@@ -282,7 +279,8 @@ def _allowed_text(param: Param) -> str:
     if param.media is not None:
         return f"a link, data URI or @file of {_medium(param)}"
     if param.enum:
-        return _one_of(param.enum)
+        more = len(param.enum) - CHOICES_SHOWN
+        return f"one of {', '.join(param.enum[:CHOICES_SHOWN])}{f' and {more} more' if more > 0 else ''}"
     return f"a text{_between(' of ', param.min_length, param.max_length, ' characters')}"
 
 
@@ -296,11 +294,6 @@ def _between(start: str, low: float | None, high: float | None, unit: str = "") 
         return ""
     least = f"at least {low}" if high is None else f"{low} to {high}"
     return f"{start}{f'at most {high}' if low is None else least}{unit}"
-
-
-def _one_of(names: Sequence[str]) -> str:
-    more = len(names) - CHOICES_SHOWN
-    return f"one of {', '.join(names[:CHOICES_SHOWN])}{f' and {more} more' if more > 0 else ''}"
 
 
 def _in_words(value: Json) -> str:

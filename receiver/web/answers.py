@@ -102,6 +102,12 @@ def known(found: T | None, what: str, name: str) -> T:
     return found
 
 
+async def found_by_id(request: Request, what: str, verb: Callable[[int], Awaitable[T | None]]) -> T:
+    """What a verb of the store finds under the number in the path. Raises Refused (404)."""
+    number = read_id(request, what)
+    return known(await verb(number), what, str(number))
+
+
 def read_id(request: Request, what: str) -> int:
     """The number in the path of an action, a replay or `what` else. Raises Refused (404)."""
     text = request.path_params["id"]
