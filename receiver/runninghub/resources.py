@@ -11,7 +11,7 @@ from typing import TypeVar
 from receiver.model.records import Json, JsonObject, Node, Price
 from receiver.model.views import AppView, QueueView
 from receiver.runninghub import nodes
-from receiver.runninghub.client import Channel, FileToSend, refusal, understood, was_not_sent, worth_asking_again
+from receiver.runninghub.client import Channel, FileToSend, asked_again, refusal, understood, was_not_sent
 from receiver.runninghub.nodes import Stored
 
 T = TypeVar("T")
@@ -45,17 +45,14 @@ class Resources(Channel):
         """How much the key may run at once, and runs (GET /openapi/v2/queue/status; seen in use, on no page)."""
         return await self.data(lambda: self.get("/openapi/v2/queue/status", {}), nodes.read_queue)
 
+    @asked_again
     async def price(self, endpoint: str, body: JsonObject) -> Price:
         """What a model's task would cost: its own body (POST /openapi/v2/price-preview; seen in use, on no page)."""
-
-        async def once() -> Price:
-            answered = await self.post(f"/openapi/v2/price-preview/{endpoint}", body)
-            price, code, message = understood(answered, nodes.read_price)
-            if price is None:
-                raise refusal(code, message, answered)
-            return price
-
-        return await self.again(worth_asking_again, once)
+        answered = await self.post(f"/openapi/v2/price-preview/{endpoint}", body)
+        price, code, message = understood(answered, nodes.read_price)
+        if price is None:
+            raise refusal(code, message, answered)
+        return price
 
     async def upload(self, file: FileToSend) -> Stored:
         """Stores a file for models and nodes (page "Upload Resource (New)"). Here the sentence is called message."""

@@ -353,7 +353,6 @@ def _read_v1(envelope: JsonObject) -> TaskReport:
 def _results(items: Json, url: str, kind: str) -> list[Result]:
     if not isinstance(items, list):
         return []
-    rows = [item for item in items if isinstance(item, dict)]
     return [
         Result(
             url=text_of(row, url, "url", "fileUrl", "outputUrl") or None,
@@ -361,7 +360,8 @@ def _results(items: Json, url: str, kind: str) -> list[Result]:
             text=text_of(row, "text", "content", "output") or None,
             node_id=read_id(row.get("nodeId")),
         )
-        for row in rows
+        for row in items
+        if isinstance(row, dict)
     ]
 
 

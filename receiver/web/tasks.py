@@ -18,8 +18,8 @@ from receiver.reconcile import Reconciler
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
 from receiver.submit import accept
-from receiver.web.answers import Handler, answer, read_object, refuse_without_key
-from receiver.web.gather import gather_task, known_task
+from receiver.web.answers import Handler, answer, known, read_object, refuse_without_key
+from receiver.web.gather import gather_task
 
 AGAIN_FROM = frozenset({"in_doubt", "rejected", "failed", "cancelled", "lost", "succeeded"})
 
@@ -93,7 +93,7 @@ async def submit_again(service: Service, request: Request) -> Response:
 
 
 async def show(service: Service, request: Request) -> Response:
-    return answer(await gather_task(service.store, request.path_params["task"]))
+    return answer(await gather_task(service.store, await _task(service, request)))
 
 
 def done(verb: Callable[[Reconciler, str], Awaitable[object]]) -> Handler:
@@ -141,4 +141,6 @@ async def _provider_id(service: Service, request: Request) -> str:
 
 
 async def _task(service: Service, request: Request) -> Task:
-    return await known_task(service.store, request.path_params["task"])
+    """Raises Refused (404)."""
+    task_id = request.path_params["task"]
+    return known(await service.store.task(task_id), "task", task_id)
