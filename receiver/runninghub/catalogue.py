@@ -164,9 +164,7 @@ def closest(text: str, candidates: Iterable[str]) -> list[str]:
 
 
 def _nearest(name: str) -> list[str]:
-    every = sorted(
-        {text for model in models() for text in (model.name, model.endpoint)}, key=lambda text: (len(text), text)
-    )
+    every = sorted(sorted({text for model in models() for text in (model.name, model.endpoint)}), key=len)
     holding = [text for text in every if len(name) > 2 and name.casefold() in text.casefold()]
     return list(dict.fromkeys([*closest(name, every), *holding]))[:NEAREST]
 

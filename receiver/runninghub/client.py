@@ -274,12 +274,9 @@ def refusal(code: str, message: str, answered: Answered) -> ProviderError:
     refused = answered.status < 300 or (code == "busy" and answered.status in KEPT_HTTP_REFUSALS)
     if answered.status == 429 or broken or (code in BY_WORDS and not refused):
         code = f"http_{answered.status}"
+    said = message[: wire.TEXT_LIMIT]
     return ProviderError(
-        code,
-        message[: wire.TEXT_LIMIT],
-        http_status=answered.status,
-        retry_after=answered.retry_after,
-        answer=kept(answered),
+        code, said, http_status=answered.status, retry_after=answered.retry_after, answer=kept(answered)
     )
 
 

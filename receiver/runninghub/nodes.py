@@ -16,10 +16,9 @@ OPTIONS_LIMIT = 500
 class Stored(Struct, frozen=True, kw_only=True):
     """A file that the provider has stored: a link for models, good for a day, and a file name for nodes."""
 
-    type: str | None
+    type: str
     url: str
     file_name: str
-    size: int | None
 
 
 def read_workflow(data: Json) -> list[Node]:
@@ -58,11 +57,10 @@ def read_status(data: Json) -> str:
 
 def read_stored(data: Json) -> Stored:
     """An uploaded file (page "Upload Resource (New)"). Raises Unreadable."""
-    found = object_of(data, "an upload")
-    name, url = read_file_name(data), text_of(data, "download_url")
+    name, url = read_file_name(object_of(data, "an upload")), text_of(data, "download_url")
     if not url:
         raise Unreadable("an upload without a link")
-    return Stored(type=text_of(data, "type") or None, url=url, file_name=name, size=_whole_number(found.get("size")))
+    return Stored(type=text_of(data, "type"), url=url, file_name=name)
 
 
 def read_file_name(data: Json) -> str:

@@ -58,7 +58,8 @@ def validate(model: Model, given: Mapping[str, Json]) -> list[Problem]:
 
 
 def _problems(model: Model, given: Mapping[str, Json]) -> Iterator[Problem]:
-    unknown = (name for name in given if model.params and not _is_known(model, name))
+    known = {CALLBACK, *model.later_params, *(name for param in model.params for name in (param.name, param.alias))}
+    unknown = (name for name in given if model.params and name not in known)
     strangers = {name: _meant(model, name, given) for name in islice(unknown, MOST_PROBLEMS)}
     for param in model.params:
         names = [name for name in (param.name, param.alias) if name is not None and name in given]
@@ -70,10 +71,6 @@ def _problems(model: Model, given: Mapping[str, Json]) -> Iterator[Problem]:
             yield param.name, _missing(param)
     for name, meant in strangers.items():
         yield _shortened(name), _unknown_parameter(model, meant)
-
-
-def _is_known(model: Model, name: str) -> bool:
-    return name == CALLBACK or name in model.later_params or parameter(model, name) is not None
 
 
 def _meant(model: Model, name: str, given: Mapping[str, Json]) -> str | None:

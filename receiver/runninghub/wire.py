@@ -12,6 +12,7 @@ from msgspec import Struct
 from receiver.model.errors import ReceiverError
 from receiver.model.records import Account, End, Json, JsonObject, Result, TaskError
 from receiver.model.rules import is_gateways
+from receiver.model.views import WebhookView
 from receiver.runninghub.errors import CODES, NO_SUCH_TASK, RUN_FAILED, describe, told
 
 DEPTH = 32
@@ -71,19 +72,11 @@ class Envelope(Struct, frozen=True, kw_only=True):
     data: Json
 
 
-class WebhookDetail(Struct, frozen=True, kw_only=True):
-    """A webhook event as the provider keeps it (page "Get Webhook Event Details").
+class WebhookDetail(WebhookView, frozen=True, kw_only=True):
+    """A webhook event whole (page "Get Webhook Event Details"); `report` is None until the task ended."""
 
-    `status` is SUCCESS, FAILED or None before the first try; `response` what our door answered; `report` is None until
-    the task ended.
-    """
-
-    id: str
     task_id: str | None
     url: str
-    status: str | None
-    response: str
-    retry_count: int
     report: TaskReport | None
 
 

@@ -37,7 +37,9 @@ class CallbackDoor:
             # The sender tries again after a 503; after a 500 nobody knows what it does.
             log.exception("callback")
             status, answer, headers = 503, _error("internal", "send it again later"), [(b"retry-after", b"30"), CLOSE]
-        await _send(send, status, answer, headers)
+        fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+        await send({"type": "http.response.body", "body": answer})
 
     async def _answer(self, scope: Scope, receive_: Receive) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         service = self._service
@@ -77,12 +79,6 @@ async def _read(receive_: Receive, limit: int) -> Inbound:
             return Inbound(body=b"".join(chunks), too_large=True)
         if not message.get("more_body", False):
             return Inbound(body=b"".join(chunks))
-
-
-async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _error(code: str, message: str) -> bytes:
