@@ -36,10 +36,7 @@ def pauses() -> Iterator[float]:
 
 
 class ApiError(ReceiverError):
-    """The server's refusal: HTTP status, code, message and details as the API gives them.
-
-    `retry_after` is in seconds where the answer says when to come again, else None.
-    """
+    """The server's refusal as the API gives it; `retry_after` is in seconds, None when it does not say when to come."""
 
     def __init__(
         self, status: int, code: str, message: str, details: object = None, *, retry_after: float | None = None

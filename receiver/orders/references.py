@@ -24,11 +24,7 @@ PENDING = PREFIX + "0" * DIGITS
 
 
 class Spot(NamedTuple):
-    """A text in a place where a file may be named.
-
-    `path` leads to it, such as `input.imageUrls[0]`. `param` is what the catalogue says of the place, if it says
-    anything.
-    """
+    """A text where a file may be named, the path to it (`input.imageUrls[0]`), and what the catalogue says of it."""
 
     path: str
     text: str

@@ -49,9 +49,6 @@ Problem: TypeAlias = tuple[str, str]
 """Where in an input something is wrong, and a sentence that says all of it."""
 
 
-# ---------------------------------------------------------------- the whole input
-
-
 def validate(model: Model, given: Mapping[str, Json]) -> list[Problem]:
     """Everything that is wrong with an input, in the order of the model's parameters, strangers last."""
     return list(islice(_problems(model, given), MOST_PROBLEMS))
@@ -90,9 +87,6 @@ def _missing(param: Param) -> str:
     default: Json = list(param.default) if isinstance(param.default, tuple) else param.default
     usual = "" if default is None else f"; usual is {_in_words(default)}"
     return f"is required: {takes(param)}{usual}"
-
-
-# ---------------------------------------------------------------- one value
 
 
 def _judge(param: Param, path: str, value: Json) -> Iterator[Problem]:
@@ -241,9 +235,6 @@ def _fraction(number: int | float) -> Fraction:
 
 def _is_measurable(number: int | float) -> bool:
     return abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number)
-
-
-# ---------------------------------------------------------------- words
 
 
 def _expected(allowed: str, given: Json, nearest: Json = None) -> str:

@@ -49,10 +49,7 @@ class Unreadable(ReceiverError):
 
 
 class TaskReport(Struct, frozen=True, kw_only=True):
-    """What a callback or an answer says of a task.
-
-    `end` is None while it runs; `known` is False when the provider knows no such task.
-    """
+    """What a callback or an answer says of a task; `end` is None while it runs, `known` false for no such task."""
 
     task_id: str | None = None
     status: str = ""

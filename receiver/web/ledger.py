@@ -40,9 +40,6 @@ async def delivery_body(service: Service, request: Request) -> Response:
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
-# ------------------------------------------------------------ actions and definitions
-
-
 async def action(service: Service, request: Request) -> Response:
     found = await found_by_id(request, "action", service.store.action)
     return answer(action_view(found, await service.store.attempts(found.id)))
@@ -91,9 +88,6 @@ async def _definitions(service: Service) -> list[DefinitionView]:
     return [definition_view(each, configured.get(each.name), now) for each in await service.store.definition_states()]
 
 
-# ------------------------------------------------------------ replays
-
-
 async def begin_replay(service: Service, request: Request) -> Response:
     order, written = read_replay(await read_object(request))
     matched, made = await replay(service.store, service.definitions, order, written, service.clock())
@@ -123,9 +117,6 @@ async def cancel_replay(service: Service, request: Request) -> Response:
     if found.state == "running":
         found = await service.store.cancel_replay(found.id, service.clock()) or found
     return answer(replay_view(found))
-
-
-# ------------------------------------------------------------ the backup
 
 
 async def backup(service: Service, _: Request) -> Response:

@@ -121,9 +121,6 @@ async def _found(request: Request, what: str, ask: Callable[[str], Awaitable[T]]
         raise
 
 
-# ------------------------------------------------------------ a file on its way
-
-
 async def _keep(request: Request, kept: IO[bytes], limit: int) -> tuple[int, str]:
     """The body into a file. Returns its size and its SHA-256."""
     size, digest = 0, hashlib.sha256()
