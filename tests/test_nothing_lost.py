@@ -35,7 +35,7 @@ EAGER = f"{ONE}unconfirmed = true\n"
 
 def provider(answer: Callable[[httpx.Request], httpx.Response], deadline: float | None = None) -> RunningHub:
     http = httpx.AsyncClient(transport=httpx.MockTransport(answer), verify=TLS)
-    return RunningHub(http, "https://www.runninghub.test", API_KEY, read_attempts=1, read_wait=0.0, deadline=deadline)
+    return RunningHub(http, "https://www.runninghub.test", API_KEY, attempts=1, read_wait=0.0, deadline=deadline)
 
 
 class Dripping(httpx.AsyncByteStream):
