@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import EVENT_STATES, json_option, pair
+from receiver.cli.options import EVENT_STATES, json_option, label_option
 from receiver.cli.outcome import FAILED, NOT_FOUND, Ended
 from receiver.cli.shapes import about, listing
 from receiver.cli.show import Row, answer, document, fields, json_text, note, table
@@ -63,13 +63,12 @@ def _print_definitions(*found: "DefinitionView") -> None:
     if not found:
         note("no actions are configured")
         return
-    states = [sentences.definition_state(each) for each in found]
     rows = [
-        (each.name, each.kind, state, ", ".join(each.on), sentences.definition_counts(each))
-        for each, state in zip(found, states, strict=True)
+        (each.name, each.kind, sentences.definition_state(each), ", ".join(each.on), sentences.definition_counts(each))
+        for each in found
     ]
     table(("name", "kind", "state", "on", "actions"), rows)
-    if any(state.startswith(sentences.WAITING) for state in states):
+    if any(state.startswith(sentences.WAITING) for _, _, state, _, _ in rows):
         note("what waits tries by itself; to have it try at once: receiver actions resume NAME")
 
 
@@ -89,31 +88,18 @@ def resume(client: "Client", name: str) -> "DefinitionView":
 
 def _print_action(action: "ActionView") -> None:
     fields(
-        [
-            ("id", action.id),
-            ("name", action.name),
-            ("state", action.state),
-            ("reason", action.reason),
-            ("task", action.task),
-            ("generation", action.generation),
-            ("created (UTC)", moment(action.created_at)),
-            ("due (UTC)", sentences.due(action)),
-            ("settled (UTC)", moment(action.settled_at)),
-            ("replay", action.replay),
-        ]
+        *(("id", action.id), ("name", action.name), ("state", action.state), ("reason", action.reason)),
+        *(("task", action.task), ("generation", action.generation)),
+        ("created (UTC)", moment(action.created_at)),
+        ("due (UTC)", sentences.due(action)),
+        ("settled (UTC)", moment(action.settled_at)),
+        ("replay", action.replay),
     )
-    if action.tries:
-        rows = [
-            (
-                each.number,
-                moment(each.started_at),
-                each.seconds,
-                each.outcome or "running",
-                json_text(each.detail or ""),
-            )
-            for each in action.tries
-        ]
-        table(("try", "at (UTC)", "seconds", "outcome", "detail"), rows, "Tries")
+    rows = [
+        (each.number, moment(each.started_at), each.seconds, each.outcome or "running", json_text(each.detail or ""))
+        for each in action.tries
+    ]
+    table(("try", "at (UTC)", "seconds", "outcome", "detail"), rows, "Tries")
 
 
 @actions.command()
@@ -146,7 +132,7 @@ def skip(client: "Client", action_id: int) -> "ActionView":
     "--on", "end", type=click.Choice(EVENT_STATES), help="How the task ended.  [default: what the action is for]"
 )
 @click.option("--target", metavar="NAME", help="The model, workflow or app.  [default: one that the action is for]")
-@click.option("--label", multiple=True, type=pair, metavar="NAME=VALUE", help="A label of the task; may be repeated.")
+@label_option("A label of the task; may be repeated.")
 @click.option("--result", multiple=True, metavar="URL", help="A result of the task; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print what happened, and the event, as a JSON document.")
 def test(
@@ -154,7 +140,7 @@ def test(
     source: IO[bytes] | None,
     end: str | None,
     target: str | None,
-    label: tuple[tuple[str, str], ...],
+    label: dict[str, str],
     result: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -182,15 +168,14 @@ def test(
         definition = find_definition(settings.definitions, name)
     except UnknownAction as unknown:
         raise Ended(str(unknown), NOT_FOUND) from unknown
-    if source is not None:
-        for option, given in {"--on": end, "--target": target, "--label": label, "--result": result}.items():
-            if given:
-                raise click.UsageError(f"{option} is for a made-up event, and --event names a whole one")
+    made_up = {"--on": end, "--target": target, "--label": label, "--result": result}
+    if source is not None and (strange := [option for option, given in made_up.items() if given]):
+        raise click.UsageError(f"{strange[0]} is for a made-up event, and --event names a whole one")
     try:
         if source is not None:
             event = _read_event(source)
         else:
-            event = fitting_event(definition, end, target=target, labels=dict(label), results=list(result) or None)
+            event = fitting_event(definition, end, target=target, labels=label, results=result or None)
         outcome = asyncio.run(run_once(definition, event, settings=settings))
     except ValueError as error:
         raise click.UsageError(str(error) if source is None else f"{source.name}: {error}") from error
@@ -222,17 +207,11 @@ def _print_outcome(definition: "Definition", outcome: "Rehearsal", doubt: str | 
         note(f"Note: {doubt}")
     again = "" if outcome.retry_after is None else f"after {outcome.retry_after:g} s, at the earliest"
     fields(
-        [
-            ("action", f"{definition.name} ({definition.kind})"),
-            ("event", f"{outcome.event.type} of {outcome.event.task.target}"),
-            ("idempotency key", outcome.event.idempotency_key),
-            ("state", outcome.state),
-            ("reason", outcome.reason),
-            ("next try", again),
-            ("seconds", outcome.seconds),
-            *((name, json_text(value)) for name, value in outcome.detail.items() if name not in SHOWN_ALREADY),
-        ]
+        ("action", f"{definition.name} ({definition.kind})"),
+        ("event", f"{outcome.event.type} of {outcome.event.task.target}"),
+        ("idempotency key", outcome.event.idempotency_key),
+        *(("state", outcome.state), ("reason", outcome.reason), ("next try", again), ("seconds", outcome.seconds)),
+        *((name, json_text(value)) for name, value in outcome.detail.items() if name not in SHOWN_ALREADY),
     )
-    if outcome.files:
-        rows = [(each.result, each.path, each.size, each.sha256) for each in outcome.files]
-        table(("result", "file", "bytes", "sha256"), rows, "Files")
+    rows = [(each.result, each.path, each.size, each.sha256) for each in outcome.files]
+    table(("result", "file", "bytes", "sha256"), rows, "Files")

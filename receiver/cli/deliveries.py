@@ -20,7 +20,7 @@ def _print_totals(page: "Listed[DeliveryView]") -> None:
 
     if isinstance(page, DeliveryPage) and page.totals:
         click.echo("\nEver counted")
-        fields((name.replace("_", " "), count) for name, count in page.totals.items())
+        fields(*((name.replace("_", " "), count) for name, count in page.totals.items()))
 
 
 @click.group(invoke_without_command=True)

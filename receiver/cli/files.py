@@ -9,7 +9,7 @@ import click
 
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
-from receiver.cli.outcome import USED_WRONGLY, Ended
+from receiver.cli.outcome import USED_WRONGLY, Ended, problems_of
 from receiver.cli.show import clean, document, note
 from receiver.cli.waiting import byte_bar
 
@@ -80,7 +80,7 @@ def read_files(input: "JsonObject", rest: "JsonObject") -> "LocalOrder":
 
     `rest` is what the order has beside its input. Raises Ended with everything that is wrong.
     """
-    from receiver.cli.local_files import LocalOrder, problems_of
+    from receiver.cli.local_files import LocalOrder
     from receiver.model.errors import Refused
 
     order = LocalOrder(input, rest)

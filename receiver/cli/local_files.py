@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from receiver.cli.inputs import Reader
+from receiver.cli.outcome import problems_of
 from receiver.model.entries import NewTask
 from receiver.model.errors import Refused, problems
 from receiver.model.records import JsonObject, Kind
@@ -81,13 +82,6 @@ def types_of(model: str) -> Reader | None:
     """How the texts of a model's parameters are read; None when the catalogue does not know it."""
     known = known_model(model)
     return partial(catalogue.coerce, known) if known is not None else None
-
-
-def problems_of(refused: Refused) -> list[tuple[str, str]]:
-    """What is wrong with an order that was judged here already, each with its path in it."""
-    details = refused.details if isinstance(refused.details, list) else []
-    found = [(str(each.get("path", "")), str(each.get("message", ""))) for each in details if isinstance(each, dict)]
-    return found or [("", refused.message)]
 
 
 def unsendable(path: Path, purpose: str = "file") -> str | None:

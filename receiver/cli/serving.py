@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,16 +42,14 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
     from receiver.server.settings import load_settings
 
     settings = load_settings(os.environ, Path.cwd())
-    settings = replace(
-        settings,
-        host=settings.host if host is None else host,
-        port=settings.port if port is None else port,
-    )
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     configure_logging()
-    _serve(settings)
+    _serve(replace(settings, **given))
 
 
 def _serve(settings: "Settings") -> None:
+    import uvloop
+
     from receiver.server.service import Service
     from receiver.store.sqlite.database import DatabaseInUse
     from receiver.web.server import listen
@@ -64,39 +61,28 @@ def _serve(settings: "Settings") -> None:
         raise cannot_listen(settings.host, settings.port, error) from error
     with listener:
         try:
-            _run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))
+            uvloop.run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))
         except DatabaseInUse as error:
             raise Ended(f"{error}; one process owns a SQLite file, so stop that one first", USED_WRONGLY) from error
         except OSError as error:
             raise Ended(f"the database cannot be used: {error}") from error
 
 
-def _run(work: Coroutine[object, object, None]) -> None:
-    import asyncio
-
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work)
-
-
 def _announce(url: str, settings: "Settings") -> None:
     click.echo(f"receiver serves {url}")
     if sys.stdout.isatty():
-        for hint in hints(settings):
+        for hint in _hints(settings):
             click.echo(f"  {clean(hint)}")
 
 
-def hints(settings: "Settings") -> list[str]:
+def _hints(settings: "Settings") -> list[str]:
     """What somebody who starts a server by hand should know."""
-    found = []
-    if settings.admin_token is None:
-        found.append("the admin token is in the database: `receiver token` prints it")
-    if settings.api_key is None:
-        found.append("no RUNNINGHUB_API_KEY: callbacks are taken, but nothing can be submitted")
-    if settings.public_url is None:
-        found.append("no RECEIVER_PUBLIC_URL: no callback URL is sent, RunningHub is asked instead")
-    return found
+    hints = {
+        "the admin token is in the database: `receiver token` prints it": settings.admin_token,
+        "no RUNNINGHUB_API_KEY: callbacks are taken, but nothing can be submitted": settings.api_key,
+        "no RECEIVER_PUBLIC_URL: no callback URL is sent, RunningHub is asked instead": settings.public_url,
+    }
+    return [hint for hint, given in hints.items() if given is None]
 
 
 @click.command()

@@ -1,13 +1,13 @@
 """The two forms that most commands have: a list, and one request about one task, action, replay or the like."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import gather, is_for_subcommand, json_option, list_options
+from receiver.cli.options import PAGE_OF_ALL, is_for_subcommand, json_option, list_options
 from receiver.cli.show import Row, answer, note, table
 
 if TYPE_CHECKING:
@@ -44,12 +44,26 @@ def listing(
         def command(everything: bool, as_json: bool, **given: object) -> None:
             if not is_for_subcommand():
                 with connect() as client:
-                    found = gather(client, page(client), everything, given)
+                    found = _found(client, page(client), everything, given)
                 answer(found, as_json, print_page)
 
         return command
 
     return decorate
+
+
+def _found(
+    client: "Client", page: "Callable[..., Listed[T]]", everything: bool, given: Mapping[str, Any]
+) -> "Listed[T]":
+    """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
+    from msgspec.structs import replace
+
+    narrow = {**given, "limit": PAGE_OF_ALL} if everything else given
+    found = page(**narrow)
+    if not everything or found.next is None:
+        return found
+    rest = client.each(page, **{**narrow, "cursor": found.next})
+    return replace(found, items=[*found.items, *rest], next=None)  # type: ignore[type-var]
 
 
 def about(

@@ -4,14 +4,15 @@ import hashlib
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from receiver.cli.batch.progress import ON_THEIR_WAY, shown_progress
 from receiver.cli.connect import connect
-from receiver.cli.options import json_option, pair
+from receiver.cli.options import json_option, label_option
 from receiver.cli.outcome import FAILED, USED_WRONGLY, Ended
 from receiver.cli.show import clean, document, fields, note
 from receiver.cli.waiting import count_bar
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from receiver.cli.batch.rows import Common
     from receiver.cli.batch.tally import Report
 
+F = TypeVar("F", bound=Callable[..., object])
+
 NAME_LIMIT = 200
 LINES_SHOWN = 10
 BAD_LINES_SHOWN = 200
 STDIN = "-"
+REPORT = click.Path(dir_okay=False, path_type=Path)
 
 
 def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -40,13 +44,16 @@ def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) ->
     return value
 
 
+def _seconds(option: str, usual: float, help: str) -> Callable[[F], F]:
+    of = click.FloatRange(0)
+    return click.option(option, type=of, default=usual, show_default=True, metavar="SECONDS", help=help)
+
+
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE")
 @click.option("--model", metavar="MODEL", help="The model of the lines that name none.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="An input of every line; may be repeated.")
-@click.option(
-    "--label", "labels", multiple=True, type=pair, metavar="NAME=VALUE", help="A label of every task; may be repeated."
-)
+@label_option("A label of every task; may be repeated.")
 @click.option(
     "--name", metavar="NAME", callback=_name, help="The label `batch`; under another name all is ordered anew."
 )
@@ -55,26 +62,15 @@ def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) ->
 @click.option("--force", is_flag=True, help="Send the inputs unchecked, to any endpoint.")
 @click.option("--dry-run", is_flag=True, help="Read and check the file, and order nothing.")
 @click.option("--no-wait", is_flag=True, help="Order everything, and leave the rest to the server.")
-@click.option(
-    "--patience",
-    type=click.FloatRange(0),
-    default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For how long a server that is away is waited for.",
-)
-@click.option(
+@_seconds("--patience", 300.0, "For how long a server that is away is waited for.")
+@_seconds(
     "--doubt-patience",
-    type=click.FloatRange(0),
-    default=900.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For how long tasks are waited for that may or may not exist, when all others have ended.",
+    *(900.0, "For how long tasks are waited for that may or may not exist, when all others have ended."),
 )
 @click.option(
     "--report",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=REPORT,
     callback=_writable,
     metavar="FILE",
     help="Write the report with every line as JSON.",
@@ -84,7 +80,7 @@ def batch(
     file: str,
     model: str | None,
     pairs: tuple[str, ...],
-    labels: tuple[tuple[str, str], ...],
+    label: dict[str, str],
     name: str | None,
     concurrency: int,
     literal: bool,
@@ -120,15 +116,8 @@ def batch(
     """
     from receiver.cli.batch.rows import Common
 
-    common = Common(
-        batch=name or _usual_name(file),
-        model=model,
-        pairs=pairs,
-        labels=dict(labels),
-        checked=not force,
-        literal=literal,
-        anew=hashlib.sha256(name.encode()).hexdigest()[:16] if name else "",
-    )
+    usual, anew = name or _usual_name(file), hashlib.sha256(name.encode()).hexdigest()[:16] if name else ""
+    common = Common(batch=usual, model=model, pairs=pairs, labels=label, checked=not force, literal=literal, anew=anew)
     lines = _read(file, common)
     if dry_run:
         _show_orders(lines, common, as_json)
@@ -226,28 +215,27 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _reported(
-    lines: "list[BatchLine]",
-    common: "Common",
-    concurrency: int,
-    patience: float,
-    doubt_patience: float | None,
-    path: Path | None,
+    lines: "list[BatchLine]", common: "Common", threads: int, patience: float, doubt: float | None, path: Path | None
 ) -> "Report":
-    """Orders all lines, and reports what became of them, whatever ends it. Without `doubt_patience` none is awaited."""
-    from receiver.cli.batch.run import Batch, Patience
+    """Orders all lines, and reports what became of them, whatever ends it.
+
+    `doubt` is for how many seconds tasks in doubt are waited for; None waits for no task at all.
+    """
+    from receiver.cli.batch.refusals import Patience
+    from receiver.cli.batch.run import Batch
     from receiver.cli.batch.tally import Tally
 
-    tally, stop = Tally(common.batch, lines), threading.Event()
+    tally = Tally(common.batch, lines)
     try:
         with connect() as client, shown_progress(len(lines)) as teller:
 
             def tell() -> None:
                 teller(tally.counts(), waited.away, work.uploads.under_way())
 
-            waited = Patience(patience, stop, tell)
-            work = Batch(client, tally, waited, stop)
-            work.run(lines, concurrency, tell, checked=common.checked, doubt_patience=doubt_patience)
-            work.refresh(for_files=doubt_patience is not None)
+            waited = Patience(patience, threading.Event(), tell)
+            work = Batch(client, tally, waited, checked=common.checked)
+            work.run(lines, threads, tell, doubt)
+            work.refresh(for_files=doubt is not None)
     except KeyboardInterrupt:
         note("what was ordered goes on in the server; the same command again goes on from here")
         raise click.Abort from None
@@ -274,9 +262,9 @@ def _write(path: Path, report: "Report") -> None:
 def _show_report(report: "Report") -> None:
     from receiver.cli.batch.tally import spent
 
-    counts = ((state.replace("_", " "), count) for state, count in report.counts.items())
+    counts = [(state.replace("_", " "), count) for state, count in report.counts.items()]
     cost = ", ".join(f"{name} {amount}" for name, amount in spent(report.cost).items())
-    fields([("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost)])
+    fields(("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost))
     for reason in report.reasons:
         what = f"{reason.state.replace('_', ' ')} {reason.code}".strip()
         why = f": {reason.message}" if reason.message else ""

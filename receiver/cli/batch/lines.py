@@ -16,7 +16,8 @@ from msgspec import Struct
 from receiver.cli.batch.contents import AttachedFile, Content
 from receiver.cli.batch.rows import Common, Given, rows
 from receiver.cli.inputs import Reader, read_input
-from receiver.cli.local_files import LocalOrder, problems_of, types_of
+from receiver.cli.local_files import LocalOrder, types_of
+from receiver.cli.outcome import problems_of
 from receiver.model import templates
 from receiver.model.entries import NewTask
 from receiver.model.errors import Refused, invalid

@@ -1,17 +1,16 @@
 """How a batch stands, while it runs, on standard error: a bar on a terminal, else a line now and then."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from receiver.cli.show import clean, note
+from receiver.cli.waiting import live_line
 
 EVERY = 10.0
 """Seconds between two lines where no bar can be drawn."""
 ON_THEIR_WAY = ("queued", "submitting", "submitted")
 WITHOUT_SUCCESS = ("failed", "cancelled", "rejected", "lost", "refused")
-
 
 Teller = Callable[[Mapping[str, int], str | None, str | None], None]
 """Is told how many lines are in which state, why the server cannot be asked, if so, and what is being uploaded."""
@@ -20,20 +19,11 @@ Teller = Callable[[Mapping[str, int], str | None, str | None], None]
 @contextmanager
 def shown_progress(total: int) -> Iterator[Teller]:
     """Shows how many of a batch's lines have ended, while it runs."""
-    if not sys.stderr.isatty():
-        yield line_now_and_then(time.monotonic)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=total)
-
-        def tell(counts: Mapping[str, int], away: str | None, uploading: str | None) -> None:
-            progress.update(bar, completed=ended(counts), description=clean(sentence(counts, away, uploading)))
-
-        yield tell
+    with live_line("", ("BarColumn", "MofNCompleteColumn", "TextColumn", "TimeElapsedColumn"), total) as update:
+        if update is None:
+            yield line_now_and_then(time.monotonic)
+        else:
+            yield lambda counts, *more: update(completed=ended(counts), description=clean(sentence(counts, *more)))
 
 
 def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = note) -> Teller:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from receiver.cli.batch.lines import BatchLine
 from receiver.model.views import EventView, TaskView
@@ -37,10 +38,10 @@ class LineReport(Struct, frozen=True, kw_only=True):
 
     line: int
     key: str
-    task: str | None
-    state: str
-    errors: list[Why]
-    files: list[str]
+    task: str | None = None
+    state: str = UNSENT
+    errors: list[Why] = []
+    files: list[str] = []
 
 
 class Reason(Struct, frozen=True, kw_only=True):
@@ -64,21 +65,13 @@ class Report(Struct, frozen=True, kw_only=True):
     tasks: list[LineReport]
 
 
-class _Entry(Struct):
-    """A line, and what its order was answered."""
-
-    line: BatchLine
-    task: str | None = None
-    state: str = UNSENT
-    errors: list[Why] = []
-
-
 class Tally:
     """The lines of a batch and what is known of them. Threads may tell it at once; events may precede answers."""
 
     def __init__(self, batch: str, lines: Iterable[BatchLine]) -> None:
         self.batch = batch
-        self._entries = {line.number: _Entry(line) for line in lines}
+        self._told = {line.number: LineReport(line=line.number, key=line.key) for line in lines}
+        """What the server said of each line's order."""
         self._events: dict[str, EventView] = {}
         self._doubtful: Mapping[str, str] = {}
         self._lock = threading.Lock()
@@ -88,20 +81,17 @@ class Tally:
     def ordered(self, line: BatchLine, task: TaskView) -> None:
         """The server has a task for a line."""
         with self._lock:
-            entry = self._entries[line.number]
-            entry.task, entry.state = task.id, task.state
+            self._told[line.number] = replace(self._told[line.number], task=task.id, state=task.state)
 
     def refused(self, line: BatchLine, errors: Sequence[Why]) -> None:
         """A line was not ordered."""
         with self._lock:
-            entry = self._entries[line.number]
-            entry.state, entry.errors = REFUSED, list(errors)
+            self._told[line.number] = replace(self._told[line.number], state=REFUSED, errors=list(errors))
 
     def happened(self, events: Iterable[EventView]) -> None:
         """Tasks have ended; events of tasks that are not this batch's do no harm."""
         with self._lock:
-            for event in events:
-                self._events[event.task] = event
+            self._events.update((event.task, event) for event in events)
 
     def doubted(self, states: Mapping[str, str]) -> None:
         """All tasks that are in doubt or lost now, with which of these they are."""
@@ -119,45 +109,40 @@ class Tally:
     def counts(self) -> Counter[str]:
         """How many lines are in which state."""
         with self._lock:
-            return Counter(self._state(entry) for entry in self._entries.values())
+            return Counter(map(self._state, self._told.values()))
 
     def report(self) -> Report:
         with self._lock:
-            tasks = [self._reported(entry) for _, entry in sorted(self._entries.items())]
-            ends = [self._events.get(entry.task or "") for entry in self._entries.values()]
+            tasks = [self._reported(line) for _, line in sorted(self._told.items())]
+            usages = [self._events[each.task].usage for each in tasks if each.task in self._events]
         return Report(
             batch=self.batch,
             lines=len(tasks),
             counts=dict(sorted(Counter(each.state for each in tasks).items())),
             reasons=grouped(tasks),
-            cost=summed(event.usage for event in ends if event is not None),
+            cost=summed(usages),
             files=sum(len(each.files) for each in tasks),
             tasks=tasks,
         )
 
-    def _state(self, entry: _Entry) -> str:
-        if entry.task is None:
-            return entry.state
-        if event := self._events.get(entry.task):
+    def _state(self, line: LineReport) -> str:
+        if line.task is None:
+            return line.state
+        if event := self._events.get(line.task):
             return event.state
-        if entry.task in self._doubtful:
-            return self._doubtful[entry.task]
+        if line.task in self._doubtful:
+            return self._doubtful[line.task]
         # Neither in doubt nor lost any more, and not ended: it goes on.
-        return "submitted" if entry.state in (IN_DOUBT, LOST) else entry.state
+        return "submitted" if line.state in (IN_DOUBT, LOST) else line.state
 
-    def _reported(self, entry: _Entry) -> LineReport:
-        event = self._events.get(entry.task or "")
-        errors = list(entry.errors)
+    def _reported(self, line: LineReport) -> LineReport:
+        """The line with the end of its task, if that is known."""
+        event = self._events.get(line.task or "")
+        errors = list(line.errors)
         if event is not None and event.error is not None and event.state != SUCCEEDED:
             errors.append(Why(code=event.error.code, message=f"{event.error.name}: {event.error.message}"))
-        return LineReport(
-            line=entry.line.number,
-            key=entry.line.key,
-            task=entry.task,
-            state=self._state(entry),
-            errors=errors,
-            files=[result.file for result in event.results if result.file] if event else [],
-        )
+        files = [result.file for result in event.results if result.file] if event else []
+        return replace(line, state=self._state(line), errors=errors, files=files)
 
 
 def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
