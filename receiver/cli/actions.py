@@ -72,15 +72,13 @@ def _print_definitions(*found: "DefinitionView") -> None:
         note("what waits tries by itself; to have it try at once: receiver actions resume NAME")
 
 
-@actions.command()
-@about(str, _print_definitions, "actions pause notify-team", metavar="NAME")
+@about(str, _print_definitions, "actions pause notify-team", metavar="NAME", group=actions)
 def pause(client: "Client", name: str) -> "DefinitionView":
     """Pause a definition: its actions stay owed until it is resumed."""
     return client.pause(name)
 
 
-@actions.command()
-@about(str, _print_definitions, "actions resume notify-team", metavar="NAME")
+@about(str, _print_definitions, "actions resume notify-team", metavar="NAME", group=actions)
 def resume(client: "Client", name: str) -> "DefinitionView":
     """Resume a paused definition; one that waits after failures runs again at once."""
     return client.resume(name)
@@ -102,22 +100,19 @@ def _print_action(action: "ActionView") -> None:
     table(("try", "at (UTC)", "seconds", "outcome", "detail"), rows, "Tries")
 
 
-@actions.command()
-@about(int, _print_action, "actions show 17")
+@about(int, _print_action, "actions show 17", group=actions)
 def show(client: "Client", action_id: int) -> "ActionView":
     """Show one action with all its attempts."""
     return client.action(action_id)
 
 
-@actions.command()
-@about(int, _print_action, "actions retry 17")
+@about(int, _print_action, "actions retry 17", group=actions)
 def retry(client: "Client", action_id: int) -> "ActionView":
     """Run a dead, done or skipped action again, with all its attempts anew."""
     return client.retry(action_id)
 
 
-@actions.command()
-@about(int, _print_action, "actions skip 17")
+@about(int, _print_action, "actions skip 17", group=actions)
 def skip(client: "Client", action_id: int) -> "ActionView":
     """Give up an action that is owed or dead."""
     return client.skip(action_id)
@@ -125,20 +120,16 @@ def skip(client: "Client", action_id: int) -> "ActionView":
 
 @actions.command()
 @click.argument("name")
-@click.option(
-    "--event", "source", type=click.File("rb"), metavar="FILE", help="Use the event document in FILE; - is stdin."
-)
-@click.option(
-    "--on", "end", type=click.Choice(EVENT_STATES), help="How the task ended.  [default: what the action is for]"
-)
+@click.option("--event", type=click.File("rb"), metavar="FILE", help="Use the event document in FILE; - is stdin.")
+@click.option("--on", type=click.Choice(EVENT_STATES), help="How the task ended.  [default: what the action is for]")
 @click.option("--target", metavar="NAME", help="The model, workflow or app.  [default: one that the action is for]")
 @label_option("A label of the task; may be repeated.")
 @click.option("--result", multiple=True, metavar="URL", help="A result of the task; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print what happened, and the event, as a JSON document.")
 def test(
     name: str,
-    source: IO[bytes] | None,
-    end: str | None,
+    event: IO[bytes] | None,
+    on: str | None,
     target: str | None,
     label: dict[str, str],
     result: tuple[str, ...],
@@ -168,18 +159,18 @@ def test(
         definition = find_definition(settings.definitions, name)
     except UnknownAction as unknown:
         raise Ended(str(unknown), NOT_FOUND) from unknown
-    made_up = {"--on": end, "--target": target, "--label": label, "--result": result}
-    if source is not None and (strange := [option for option, given in made_up.items() if given]):
+    made_up = {"--on": on, "--target": target, "--label": label, "--result": result}
+    if event is not None and (strange := [option for option, given in made_up.items() if given]):
         raise click.UsageError(f"{strange[0]} is for a made-up event, and --event names a whole one")
     try:
-        if source is not None:
-            event = _read_event(source)
+        if event is not None:
+            used = _read_event(event)
         else:
-            event = fitting_event(definition, end, target=target, labels=label, results=result or None)
-        outcome = asyncio.run(run_once(definition, event, settings=settings))
+            used = fitting_event(definition, on, target=target, labels=label, results=result or None)
+        outcome = asyncio.run(run_once(definition, used, settings=settings))
     except ValueError as error:
-        raise click.UsageError(str(error) if source is None else f"{source.name}: {error}") from error
-    _print_outcome(definition, outcome, mismatch(definition, event, settings), as_json)
+        raise click.UsageError(str(error) if event is None else f"{event.name}: {error}") from error
+    _print_outcome(definition, outcome, mismatch(definition, used, settings), as_json)
     if outcome.state != "done":
         click.get_current_context().exit(FAILED)
 

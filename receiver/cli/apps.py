@@ -58,14 +58,12 @@ def _print_workflow(found: "AppView") -> None:
     _print_nodes("--workflow", found, usual or found.nodes[:1])
 
 
-@click.command()
 @about(str, _print_app, "app 1877265245566922801")
 def app(client: "Client", app_id: str) -> "AppView":
     """Show the inputs of an AI app, node by node, and a command line that runs it."""
     return client.app(app_id)
 
 
-@click.command()
 @about(str, _print_workflow, "workflow 1904136902449209346")
 def workflow(client: "Client", workflow_id: str) -> "AppView":
     """Show the inputs of a workflow, node by node, and a command line that runs it."""

@@ -27,10 +27,7 @@ class LocalFile(NamedTuple):
 
 
 class LocalOrder:
-    """An order as it is written on this machine: `input` may name `files`, else it is what the API takes.
-
-    `rest` is all that the order has beside its input.
-    """
+    """An order as it is written here: `input` may name local `files`, `rest` is all that it has beside its input."""
 
     def __init__(self, input: JsonObject, rest: JsonObject) -> None:
         kind, target = rest.get("kind", Kind.MODEL), rest.get("target")
@@ -53,10 +50,7 @@ class LocalOrder:
         return changed(self._kind, self._model, self.input, sent)
 
     def judged(self) -> NewTask:
-        """The order, judged as the server will judge it. Raises Refused with all that is wrong with it and its files.
-
-        A file of an order that would be refused need not be sent.
-        """
+        """The order, judged as the server will do. Raises Refused with all that is wrong with it and its files."""
         checked = self.rest.get("validate") is not False
         found = [(file.spot.path, told) for file in self.files if (told := _file_problem(file, checked)) is not None]
         pending = self.with_ids({file.path: PENDING for file in self.files})
@@ -102,10 +96,7 @@ def unsendable(path: Path, purpose: str = "file") -> str | None:
 
 
 def _file_problem(file: LocalFile, checked: bool) -> str | None:
-    """Why a file cannot stand where it is named, with its path and the remedy; None when it can.
-
-    When `checked`, its type and size are judged by what the catalogue knows of the place.
-    """
+    """Why a file cannot stand where it is named, or None; if `checked`, also by what the catalogue knows of it."""
     spot, path = file
     problem = unsendable(path)
     if problem is not None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., object])
+T = TypeVar("T")
 
 PAGE_OF_ALL = 500
 AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -52,6 +53,20 @@ def read_moment(text: str, now: float) -> str | None:
     return (read if read.tzinfo else read.replace(tzinfo=UTC)).isoformat()
 
 
+def expecting(problem: str) -> Callable[[Callable[[T], bool]], Callable[[click.Context, click.Parameter, T], T]]:
+    """Turns a judge of values into the callback of an option, which refuses what is not right and lets None pass."""
+
+    def decorate(is_right: Callable[[T], bool]) -> Callable[[click.Context, click.Parameter, T], T]:
+        def callback(ctx: click.Context, param: click.Parameter, value: T) -> T:
+            if value is None or is_right(value):
+                return value
+            raise click.BadParameter(problem.format(value), ctx, param)
+
+        return callback
+
+    return decorate
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON document.")
 
 
@@ -86,18 +101,13 @@ FILTERS: Mapping[str, Callable[[F], F]] = {
     "since": click.option("--since", type=when, metavar="WHEN", help="Not before: 2h ago, or 2026-11-22T08:00:00Z."),
     "until": click.option("--until", type=when, metavar="WHEN", help="Before: 30m ago, or 2026-11-22T08:00:00Z."),
 }
-LIMIT = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="At most this many.  [default: 50]")
-ALL = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
+limit_option = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="At most this many.  [default: 50]")
+all_option = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
 
 
 def filters(*names: str) -> Callable[[F], F]:
     """Adds these filters of FILTERS to a command as options, in this order, then --since and --until."""
     return lambda command: reduce(lambda made, name: FILTERS[name](made), ("until", "since", *reversed(names)), command)
-
-
-def list_options(*names: str) -> Callable[[F], F]:
-    """Adds the options of a list command: these filters, --since, --until, --limit, --all and --json."""
-    return lambda command: json_option(filters(*names)(LIMIT(ALL(command))))
 
 
 def is_for_subcommand() -> bool:

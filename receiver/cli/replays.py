@@ -107,15 +107,13 @@ def show(replay_id: int, wait: bool, as_json: bool) -> None:
     _fail_if_dead(found, wait)
 
 
-@replay.command()
-@about(int, _print_replay, "replay resume 3")
+@about(int, _print_replay, "replay resume 3", group=replay)
 def resume(client: "Client", replay_id: int) -> "ReplayView":
     """Continue a cancelled replay with the actions that it had not begun."""
     return client.resume_replay(replay_id)
 
 
-@replay.command()
-@about(int, _print_replay, "replay cancel 3")
+@about(int, _print_replay, "replay cancel 3", group=replay)
 def cancel(client: "Client", replay_id: int) -> "ReplayView":
     """Stop a replay. The actions that it has not begun stay as they were."""
     return client.cancel_replay(replay_id)

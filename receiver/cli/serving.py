@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from receiver.cli.options import expecting
 from receiver.cli.outcome import USED_WRONGLY, Ended, cannot_listen
-from receiver.cli.show import clean
 
 if TYPE_CHECKING:
     from receiver.server.settings import Settings
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 PORT = click.IntRange(0, 65535)
 
 
-def _one_worker(ctx: click.Context, param: click.Parameter, value: int) -> int:
-    if value != 1:
-        raise click.BadParameter("one process owns a SQLite file, so there is one worker", ctx, param)
-    return value
+@expecting("one process owns a SQLite file, so there is one worker")
+def _one_worker(count: int) -> bool:
+    return count == 1
 
 
 @click.command()
@@ -69,20 +68,16 @@ def _serve(settings: "Settings") -> None:
 
 
 def _announce(url: str, settings: "Settings") -> None:
+    """Prints the server's address; also what somebody should know who starts a server by hand."""
     click.echo(f"receiver serves {url}")
-    if sys.stdout.isatty():
-        for hint in _hints(settings):
-            click.echo(f"  {clean(hint)}")
-
-
-def _hints(settings: "Settings") -> list[str]:
-    """What somebody who starts a server by hand should know."""
     hints = {
         "the admin token is in the database: `receiver token` prints it": settings.admin_token,
         "no RUNNINGHUB_API_KEY: callbacks are taken, but nothing can be submitted": settings.api_key,
         "no RECEIVER_PUBLIC_URL: no callback URL is sent, RunningHub is asked instead": settings.public_url,
     }
-    return [hint for hint, given in hints.items() if given is None]
+    for hint, given in hints.items() if sys.stdout.isatty() else ():
+        if given is None:
+            click.echo(f"  {hint}")
 
 
 @click.command()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from receiver.cli import options
 from receiver.cli.connect import connect
-from receiver.cli.options import PAGE_OF_ALL, is_for_subcommand, json_option, list_options
 from receiver.cli.show import Row, answer, note, table
 
 if TYPE_CHECKING:
@@ -39,10 +39,13 @@ def listing(
             if found.next:
                 note("there are more: --all, or a larger --limit")
 
-        @list_options(*filters)
+        @options.json_option
+        @options.filters(*filters)
+        @options.limit_option
+        @options.all_option
         @wraps(row)
         def command(everything: bool, as_json: bool, **given: object) -> None:
-            if not is_for_subcommand():
+            if not options.is_for_subcommand():
                 with connect() as client:
                     found = _found(client, page(client), everything, given)
                 answer(found, as_json, print_page)
@@ -58,7 +61,7 @@ def _found(
     """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
     from msgspec.structs import replace
 
-    narrow = {**given, "limit": PAGE_OF_ALL} if everything else given
+    narrow = {**given, "limit": options.PAGE_OF_ALL} if everything else given
     found = page(**narrow)
     if not everything or found.next is None:
         return found
@@ -67,22 +70,22 @@ def _found(
 
 
 def about(
-    kind: type[I], show: Callable[[T], None], example: str, metavar: str = "ID"
-) -> "Callable[[Callable[[Client, I], T]], Callable[..., None]]":
-    """Turns a request about one thing, given by its id, into the function of a command; `show` prints the answer.
+    kind: type[I], show: Callable[[T], None], example: str, metavar: str = "ID", group: click.Group | None = None
+) -> "Callable[[Callable[[Client, I], T]], click.Command]":
+    """Turns a request about one thing, given by its id, into a command, perhaps of a group; `show` prints the answer.
 
     `kind` is the type of the id. `example` is the example in the help, without `receiver`.
     """
 
-    def decorate(ask: "Callable[[Client, I], T]") -> Callable[..., None]:
+    def decorate(ask: "Callable[[Client, I], T]") -> click.Command:
         @click.argument("thing", metavar=metavar, type=kind)
-        @json_option
+        @options.json_option
         @wraps(ask)
         def command(thing: I, as_json: bool) -> None:
             with connect() as client:
                 answer(ask(client, thing), as_json, show)
 
         command.__doc__ = f"{ask.__doc__}\n\n\b\nExample:\n  receiver {example}"
-        return command
+        return click.command()(command) if group is None else group.command()(command)
 
     return decorate

@@ -5,11 +5,11 @@ from typing import IO, TYPE_CHECKING, cast
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import json_option, label_option
+from receiver.cli.options import expecting, json_option, label_option
 from receiver.cli.outcome import FAILED
 from receiver.cli.show import answer, clean, document, fields, note
 from receiver.cli.tasks import print_ordered
-from receiver.cli.waiting import spinner
+from receiver.cli.waiting import is_unattempted, spinner
 from receiver.model import sentences
 
 if TYPE_CHECKING:
@@ -22,10 +22,9 @@ SAVING_PATIENCE = 120.0
 """Seconds to wait for the first attempts of an ended task's actions, so that results are shown as saved files."""
 
 
-def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not (value.isascii() and value.isprintable() and value.strip()):
-        raise click.BadParameter("expected printable ASCII characters", ctx, param)
-    return value
+@expecting("expected printable ASCII characters")
+def _header(text: str) -> bool:
+    return text.isascii() and text.isprintable() and bool(text.strip())
 
 
 @click.command()
@@ -116,8 +115,7 @@ def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, st
     if len(named) > 1:
         raise click.UsageError("give one of --workflow, --app and --quick")
     if named:
-        kind, target = named[0]
-        return kind, target, words
+        return *named[0], words
     if not words or "=" in words[0]:
         raise click.UsageError("name a model, or give --workflow, --app or --quick")
     return "model", words[0], words[1:]
@@ -159,11 +157,7 @@ def _followed(client: "Client", task_id: str) -> "TaskDetail":
 
 
 def _actions_attempted(task: "TaskDetail") -> bool:
-    """Whether every action that can run has been attempted once."""
-    return not any(
-        action.state == "running" or (action.state == "owed" and action.due_at is not None and action.attempts == 0)
-        for action in task.actions
-    )
+    return not any(map(is_unattempted, task.actions))
 
 
 def _progress(task: "TaskDetail") -> str:

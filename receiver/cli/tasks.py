@@ -111,21 +111,18 @@ def _labels(task: "TaskView") -> str:
     return " ".join(f"{name}={value}" for name, value in task.labels.items())
 
 
-@click.command()
 @about(str, _print_task, f"reconcile {EXAMPLE}")
 def reconcile(client: "Client", task_id: str) -> "TaskDetail":
     """Ask RunningHub about a task now."""
     return client.reconcile(task_id)
 
 
-@click.command()
 @about(str, _print_task, f"resend {EXAMPLE}")
 def resend(client: "Client", task_id: str) -> "TaskDetail":
     """Have RunningHub send a task's callback again, to a fresh URL."""
     return client.resend(task_id)
 
 
-@click.command()
 @about(str, _print_task, f"cancel {EXAMPLE}")
 def cancel(client: "Client", task_id: str) -> "TaskDetail":
     """Cancel a task: at once while it is in our own queue, else at RunningHub."""
@@ -138,7 +135,6 @@ def print_ordered(task: "OrderedView") -> None:
     click.echo(task.id)
 
 
-@click.command()
 @about(str, print_ordered, f"submit-again {EXAMPLE}")
 def submit_again(client: "Client", task_id: str) -> "OrderedView":
     """Submit the same order as a new task, which costs money again."""

@@ -4,10 +4,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from receiver.cli.show import clean
+
+if TYPE_CHECKING:
+    from receiver.model.views import ActionView
 
 
 @contextmanager
@@ -37,6 +41,12 @@ def _bar(figures: tuple[str, str], text: str) -> Iterator[Callable[[int, int | N
     """A progress bar; call what it yields with how much is done, and of how much if that is known."""
     with live_line(text, ("TextColumn", "BarColumn", *figures)) as update:
         yield lambda done, total: update(completed=done, total=total) if update is not None else None
+
+
+def is_unattempted(action: "ActionView") -> bool:
+    """Whether an action that can run has not been attempted once to the end."""
+    untried = action.state == "owed" and action.due_at is not None and action.attempts == 0
+    return untried or action.state == "running"
 
 
 byte_bar = partial(_bar, ("DownloadColumn", "TransferSpeedColumn"))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from receiver.cli.batch.progress import ON_THEIR_WAY, shown_progress
+from receiver.cli.batch.progress import ON_THEIR_WAY, count_of, shown_progress
 from receiver.cli.connect import connect
-from receiver.cli.options import json_option, label_option
+from receiver.cli.options import expecting, json_option, label_option
 from receiver.cli.outcome import FAILED, USED_WRONGLY, Ended
-from receiver.cli.show import clean, document, fields, note
+from receiver.cli.show import answer, clean, document, fields, note
 from receiver.cli.waiting import count_bar
 
 if TYPE_CHECKING:
@@ -32,16 +32,14 @@ STDIN = "-"
 REPORT = click.Path(dir_okay=False, path_type=Path)
 
 
-def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not (0 < len(value) <= NAME_LIMIT and value.isprintable() and value.strip()):
-        raise click.BadParameter(f"expected 1 to {NAME_LIMIT} printable characters", ctx, param)
-    return value
+@expecting(f"expected 1 to {NAME_LIMIT} printable characters")
+def _name(text: str) -> bool:
+    return 0 < len(text) <= NAME_LIMIT and text.isprintable() and bool(text.strip())
 
 
-def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None and not (value.parent.is_dir() and os.access(value.parent, os.W_OK)):
-        raise click.BadParameter(f"{value.parent} is no directory that can be written to", ctx, param)
-    return value
+@expecting("{0.parent} is no directory that can be written to")
+def _writable(path: Path) -> bool:
+    return path.parent.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def _seconds(option: str, usual: float, help: str) -> Callable[[F], F]:
@@ -123,14 +121,9 @@ def batch(
         _show_orders(lines, common, as_json)
         return
     report = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, path)
-    if as_json:
-        document(report)
-    else:
-        _show_report(report)
-    fine = report.counts.get("succeeded", 0)
-    if no_wait:
-        fine += sum(report.counts.get(state, 0) for state in ON_THEIR_WAY)
-    if fine != report.lines:
+    answer(report, as_json, _show_report)
+    fine = ("succeeded", *ON_THEIR_WAY) if no_wait else ("succeeded",)
+    if count_of(report.counts, fine) != report.lines:
         click.get_current_context().exit(FAILED)
 
 
@@ -217,10 +210,7 @@ def _listed(numbers: list[int]) -> str:
 def _reported(
     lines: "list[BatchLine]", common: "Common", threads: int, patience: float, doubt: float | None, path: Path | None
 ) -> "Report":
-    """Orders all lines, and reports what became of them, whatever ends it.
-
-    `doubt` is for how many seconds tasks in doubt are waited for; None waits for no task at all.
-    """
+    """Orders all lines, and reports what became of them, whatever ends it. With None for `doubt` none is awaited."""
     from receiver.cli.batch.refusals import Patience
     from receiver.cli.batch.run import Batch
     from receiver.cli.batch.tally import Tally

@@ -1,7 +1,7 @@
 """How a batch stands, while it runs, on standard error: a bar on a terminal, else a line now and then."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from receiver.cli.show import clean, note
@@ -11,6 +11,7 @@ EVERY = 10.0
 """Seconds between two lines where no bar can be drawn."""
 ON_THEIR_WAY = ("queued", "submitting", "submitted")
 WITHOUT_SUCCESS = ("failed", "cancelled", "rejected", "lost", "refused")
+ENDED = ("succeeded", *WITHOUT_SUCCESS)
 
 Teller = Callable[[Mapping[str, int], str | None, str | None], None]
 """Is told how many lines are in which state, why the server cannot be asked, if so, and what is being uploaded."""
@@ -23,7 +24,9 @@ def shown_progress(total: int) -> Iterator[Teller]:
         if update is None:
             yield line_now_and_then(time.monotonic)
         else:
-            yield lambda counts, *more: update(completed=ended(counts), description=clean(sentence(counts, *more)))
+            yield lambda counts, *more: update(
+                completed=count_of(counts, ENDED), description=clean(sentence(counts, *more))
+            )
 
 
 def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = note) -> Teller:
@@ -42,14 +45,14 @@ def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = n
 
 def sentence(counts: Mapping[str, int], away: str | None, uploading: str | None) -> str:
     """How a batch stands, in words."""
-    ordered = sum(counts.values()) - counts.get("unsent", 0) - counts.get("refused", 0)
-    running, failed = (sum(counts.get(state, 0) for state in states) for states in (ON_THEIR_WAY, WITHOUT_SUCCESS))
+    ordered = sum(counts.values()) - count_of(counts, ("unsent", "refused"))
+    running, failed = count_of(counts, ON_THEIR_WAY), count_of(counts, WITHOUT_SUCCESS)
     done, doubt = counts.get("succeeded", 0), counts.get("in_doubt", 0)
     numbers = f"submitted {ordered}, running {running}, done {done}, failed {failed}, in doubt {doubt}"
     waiting = f"waiting for the server: {away}" if away else None
     return "; ".join(filter(None, (numbers, uploading, waiting)))
 
 
-def ended(counts: Mapping[str, int]) -> int:
-    """How many lines have ended."""
-    return counts.get("succeeded", 0) + sum(counts.get(state, 0) for state in WITHOUT_SUCCESS)
+def count_of(counts: Mapping[str, int], states: Iterable[str]) -> int:
+    """How many lines are in one of these states."""
+    return sum(counts.get(state, 0) for state in states)

@@ -27,16 +27,14 @@ class Interrupted(ReceiverError):
 
 @dataclass
 class Patience:
-    """Asks again, ever more slowly, while the server is away; gives up after `bound` seconds without an answer.
-
-    `away` is what the server's absence looks like now, None when it answers.
-    """
+    """Asks again, ever more slowly, while the server is away; gives up after `bound` seconds without an answer."""
 
     bound: float
     stop: threading.Event
     on_away: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     away: str | None = None
+    """What the server's absence looks like now; None when it answers."""
 
     def ask(self, question: Callable[[], T]) -> T:
         """Raises what the server refuses, its absence when that lasts, and Interrupted."""

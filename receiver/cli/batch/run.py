@@ -16,6 +16,7 @@ from receiver.cli.batch.lines import BatchLine
 from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal, reasons
 from receiver.cli.batch.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
 from receiver.cli.batch.uploads import Uploads, wanting
+from receiver.cli.waiting import is_unattempted
 from receiver.client import ApiError, Client, Listed, ListFilter
 from receiver.model.views import EventView, TaskView
 
@@ -46,16 +47,15 @@ class Batch:
         self.uploads = Uploads(client, patience)
 
     def run(
-        self, lines: Sequence[BatchLine], concurrency: int, tell: Callable[[], None], doubt_patience: float | None
+        self, lines: Sequence[BatchLine], threads: int, tell: Callable[[], None], doubt_patience: float | None
     ) -> None:
         """Orders every line and returns when all have ended; what is in doubt alone is waited for `doubt_patience`.
 
-        None: nothing is waited for. Raises what ends a batch: the server's refusal to speak to us at all, or its
-        absence for too long.
+        None: nothing is waited for. Raises what ends a batch, as `Uploads.send` does.
         """
         waiting = iter(lines)
-        with ThreadPoolExecutor(concurrency, "order") as pool:
-            workers = [pool.submit(self._work, waiting) for _ in range(concurrency)]
+        with ThreadPoolExecutor(threads, "order") as pool:
+            workers = [pool.submit(self._work, waiting) for _ in range(threads)]
             try:
                 self._follow(workers, tell, doubt_patience)
             except Interrupted:
@@ -73,8 +73,6 @@ class Batch:
         while for_files and self._is_saving() and time.monotonic() - begun <= SAVING_PATIENCE:
             stop.wait(FIRST_LOOK)
         self._tally.happened(self._events(lambda event: False))
-
-    # ------------------------------------------------------------ ordering
 
     def _work(self, waiting: Iterator[BatchLine]) -> None:
         """Orders lines that wait, until there are none; all threads share one iterator, each line goes to one."""
@@ -129,8 +127,6 @@ class Batch:
             self._names.add(task.labels[BATCH_LABEL])
             return task
 
-    # ------------------------------------------------------------ following
-
     def _follow(self, workers: Sequence[Future[None]], tell: Callable[[], None], doubt_patience: float | None) -> None:
         """Returns when nothing is left to wait for. Raises what ended a worker."""
         rest = FIRST_LOOK
@@ -174,11 +170,7 @@ class Batch:
     def _is_saving(self) -> bool:
         """Whether an action of the batch runs, or was never tried yet. It looks at one page: more would weigh."""
         listed = self._lists(self._client.actions, "owed", "running")
-        return any(
-            action.state == "running" or (action.attempts == 0 and action.due_at is not None)
-            for actions in listed
-            for action in islice(actions, PAGE)
-        )
+        return any(is_unattempted(action) for actions in listed for action in islice(actions, PAGE))
 
     def _lists(self, page: Callable[..., Listed[T]], *states: str) -> list[Iterator[T]]:
         """All of a list for each label that the batch's tasks have, every page of it asked for with patience."""

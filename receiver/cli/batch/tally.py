@@ -76,8 +76,6 @@ class Tally:
         self._doubtful: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
-    # ------------------------------------------------------------ news
-
     def ordered(self, line: BatchLine, task: TaskView) -> None:
         """The server has a task for a line."""
         with self._lock:
@@ -103,8 +101,6 @@ class Tally:
         with self._lock:
             known = self._events.get(event.task)
             return known is not None and known.id == event.id
-
-    # ------------------------------------------------------------ answers
 
     def counts(self) -> Counter[str]:
         """How many lines are in which state."""
@@ -150,7 +146,8 @@ def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
     found: dict[tuple[str, str, str], list[LineReport]] = {}
     for each in tasks:
         if each.state in TROUBLE:
-            found.setdefault((each.state, _code(each), _which(each)), []).append(each)
+            file = _message(each) if any(why.code == NOT_UPLOADED for why in each.errors) else ""
+            found.setdefault((each.state, _code(each), file), []).append(each)
     ordered = sorted(found.items(), key=lambda group: (TROUBLE.index(group[0][0]), -len(group[1])))
     return [
         Reason(state=state, code=code, message=_message(group[0]), lines=[each.line for each in group])
@@ -185,14 +182,8 @@ def _amount(value: object) -> Decimal | None:
 
 
 def _code(each: LineReport) -> str:
-    if each.state == REFUSED and each.errors:
-        return each.errors[0].path or each.errors[0].code
-    return each.errors[0].code if each.errors else ""
-
-
-def _which(each: LineReport) -> str:
-    """What sets reasons of one code apart: the file that could not be uploaded."""
-    return _message(each) if any(why.code == NOT_UPLOADED for why in each.errors) else ""
+    first = each.errors[0] if each.errors else Why(code="", message="")
+    return (each.state == REFUSED and first.path) or first.code
 
 
 def _message(each: LineReport) -> str:

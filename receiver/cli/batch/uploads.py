@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from receiver.cli.batch.contents import AttachedFile
-from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal, reasons
+from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal
 from receiver.cli.batch.tally import NOT_UPLOADED, Why
+from receiver.cli.outcome import problems_of
 from receiver.client import ApiError, Client
 from receiver.model.views import UploadView
 from receiver.orders.references import ID
@@ -82,15 +83,10 @@ class Uploads:
         except OSError as error:
             raise _NotUploaded(error.strerror or "cannot be read") from error
         except ApiError as error:
-            if self._is_final(error):
-                raise _NotUploaded("; ".join(why.message for why in reasons(error))) from error
+            refused_for_good = isinstance(error.details, dict) and error.details.get("retryable") is False
+            if (self._provider_was_away or refused_for_good) if error.code == PROVIDER else not is_fatal(error):
+                raise _NotUploaded("; ".join(message for _, message in problems_of(error))) from error
             raise
-
-    def _is_final(self, error: ApiError) -> bool:
-        """Whether a refusal is this file's alone, and would be the same again."""
-        if error.code != PROVIDER:
-            return not is_fatal(error)
-        return self._provider_was_away or (isinstance(error.details, dict) and error.details.get("retryable") is False)
 
     def _progress(self, file: AttachedFile, done: int, total: int | None) -> None:
         if self._patience.stop.is_set():
