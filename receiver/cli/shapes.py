@@ -1,6 +1,6 @@
 """The two forms that most commands have: a list, and one request about one task, action, replay or the like."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,9 +55,7 @@ def listing(
     return decorate
 
 
-def _found(
-    client: "Client", page: "Callable[..., Listed[T]]", everything: bool, given: Mapping[str, Any]
-) -> "Listed[T]":
+def _found(client: "Client", page: "Callable[..., Listed[T]]", everything: bool, given: dict[str, Any]) -> "Listed[T]":
     """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
     from msgspec.structs import replace
 

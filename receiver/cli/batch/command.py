@@ -30,6 +30,7 @@ LINES_SHOWN = 10
 BAD_LINES_SHOWN = 200
 STDIN = "-"
 REPORT = click.Path(dir_okay=False, path_type=Path)
+DOUBT = "For how long tasks are waited for that may or may not exist, when all others have ended."
 
 
 @expecting(f"expected 1 to {NAME_LIMIT} printable characters")
@@ -61,17 +62,9 @@ def _seconds(option: str, usual: float, help: str) -> Callable[[F], F]:
 @click.option("--dry-run", is_flag=True, help="Read and check the file, and order nothing.")
 @click.option("--no-wait", is_flag=True, help="Order everything, and leave the rest to the server.")
 @_seconds("--patience", 300.0, "For how long a server that is away is waited for.")
-@_seconds(
-    "--doubt-patience",
-    *(900.0, "For how long tasks are waited for that may or may not exist, when all others have ended."),
-)
+@_seconds("--doubt-patience", 900.0, DOUBT)
 @click.option(
-    "--report",
-    "path",
-    type=REPORT,
-    callback=_writable,
-    metavar="FILE",
-    help="Write the report with every line as JSON.",
+    "--report", type=REPORT, callback=_writable, metavar="FILE", help="Write the report with every line as JSON."
 )
 @json_option
 def batch(
@@ -87,7 +80,7 @@ def batch(
     no_wait: bool,
     patience: float,
     doubt_patience: float,
-    path: Path | None,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Order a task for every line of FILE, wait for all of them, and report. FILE may be - for standard input.
@@ -120,10 +113,10 @@ def batch(
     if dry_run:
         _show_orders(lines, common, as_json)
         return
-    report = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, path)
-    answer(report, as_json, _show_report)
+    made = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, report)
+    answer(made, as_json, _show_report)
     fine = ("succeeded", *ON_THEIR_WAY) if no_wait else ("succeeded",)
-    if count_of(report.counts, fine) != report.lines:
+    if count_of(made.counts, fine) != made.lines:
         click.get_current_context().exit(FAILED)
 
 
