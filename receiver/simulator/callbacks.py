@@ -114,7 +114,7 @@ class Callbacks:
             return ()
         if task.plan.has(Fault.LOST_CALLBACK):
             row.status, row.retry_count = "FAILED", len(self.options.retry_seconds)
-            row.response = _no_connection(row.url, "Connection refused")
+            row.response = _failure(row.url, DeliveryAnswer(None, "Connection refused"))
             return ()
         message = Message(row, self._url(task, row), self._body(task), self.options.retry_seconds)
         due = ended_at + self._delay(task)
@@ -193,14 +193,7 @@ def _event(dialect: Dialect, event_data: Document, task_id: str) -> Document:
 def _failure(url: str, answer: DeliveryAnswer) -> str:
     """A failed delivery in the words of the provider's Java client."""
     if answer.status is None:
-        return _no_connection(url, answer.text)
-    try:
-        reason = HTTPStatus(answer.status).phrase
-    except ValueError:
-        reason = "Unknown"
+        return f'I/O error on POST request for "{url}": {answer.text or "Connection refused"}'
+    reason = next((status.phrase for status in HTTPStatus if status == answer.status), "Unknown")
     body = f'"{answer.text[:KEPT_TEXT]}"' if answer.text else "[no body]"
     return f"{answer.status} {reason}: {body}"
-
-
-def _no_connection(url: str, reason: str) -> str:
-    return f'I/O error on POST request for "{url}": {reason or "Connection refused"}'

@@ -15,6 +15,8 @@ from receiver.simulator.orders import TEXT, Kind, Order
 
 QUEUED_PART = 0.1
 """The part of a task's seconds that is spent in the queue, for those tasks that queue at all."""
+MADE = {"video": "mp4", "audio": "mp3", "speech": "mp3", "music": "mp3", "tts": "mp3", "image": "png"}
+"""What a model makes, by a word in its path; the first word that is found counts."""
 
 
 class Status(StrEnum):
@@ -202,15 +204,4 @@ def output_type_of(model: str) -> str:
     made = path.rpartition("-to-")[2] if "-to-" in path else path
     if made.startswith("text"):
         return TEXT
-    for part in (made, path):
-        for words, extension in _MAKES:
-            if any(word in part for word in words):
-                return extension
-    return "png"
-
-
-_MAKES = (
-    (("video",), "mp4"),
-    (("audio", "speech", "music", "tts"), "mp3"),
-    (("image",), "png"),
-)
+    return next((MADE[word] for part in (made, path) for word in MADE if word in part), "png")

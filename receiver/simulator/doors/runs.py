@@ -110,13 +110,7 @@ async def _run_workflow(
 
 
 async def _take(
-    provider: Provider,
-    kind: Kind,
-    target: str,
-    wanted: Document,
-    dialect: Dialect,
-    workflow: Workflow,
-    nodes: object,
+    provider: Provider, kind: Kind, target: str, wanted: Document, dialect: Dialect, workflow: Workflow, nodes: object
 ) -> Answer:
     rng = chance_source(provider.options.seed, "seeds", len(provider.tasks.by_id))
     graph = workflows.with_nodes(workflow.graph, nodes, rng)
