@@ -238,7 +238,9 @@ def test_a_broken_file_does_not_hide_what_is_wrong_with_the_environment(tmp_path
 # ---------------------------------------------------------------- one mistake each
 
 URL_WANTED = "expected an http:// or https:// address without a query"
-SQLITE_WANTED = "expected sqlite:///PATH (other databases are not supported yet), got [secret]"
+SQLITE_WANTED = (
+    "expected sqlite:///PATH, a plain path without ~, ?, # or % (other databases are not supported yet), got [secret]"
+)
 TOKEN_WANTED = "admin_token: expected a token of at least 16 characters, without spaces, got [secret]"
 SECRETS_WANTED = "expected secrets of at least 16 characters each, newest first, got [secret]"
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
+from stat import S_IMODE
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -49,8 +50,11 @@ def _file(path: Path) -> Finding:
     there = path.exists()
     if there and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         return Finding(ok=False, what="database", found=f"{path} is no file that can be read and written")
+    found = str(path) if there else f"{path}, to be made"
+    if there and (mode := S_IMODE(path.stat().st_mode)) != 0o600:
+        found += f", of mode {mode:04o}: the server makes it 0600 when it starts"
     # SQLite puts its log beside it.
-    return _folder("database", path.parent, str(path) if there else f"{path}, to be made")
+    return _folder("database", path.parent, found)
 
 
 def _room(database: Path, floor: int) -> Finding:

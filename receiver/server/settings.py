@@ -38,9 +38,17 @@ def _is_word(text: str) -> bool:
 
 
 _SITE = Condition("an http:// or https:// address without a query", _is_site)
+
+
+def _names_a_file(url: str) -> bool:
+    """Whether it is a plain path behind `sqlite:///`: any more would become part of the file's name."""
+    path = url.removeprefix("sqlite:///")
+    plain = path.isprintable() and path.strip() == path and not set(path) & set("?#%")
+    return path != url and plain and bool(path) and not path.startswith((":memory:", "file:", "~")) and path[-1] != "/"
+
+
 _DATABASE = Condition(
-    "sqlite:///PATH (other databases are not supported yet)",
-    lambda url: url.startswith("sqlite:///") and len(url) > len("sqlite:///"),
+    "sqlite:///PATH, a plain path without ~, ?, # or % (other databases are not supported yet)", _names_a_file
 )
 _SECRETS = Condition(
     "secrets of at least 16 characters each, newest first", lambda secrets: all(len(secret) >= 16 for secret in secrets)
