@@ -450,14 +450,13 @@ async def test_a_restored_backup_is_served_and_what_it_replaced_is_kept_whole(tm
     await backed_up(tmp_path / "live.db", backup)
     await crashed(tmp_path / "live.db", path)
     before = backup.read_bytes()
-    done = restore(backup, path, AT)
-    assert (done.database, done.size) == (path, path.stat().st_size)
-    assert [each.name for each in done.kept] == [
+    kept = restore(backup, path, AT)
+    assert [each.name for each in kept] == [
         "receiver.db.replaced-20261125T010203.000456Z",
         "receiver.db.replaced-20261125T010203.000456Z-wal",
     ]
     assert (backup.read_bytes(), mode(path)) == (before, 0o600)
-    assert secrets(done.kept[0]) == {"first", "last"}
+    assert secrets(kept[0]) == {"first", "last"}
     await filled(path, "next")
     assert secrets(path) == {"first", "next"}
 
@@ -466,9 +465,9 @@ async def test_a_backup_is_restored_to_a_machine_that_has_no_database_and_throug
     await filled(tmp_path / "live.db", "first")
     await backed_up(tmp_path / "live.db", tmp_path / "backup.db")
     real = tmp_path / "new" / "receiver.db"
-    assert restore(tmp_path / "backup.db", real, AT).kept == []
+    assert restore(tmp_path / "backup.db", real, AT) == []
     (tmp_path / "link.db").symlink_to(real)
-    (kept,) = restore(tmp_path / "backup.db", tmp_path / "link.db", AT).kept
+    (kept,) = restore(tmp_path / "backup.db", tmp_path / "link.db", AT)
     assert kept.parent == real.parent
     assert (tmp_path / "link.db").is_symlink()
     await filled(tmp_path / "link.db")

@@ -57,14 +57,15 @@ def restore(path: Path, as_json: bool) -> None:
 
     database = database_file(load_settings(os.environ, Path.cwd()), Path.cwd())
     try:
-        done = put_in_place(path, database, datetime.now(UTC))
+        kept = put_in_place(path, database, datetime.now(UTC))
     except DatabaseInUse as error:
         raise Ended(f"{error}; stop that one first", USED_WRONGLY) from error
     except OSError as error:
         raise Ended(f"{database} cannot be replaced: {error}") from error
+    size = database.stat().st_size
     if as_json:
-        document({"database": str(done.database), "bytes": done.size, "kept": [str(each) for each in done.kept]})
+        document({"database": str(database), "bytes": size, "kept": [str(each) for each in kept]})
         return
-    click.echo(f"{done.database} is now a copy of {path}: {done.size} bytes")
-    for kept in done.kept:
-        click.echo(f"kept what it replaced: {kept}")
+    click.echo(f"{database} is now a copy of {path}: {size} bytes")
+    for each in kept:
+        click.echo(f"kept what it replaced: {each}")

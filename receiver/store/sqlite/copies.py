@@ -6,21 +6,13 @@ import sqlite3
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from sqlite_utils import Database
 
 from receiver.model.errors import Failed, StoreUnavailable
 from receiver.store.sqlite.database import Lock
-from receiver.store.sqlite.file import (
-    COMPANIONS,
-    backups_in_hand,
-    beside,
-    copy_in_hand,
-    fault,
-    look_inside,
-    refuse_place,
-)
+from receiver.store.sqlite.file import BACKING_UP, COMPANIONS, RESTORING, beside, fault, look_inside, refuse_place
 from receiver.store.sqlite.migrations import migrations
 
 MIB = 1024 * 1024
@@ -28,27 +20,19 @@ STEP = 2048
 """Pages that are copied between two looks at the disk."""
 
 
-class Restored(NamedTuple):
-    """A backup that took the place of the database: its size in bytes, and where what it replaced is kept."""
-
-    database: Path
-    size: int
-    kept: list[Path]
-
-
 def back_up(connection: sqlite3.Connection, path: Path, floor: int) -> IO[bytes]:
     """The database at `path`, copied into a file that has no name any more.
 
     Raises StoreUnavailable before the disk has less than `floor` bytes left.
     """
-    with tempfile.TemporaryDirectory(prefix=backups_in_hand(path), dir=path.parent) as directory:
+    with tempfile.TemporaryDirectory(prefix=BACKING_UP.format(path.name), dir=path.parent) as directory:
         copy = Path(directory) / path.name
         _copy(connection, copy, floor)
         return copy.open("rb")
 
 
-def restore(backup: Path, database: Path, at: datetime) -> Restored:
-    """Puts a copy of a backup in the place of the database, and keeps what it replaces beside it.
+def restore(backup: Path, database: Path, at: datetime) -> list[Path]:
+    """Puts a copy of a backup in the place of the database. What it replaces is kept beside it, under these names.
 
     Raises DatabaseInUse while a server runs, and Failed for what is no sound backup of ours; then nothing is changed.
     """
@@ -56,22 +40,16 @@ def restore(backup: Path, database: Path, at: datetime) -> Restored:
     refuse_place(path)
     lock = Lock(path)
     lock.seize()
+    copy = beside(path, RESTORING)
     try:
-        if path.exists() and backup.samefile(path):
-            raise Failed(f"{backup} is the database itself")
-        copy = copy_in_hand(path)
         copy.unlink(missing_ok=True)
-        try:
-            _copy_checked(backup, copy)
-        except BaseException:
-            copy.unlink(missing_ok=True)
-            raise
+        _copy_checked(backup, copy, path)
         if os.geteuid() == 0:
             # The server may be another user.
             owner = (path if path.exists() else path.parent).stat()
             for each in (copy, lock.path):
                 os.chown(each, owner.st_uid, owner.st_gid)
-        return Restored(path, copy.stat().st_size, _put_in_place(copy, path, at))
+        return _put_in_place(copy, path, at)
     finally:
         lock.release()
 
@@ -102,29 +80,32 @@ def _refuse_below(floor: int, target: Path, size: int) -> None:
         raise StoreUnavailable("disk_low", message, retry_after=60)
 
 
-def _copy_checked(backup: Path, copy: Path) -> None:
+def _copy_checked(backup: Path, copy: Path, path: Path) -> None:
+    """Leaves no copy of what is no backup."""
     try:
+        if path.exists() and backup.samefile(path):
+            raise Failed(f"{backup} is the database itself")
         with look_inside(backup) as connection:
             applied = {each.name for each in migrations.applied(Database(connection))}
-            newer = applied - {each.name for each in migrations.pending(Database(memory=True))}
-            if not applied or newer:
-                why = f"was made by a newer version ({', '.join(newer)})" if newer else "is no backup of a receiver"
-                raise Failed(f"{backup} {why}")
+            if not applied:
+                raise Failed(f"{backup} is no backup of a receiver")
+            if newer := applied - {each.name for each in migrations.pending(Database(memory=True))}:
+                raise Failed(f"{backup} was made by a newer version, which has {', '.join(sorted(newer))}")
             _copy(connection, copy, 0)
-    except sqlite3.Error as error:
-        raise Failed(f"{backup} cannot be read as a database: {error}") from error
-    problem = fault(copy)
-    if problem is not None:
-        raise Failed(f"{backup} is damaged: {problem}")
+        if problem := fault(copy):
+            raise Failed(f"{backup} is damaged: {problem}")
+    except BaseException as error:
+        copy.unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            raise Failed(f"{backup} cannot be read as a database: {error}") from error
+        raise
 
 
 def _put_in_place(copy: Path, path: Path, at: datetime) -> list[Path]:
     """Where what was there is kept. Should this be cut off, the copy tells the next start that it was."""
     replaced = beside(path, f".replaced-{at:%Y%m%dT%H%M%S.%f}Z")
-    kept = []
-    for end in ("", *COMPANIONS):
-        if beside(path, end).exists():
-            kept.append(beside(path, end).rename(beside(replaced, end)))
+    there = [end for end in ("", *COMPANIONS) if beside(path, end).exists()]
+    kept = [beside(path, end).rename(beside(replaced, end)) for end in there]
     copy.rename(path)
     directory = os.open(path.parent, os.O_RDONLY)
     os.fsync(directory)

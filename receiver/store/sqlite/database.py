@@ -103,7 +103,7 @@ def is_open_elsewhere(path: Path) -> bool:
     descriptor = os.open(path, os.O_RDWR)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, *SHARED_LOCKS)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):
         return True
     finally:
         os.close(descriptor)

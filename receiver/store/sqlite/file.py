@@ -20,20 +20,14 @@ WATCH_SPACING = 0.05
 PRIVATE = 0o600
 COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite puts beside a database file, by the ends of their names."""
+RESTORING = "-restoring"
+"""The end of the name of the copy of a backup, before it takes the place of the database."""
+BACKING_UP = ".{}.backup-"
+"""How the names of directories begin in which the database of a name is copied."""
 
 
 def beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
-
-
-def copy_in_hand(path: Path) -> Path:
-    """What a backup is copied to before it takes the place of the database."""
-    return beside(path, "-restoring")
-
-
-def backups_in_hand(path: Path) -> str:
-    """How the names of directories begin in which the database is copied."""
-    return f".{path.name}.backup-"
 
 
 class Watch:
@@ -78,32 +72,31 @@ def refuse_place(path: Path) -> None:
     """Makes the directory of a database. Raises SettingsError when SQLite could not work there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise SettingsError([f"database: {path} is a directory: name a file in it"])
+        raise _unfit(f"{path} is a directory: name a file in it")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise SettingsError(
-            [f"database: the directory {path.parent} cannot be written, and SQLite keeps its log beside the file"]
-        )
+        raise _unfit(f"the directory {path.parent} cannot be written, and SQLite keeps its log beside the file")
 
 
 def make_ready(path: Path) -> None:
     """Leaves a private file that is ours, or empty; the caller holds its lock. Raises SettingsError with the remedy."""
-    if copy_in_hand(path).exists() and not path.exists():
-        raise SettingsError(
-            [f"database: putting a backup in the place of {path} was cut off: `receiver restore` again"]
-        )
     if path.exists() and path.stat().st_nlink > 1:
-        raise SettingsError(
-            [f"database: {path} has a second name (a hard link), and each would have a log of its own: remove one"]
-        )
-    copy_in_hand(path).unlink(missing_ok=True)
-    for left in path.parent.glob(f"{backups_in_hand(path)}*"):
+        raise _unfit(f"{path} has a second name (a hard link), and each would have a log of its own: remove one")
+    if beside(path, RESTORING).exists() and not path.exists():
+        raise _unfit(f"putting a backup in the place of {path} was cut off: `receiver restore` again")
+    beside(path, RESTORING).unlink(missing_ok=True)
+    for left in path.parent.glob(BACKING_UP.format(path.name) + "*"):
         shutil.rmtree(left, ignore_errors=True)
-    # First of all: SQLite throws the log of an empty file away, and changed modes make a file look younger.
-    _refuse_strange_log(path)
-    _refuse_foreign(path)
+    # Before all else: SQLite throws the log of an empty file away, and changed modes make a file look younger.
+    if has_log(path):
+        _refuse_strange_log(path, beside(path, "-wal"))
     create_private(path)
-    for each in (path, *(beside(path, end) for end in COMPANIONS)):
+    _refuse_foreign(path)
+    for each in filter(Path.exists, (path, *(beside(path, end) for end in COMPANIONS))):
         _make_private(each)
+
+
+def _unfit(problem: str) -> SettingsError:
+    return SettingsError([f"database: {problem}"])
 
 
 @contextmanager
@@ -133,44 +126,29 @@ def fault(path: Path) -> str | None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    if not path.exists():
-        return
     with look_inside(path) as connection:
         database = Database(connection)
         tables = set(database.table_names()) - {migrations.migrations_table}
         if tables and not migrations.applied(database):
-            raise SettingsError(
-                [f"database: {path} belongs to another program: it has tables ({len(tables)}) and none of ours"]
-            )
+            raise _unfit(f"{path} belongs to another program: it has tables ({len(tables)}), and none is ours")
 
 
-def _refuse_strange_log(path: Path) -> None:
-    """A log is replayed into whatever file stands beside it, also into a backup that was copied there."""
-    if not has_log(path):
-        return
-    log = beside(path, "-wal")
+def _refuse_strange_log(path: Path, log: Path) -> None:
+    """SQLite would replay a log into whatever file stands beside it, also into a backup that was copied there."""
     if not path.exists() or path.stat().st_size == 0:
-        raise SettingsError([f"database: {log} is there without its database: put {path} back, or move the log away"])
+        raise _unfit(f"{log} is there without its database: put {path} back, or move the log away")
     with path.open("rb") as file:
         is_backup = file.read(19)[18:] == b"\x01"  # served files are in WAL mode, backups are not
     is_younger = path.stat().st_ctime_ns >= log.stat().st_ctime_ns
     if is_backup or (is_younger and fault(path)):
-        raise SettingsError(
-            [
-                f"database: {log} is not the log of {path}, as when a backup is copied over a database: "
-                "`receiver restore BACKUP` puts a backup in place and keeps both; or move the log away"
-            ]
-        )
+        remedy = "`receiver restore BACKUP` puts it in place and keeps both; or move the log away"
+        raise _unfit(f"{log} is not the log of {path}, as when a backup is copied over a database: {remedy}")
 
 
 def _make_private(path: Path) -> None:
-    if not path.exists():
-        return
-    if stat.S_IMODE(path.stat().st_mode) != PRIVATE:
-        with suppress(OSError):
+    with suppress(OSError):
+        if stat.S_IMODE(path.stat().st_mode) != PRIVATE:
             path.chmod(PRIVATE)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode != PRIVATE:
-        raise SettingsError(
-            [f"database: {path} has the mode {mode:04o} and holds secrets: as its owner, `chmod 600 {path}`"]
-        )
+        raise _unfit(f"{path} has the mode {mode:04o} and holds secrets: as its owner, `chmod 600 {path}`")
