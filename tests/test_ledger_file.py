@@ -13,9 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from ledgers import end_tasks
 from sqlite_utils import Database
+from uuid_utils import uuid7
 
+from receiver.cli.check import examine
+from receiver.model.entries import NewTask
 from receiver.model.errors import Failed, SettingsError, StoreUnavailable
+from receiver.model.records import Kind
+from receiver.server.settings import Settings
 from receiver.store import open_store
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.copies import restore
@@ -333,6 +339,13 @@ async def test_a_file_that_others_can_read_is_made_private_with_its_log(tmp_path
     assert secrets(path) == {"x"}
 
 
+def test_the_check_of_the_settings_says_that_others_can_read_the_database(tmp_path: Path) -> None:
+    (tmp_path / "receiver.db").touch()
+    (tmp_path / "receiver.db").chmod(0o644)
+    found = next(each for each in examine(Settings(), tmp_path) if each.what == "database")
+    assert (found.ok, "of mode 0644: the server makes it 0600" in found.found) == (True, True)
+
+
 def test_a_file_that_cannot_be_made_private_is_refused_with_the_remedy(public_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("a file of somebody else's is made by root alone")
@@ -479,6 +492,23 @@ async def test_a_copy_with_a_log_of_its_own_is_restored_with_what_is_in_that(tmp
     await crashed(tmp_path / "live.db", tmp_path / "backup.db")
     restore(tmp_path / "backup.db", tmp_path / "receiver.db", AT)
     assert secrets(tmp_path / "receiver.db") == {"last"}
+
+
+async def test_a_ledger_with_a_row_in_many_tables_is_sound_to_sqlite_and_is_restored(tmp_path: Path) -> None:
+    """SQLite's own check once took labels for damage."""
+    path, backup = tmp_path / "receiver.db", tmp_path / "backup.db"
+    labels = {"project": "shop", "shot": "1"}
+    order = NewTask(id=str(uuid7()), kind=Kind.MODEL, target="a/b", input={}, labels=labels, digest=b"d")
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    await store.add_task(order, 1.0)
+    await end_tasks(store, 3, [], 2.0)
+    with await store.backup() as file:
+        backup.write_bytes(file.read())
+    await store.close()
+    with closing(sqlite3.connect(backup)) as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+    assert len(restore(backup, path, AT)) == 1
 
 
 def garbage(path: Path) -> None:
