@@ -243,7 +243,9 @@ def test_a_broken_file_does_not_hide_what_is_wrong_with_the_environment(tmp_path
 # ---------------------------------------------------------------- one mistake each
 
 URL_WANTED = "expected an http:// or https:// address without a query"
-SQLITE_WANTED = "expected sqlite:///PATH (other databases are not supported yet), got [secret]"
+SQLITE_WANTED = (
+    "expected sqlite:///PATH, a plain path without ~, ?, # or % (other databases are not supported yet), got [secret]"
+)
 TOKEN_WANTED = "admin_token: expected a token of at least 16 characters, without spaces, got [secret]"
 SECRETS_WANTED = "expected secrets of at least 16 characters each, newest first, got [secret]"
 
@@ -265,6 +267,13 @@ WRONG = [
     ('runninghub.base_url = "x"', f"runninghub.base_url: {URL_WANTED}, got 'x'"),
     ('database = "receiver.db"', f"database: {SQLITE_WANTED}"),
     ('database = "sqlite:///"', f"database: {SQLITE_WANTED}"),
+    ('database = "sqlite:////data/r.db?mode=rwc"', f"database: {SQLITE_WANTED}"),
+    ('database = "sqlite:///r.db#main"', f"database: {SQLITE_WANTED}"),
+    ('database = "sqlite:///my%20r.db"', f"database: {SQLITE_WANTED}"),
+    ('database = "sqlite:///~/r.db"', f"database: {SQLITE_WANTED}"),
+    ('database = "sqlite:///:memory:"', f"database: {SQLITE_WANTED}"),
+    ('database = "sqlite:///data/"', f"database: {SQLITE_WANTED}"),
+    ('database = "sqlite:///r.db\\n"', f"database: {SQLITE_WANTED}"),
     ('database = "postgres://user:sentinel@host/db"', f"database: {SQLITE_WANTED}"),
     ("database = 1", "database: expected a text, got [secret]"),
     ('secrets = "sentinel-that-is-no-list"', "secrets: expected a list, got [secret]"),

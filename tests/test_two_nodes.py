@@ -23,7 +23,8 @@ async def beside(house: House, directory: Path, node: str) -> AsyncIterator[tupl
     """A service of that name on a copy of the house's ledger, started and with a clock of its own."""
     copy = directory / "copy"
     copy.mkdir()
-    await house.store.backup(copy / "receiver.db")
+    with await house.store.backup() as file:
+        (copy / "receiver.db").write_bytes(file.read())
     (copy / "receiver.toml").write_text((directory / "receiver.toml").read_text())
     settings = load_settings({"RECEIVER_DATABASE": f"sqlite:///{copy / 'receiver.db'}"}, copy)
     clock = Clock(house.clock.now + 1)

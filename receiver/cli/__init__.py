@@ -5,7 +5,7 @@ import click
 from receiver.cli.actions import actions
 from receiver.cli.alerts import alerts
 from receiver.cli.apps import app, styles, workflow
-from receiver.cli.backup import backup
+from receiver.cli.backup import backup, restore
 from receiver.cli.batch.command import batch
 from receiver.cli.deliveries import deliveries
 from receiver.cli.docs import docs
@@ -39,4 +39,4 @@ main.section("Run", serve, demo, simulate)
 main.section("Tasks", submit, batch, tasks, task, reconcile, resend, cancel, submit_again)
 main.section("Callbacks and actions", deliveries, actions, replay, alerts)
 main.section("Models, apps, files and the account", models, app, workflow, styles, upload, account)
-main.section("Maintenance", token, check, config, backup, docs)
+main.section("Maintenance", token, check, config, backup, restore, docs)

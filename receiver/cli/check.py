@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from stat import S_IMODE
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -57,8 +58,11 @@ def _file(path: Path) -> str:
     there = path.exists()
     if there and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise _Wrong(f"{path} is no file that can be read and written")
+    found = str(path) if there else f"{path}, to be made"
+    if there and (mode := S_IMODE(path.stat().st_mode)) != 0o600:
+        found += f", of mode {mode:04o}: the server makes it 0600 when it starts"
     # SQLite puts its log beside it.
-    return _folder(path.parent, str(path) if there else f"{path}, to be made")
+    return _folder(path.parent, found)
 
 
 def _room(database: Path, floor: int) -> str:

@@ -4,7 +4,6 @@ The environment wins over the file. Every setting stands once, in `Settings`: it
 file and in the environment, and what it is for; the documents and the example file are held to it.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -39,8 +38,17 @@ def _is_word(text: str) -> bool:
 
 
 _SITE = Condition("an http:// or https:// address without a query", _is_site)
+
+
+def _names_a_file(url: str) -> bool:
+    """Whether it is a plain path behind `sqlite:///`: any more would become part of the file's name."""
+    path = url.removeprefix("sqlite:///")
+    plain = path.isprintable() and path.strip() == path and not set(path) & set("?#%")
+    return path != url and plain and bool(path) and not path.startswith((":memory:", "file:", "~")) and path[-1] != "/"
+
+
 _DATABASE = Condition(
-    "sqlite:///PATH (other databases are not supported yet)", re.compile("sqlite:///.", re.DOTALL).match
+    "sqlite:///PATH, a plain path without ~, ?, # or % (other databases are not supported yet)", _names_a_file
 )
 _SECRETS = Condition(
     "secrets of at least 16 characters each, newest first", lambda secrets: all(len(secret) >= 16 for secret in secrets)

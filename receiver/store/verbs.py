@@ -3,7 +3,7 @@
 import secrets
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import IO
 
 from receiver.model.entries import Change, NewDelivery, Recorded
 from receiver.store import ledger
@@ -136,5 +136,5 @@ class Store(Access):
         """Why new things cannot be stored now, as a reason code; None when they can."""
 
     @abstractmethod
-    async def backup(self, target: Path) -> None:
-        """Copies the whole ledger to a new file. Raises FileExistsError."""
+    async def backup(self) -> IO[bytes]:
+        """A copy of the whole ledger, as an open file without a name; one is made at a time."""

@@ -52,8 +52,8 @@ class Engine(ABC):
         """The reason code of an error of the storage itself; None for an error of one job."""
 
     @abstractmethod
-    def probe(self) -> bool:
-        """Whether a write of some size succeeds, which leaves nothing behind."""
+    def probe(self) -> str | None:
+        """Tries a write of some size, which leaves nothing behind. The reason code of its failure, None when well."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -211,8 +211,7 @@ class Writer:
         if self._monotonic() - self._probed_at < PROBE_SPACING:
             return False
         self._probed_at = self._monotonic()
-        if self._engine.probe():
-            self._broken = None
+        self._broken = self._engine.probe()
         return self._broken is None
 
     def _refused(self, batch: list[Job]) -> Done:

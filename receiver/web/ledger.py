@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import IO
 
 from starlette.requests import Request
@@ -120,11 +118,8 @@ async def cancel_replay(service: Service, request: Request) -> Response:
 
 
 async def backup(service: Service, _: Request) -> Response:
-    """The whole database, copied in one step into a file that has no name any more when it is sent."""
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=service.scratch) as directory:
-        copy = Path(directory) / "receiver.db"
-        await service.store.backup(copy)
-        file = copy.open("rb")
+    """The whole database of one moment."""
+    file = await service.store.backup()
     headers = {
         "content-disposition": 'attachment; filename="receiver.db"',
         "content-length": str(os.fstat(file.fileno()).st_size),

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+from receiver.model.errors import StoreUnavailable
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.writer import Engine
 
@@ -14,7 +15,15 @@ STORAGE_FAILURES = {
     sqlite3.SQLITE_CORRUPT: "corrupt",
     sqlite3.SQLITE_NOTADB: "corrupt",
     sqlite3.SQLITE_CANTOPEN: "cannot_open",
+    sqlite3.SQLITE_BUSY: "locked",
 }
+
+
+def storage_failure(error: Exception) -> str | None:
+    """The reason code of an error of the storage itself; None for any other."""
+    if isinstance(error, StoreUnavailable):
+        return error.reason
+    return STORAGE_FAILURES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
 
 
 class SqliteTransaction(Transaction):
@@ -41,11 +50,15 @@ class SqliteTransaction(Transaction):
 
 
 class SqliteEngine(Engine):
-    """Give it what opens the read-write connection."""
+    """Give it what opens the read-write connection, and what says why the file must not be written to now, if so."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], unfit: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._connect = connect
+        self._unfit = unfit
         self._connection: sqlite3.Connection | None = None
+        self._busy_timeout = 0
 
     @property
     def _open(self) -> sqlite3.Connection:
@@ -54,8 +67,15 @@ class SqliteEngine(Engine):
 
     def connect(self) -> None:
         self._connection = self._connect()
+        (self._busy_timeout,) = self._open.execute("pragma busy_timeout").fetchone()
 
     def begin(self) -> Transaction:
+        reason = self._unfit()
+        if reason == "log_gone":
+            # What is in the log alone would be lost with this process.
+            self._open.execute("pragma wal_checkpoint")
+        if reason is not None:
+            raise StoreUnavailable(reason, "the file is not the one that was opened")
         self._open.execute("begin immediate")
         return SqliteTransaction(self._open)
 
@@ -70,20 +90,21 @@ class SqliteEngine(Engine):
                 return  # SQLite has rolled back by itself in the meantime
 
     def storage_failure(self, error: Exception) -> str | None:
-        if not isinstance(error, sqlite3.Error):
-            return None
-        return STORAGE_FAILURES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        return storage_failure(error)
 
-    def probe(self) -> bool:
+    def probe(self) -> str | None:
+        self._open.execute("pragma busy_timeout = 0")  # who waits for an answer gets it at once
         try:
-            self._open.execute("begin immediate")
+            self.begin()
             self._open.execute("insert into facts (name, value) values ('probe', zeroblob(65536))")
             self._open.execute("delete from facts where name = 'probe'")
-            self._open.execute("commit")
-        except sqlite3.Error:
+            self.commit()
+        except (sqlite3.Error, StoreUnavailable) as error:
             self.roll_back()
-            return False
-        return True
+            return storage_failure(error) or "cannot_write"
+        finally:
+            self._open.execute(f"pragma busy_timeout = {self._busy_timeout}")
+        return None
 
     def close(self) -> None:
         self._open.close()

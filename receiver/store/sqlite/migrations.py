@@ -209,16 +209,11 @@ LISTS = (
     ) strict, without rowid
     """,
     "create index labels_by_text on labels (folded)",
+    # In the order of its key: SQLite 3.40 checks a table without rowid wrongly when its columns stand in another.
     """
     create table task_labels (
-      name text not null,
-      value text not null,
-      kind text not null,
-      state text not null,
-      created_at real not null,
-      task integer not null references tasks (key),
-      target text not null,
-      ended_at real,
+      name text not null, value text not null, kind text not null, state text not null, created_at real not null,
+      task integer not null references tasks (key), target text not null, ended_at real,
       primary key (name, value, kind, state, created_at, task)
     ) strict, without rowid
     """,

@@ -2,16 +2,19 @@
 
 import asyncio
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from receiver.model.entries import Change
 from receiver.model.errors import StoreUnavailable
 from receiver.store.ledger.transaction import Transaction
-from receiver.store.sqlite.database import Lock, Readers, back_up, connect, create_private
+from receiver.store.sqlite.copies import back_up
+from receiver.store.sqlite.database import Lock, Readers, connect
 from receiver.store.sqlite.engine import SqliteEngine
+from receiver.store.sqlite.file import Watch, make_ready, refuse_place
 from receiver.store.verbs import Listener, Store
 from receiver.store.writer import Writer
 
@@ -26,13 +29,16 @@ class SqliteStore(Store):
     """The ledger in one file. `disk_floor` is the free space in bytes below which nothing new is accepted."""
 
     def __init__(self, path: Path, *, disk_floor: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.path = path
+        self.path = path.resolve()
         self._disk_floor = disk_floor
         self._monotonic = monotonic
-        self._lock = Lock(path)
+        self._lock = Lock(self.path)
+        self._watch = Watch(path.absolute(), self.path, self._lock, monotonic)
         self._listeners: list[Listener] = []
-        self._writer = Writer(SqliteEngine(lambda: connect(path)), monotonic=monotonic, publish=self._publish)
-        self._readers = Readers(path)
+        engine = SqliteEngine(self._connect, self._watch.problem)
+        self._writer = Writer(engine, monotonic=monotonic, publish=self._publish)
+        self._readers = Readers(self.path)
+        self._copier = Readers(self.path, 1)
         self._room_checked_at = float("-inf")
         self._has_room = True
 
@@ -51,12 +57,12 @@ class SqliteStore(Store):
     async def open(self, patience: float = LOCK_PATIENCE) -> None:
         """Locks the file, waiting up to `patience` seconds, and brings its schema up to date.
 
-        Raises DatabaseInUse, and sqlite3.Error for a file that is no database.
+        Raises DatabaseInUse, SettingsError for a file that must not be opened, sqlite3.Error for what is no database.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_place(self.path)
         await self._lock.acquire(patience)
         try:
-            create_private(self.path)
+            await asyncio.to_thread(make_ready, self.path)
             await self._writer.open()
         except BaseException:
             self._lock.release()
@@ -66,22 +72,27 @@ class SqliteStore(Store):
         """Commits what waits and gives the file free."""
         # The writer's connection goes last: the last one to go folds the WAL into the file, and readers cannot.
         self._readers.close()
+        self._copier.close()
         await self._writer.close()
         self._lock.release()
 
     def problem(self) -> str | None:
         if not self._writer.alive:
             return "writer_dead"
-        if self._writer.broken:
-            return self._writer.broken
-        return None if self._room() else "disk_low"
+        problem = self._writer.broken or self._watch.problem()
+        return problem or (None if self._room() else "disk_low")
 
-    async def backup(self, target: Path) -> None:
-        await self._readers.run_on_connection(lambda connection: back_up(connection, target))
+    async def backup(self) -> IO[bytes]:
+        return await self._copier.run_on_connection(lambda source: back_up(source, self.path, self._disk_floor))
 
     def refuse_without_room(self) -> None:
         if not self._room():
             raise StoreUnavailable("disk_low", "the disk is below its floor of free space", retry_after=60)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = connect(self.path)
+        self._watch.begin()
+        return connection
 
     def _publish(self, changes: Sequence[Change]) -> None:
         for listener in self._listeners:
