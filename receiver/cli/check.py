@@ -19,7 +19,9 @@ from receiver.cli.connect import database_file
 from receiver.egress.addresses import is_near
 from receiver.model.definitions import Definition
 from receiver.runninghub import catalogue
+from receiver.runninghub.client import site_of
 from receiver.server.settings import MIB, Settings
+from receiver.store.sqlite.offline import open_by_site
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -43,6 +45,10 @@ def _own(settings: Settings, directory: Path) -> Iterator[Finding]:
     yield Finding(ok=True, what="public_url", found=address)
     key = "given" if settings.api_key else "none: callbacks are taken, but nothing can be submitted"
     yield Finding(ok=True, what="runninghub.api_key", found=key)
+    for site, count in open_by_site(database).items():
+        if site != site_of(settings.base_url):
+            found = f"{count} open tasks were sent to {site}, and are asked about there"
+            yield Finding(ok=False, what="runninghub.base_url", found=found)
 
 
 def _file(path: Path) -> Finding:

@@ -21,6 +21,7 @@ from receiver.model.records import (
     rfc3339,
 )
 from receiver.model.redaction import MASK
+from receiver.model.sentences import WAITS_FOR
 
 V = TypeVar("V", bound=Struct)
 TaskV = TypeVar("TaskV", bound=views.TaskView)
@@ -65,7 +66,8 @@ def event_view(event: Event) -> views.EventView:
 
 
 def action_view(action: Action, attempts: Sequence[Attempt] = ()) -> views.ActionView:
-    return shown(views.ActionView, action, tries=[_attempt_view(each) for each in attempts])
+    waits_for = action.waits_for and WAITS_FOR[action.waits_for]
+    return shown(views.ActionView, action, waits_for=waits_for, tries=[_attempt_view(each) for each in attempts])
 
 
 def _attempt_view(attempt: Attempt) -> views.AttemptView:

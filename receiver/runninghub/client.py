@@ -7,6 +7,7 @@ no idempotency key, so a second send may be a second bill.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from copy import copy
 from functools import wraps
 from secrets import token_hex
 from typing import Concatenate, Generic, ParamSpec, TypeVar
@@ -79,6 +80,11 @@ def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -
     return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
 
 
+def site_of(base_url: str) -> str:
+    """The address of a site, however its base URL was written."""
+    return base_url.rstrip("/").removesuffix(V2_ROOT)
+
+
 def was_not_sent(error: Exception) -> bool:
     """Whether not even a connection was made, so that sending again repeats nothing."""
     return isinstance(error, ProviderError) and error.code == "not_sent"
@@ -118,12 +124,18 @@ class Channel:
     ) -> None:
         self._http = http
         self._deadline = deadline
-        self.site = base_url.rstrip("/").removesuffix(V2_ROOT)
+        self.site = site_of(base_url)
         self.has_key = api_key is not None
         self._api_key = api_key
         self.again = stamina.AsyncRetryingCaller(
             attempts=read_attempts, wait_initial=read_wait, wait_max=read_wait * 4, wait_jitter=read_wait, timeout=None
         )
+
+    def at(self: C, site: str | None) -> C:
+        """The same provider at another of its sites; None is this one."""
+        other = copy(self)
+        other.site = site or self.site
+        return other
 
     @property
     def key(self) -> str:

@@ -16,7 +16,7 @@ from receiver.model.errors import Refused, not_found
 from receiver.model.records import Replay
 from receiver.model.rules import REPLAYABLE
 from receiver.model.shown import action_view, definition_view, shown
-from receiver.model.views import DefinitionView, DeliveryPage, DeliveryView, PageView, ReplayView
+from receiver.model.views import AlertView, DefinitionView, DeliveryPage, DeliveryView, PageView, ReplayView
 from receiver.replay import replay
 from receiver.server.service import Service
 from receiver.web.answers import answer, known, read_id, read_object
@@ -92,6 +92,12 @@ async def _definitions(service: Service) -> list[DefinitionView]:
     configured = {definition.name: definition for definition in service.definitions}
     now = service.clock()
     return [definition_view(each, configured.get(each.name), now) for each in await service.store.definition_states()]
+
+
+async def settle_alert(service: Service, request: Request, *, close: bool) -> Response:
+    number = read_id(request, "alert")
+    settled = await service.store.settle_alert(number, service.clock(), close=close)
+    return answer(shown(AlertView, known(settled, "alert", str(number))))
 
 
 # ------------------------------------------------------------ replays
