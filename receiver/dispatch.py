@@ -124,7 +124,7 @@ class Held(Struct, frozen=True):
 
         renewal.add_done_callback(lost)
         try:
-            return await performer(_work(self.definition, self.claimed))
+            return await performer(replace(_work(self.definition, self.claimed), note_process=self._note_process))
         except asyncio.CancelledError:
             if renewal.done():
                 worker.uncancel()
@@ -133,6 +133,10 @@ class Held(Struct, frozen=True):
         finally:
             running = False
             renewal.cancel()
+
+    async def _note_process(self, process: str) -> None:
+        with suppress(StoreUnavailable):
+            await self.store.note_process(self.claimed, process)
 
     async def _renew(self) -> None:
         """Ends when the lease is lost. While nothing can be written it is not: it is in hand yet, nobody frees it."""
@@ -180,13 +184,14 @@ def judge(
     unwell = failure.category.accuses_target and not (failure.permanent or failure.expired)
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason
+    outcome = Settlement(outcome="dead")
     links_die = event_at + rules.LINKS_LIVE
     if failure.expired or (definition.kind is ActionKind.DOWNLOAD and due_at > links_die):
         reason = f"expired: {reason}"
     elif not failure.permanent and attempts < definition.max_attempts:
         wait = failure.retry_after or 0.0
-        return Settlement(outcome="retry", due_at=due_at, reason=reason, detail=detail, unwell=unwell, retry_after=wait)
-    return Settlement(outcome="dead", reason=reason, detail=detail, unwell=unwell)
+        outcome = Settlement(outcome="retry", due_at=due_at, retry_after=wait)
+    return replace(outcome, reason=reason, detail=detail, unwell=unwell, silent=failure.category.is_silence)
 
 
 def _failure_detail(failure: ActionFailed) -> JsonObject:

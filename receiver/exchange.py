@@ -40,7 +40,7 @@ async def until_written(write: Callable[[], Awaitable[T]]) -> T:
 
 
 class Asker:
-    """Asks the provider about tasks. Every method returns what was answered.
+    """Asks the provider about tasks, each at the site to which it was sent. Every method returns what was answered.
 
     Raises ProviderError, after it was kept as the check's answer and, where it concerns every task, alerted.
     """
@@ -53,24 +53,38 @@ class Asker:
 
     async def query(self, task: Task, provider_id: str) -> TaskReport:
         """How the task stands."""
-        return await self.exchange(task, CheckKind.QUERY, self.provider.query(provider_id), _report_summary)
+        return await self._ask(task, CheckKind.QUERY, lambda hub: hub.query(provider_id), _report_summary)
 
     async def outputs(self, task: Task, provider_id: str) -> TaskReport:
         """What the task made, when the query knows nothing of it. Not for models."""
-        return await self.exchange(task, CheckKind.OUTPUTS, self.provider.outputs(provider_id), _report_summary)
+        return await self._ask(task, CheckKind.OUTPUTS, lambda hub: hub.outputs(provider_id), _report_summary)
 
     async def webhook_detail(self, task: Task, provider_id: str) -> WebhookDetail | None:
         """What became of the task's callback; None when none is registered."""
-        return await self.exchange(task, CheckKind.DETAIL, self.provider.webhook_detail(provider_id), _detail_summary)
+        return await self._ask(task, CheckKind.DETAIL, lambda hub: hub.webhook_detail(provider_id), _detail_summary)
 
     async def resend(self, task: Task, webhook_id: str, url: str) -> None:
         """Asks for the callback once more, at `url`."""
-        asking, summary = self.provider.resend(webhook_id, url), "asked to call back again at a fresh URL"
-        await self.exchange(task, CheckKind.RESEND, asking, lambda _: summary)
+        summary = "asked to call back again at a fresh URL"
+        await self._ask(task, CheckKind.RESEND, lambda hub: hub.resend(webhook_id, url), lambda _: summary)
 
     async def cancel(self, task: Task, provider_id: str) -> None:
         """Cancels the task."""
-        await self.exchange(task, CheckKind.CANCEL, self.provider.cancel(provider_id), lambda _: "cancelled")
+        await self._ask(task, CheckKind.CANCEL, lambda hub: hub.cancel(provider_id), lambda _: "cancelled")
+
+    async def _ask(
+        self, task: Task, kind: CheckKind, ask: Callable[[RunningHub], Awaitable[Reply[T]]], summary: Callable[[T], str]
+    ) -> T:
+        """Asks at the task's own site; one that has moved is asked where the settings say that it is now."""
+        try:
+            return await self.exchange(task, kind, ask(self.provider.at(task.site)), summary)
+        except ProviderError as error:
+            if error.code != "moved" or self._is_here(task):
+                raise
+        return await self.exchange(task, kind, ask(self.provider), summary)
+
+    def _is_here(self, task: Task) -> bool:
+        return task.site in (None, self.provider.site)
 
     async def exchange(
         self, task: Task, kind: CheckKind, asking: Awaitable[Reply[T]], summary: Callable[[T], str]
@@ -95,12 +109,13 @@ class Asker:
             reply = await asking
         except ProviderError as error:
             await keep(str(error), error.answer, ok=False)
-            with suppress(StoreUnavailable):
-                await self._alert(error)
+            if self._is_here(task):
+                with suppress(StoreUnavailable):
+                    await self._alert(error)
             raise
         await keep(summary(reply.content), reply.raw, ok=True)
         with suppress(StoreUnavailable):
-            for alert in ALERTS:
+            for alert in ALERTS if self._is_here(task) else ():
                 await self._store.clear_alert(alert, "runninghub", self._clock())
         return reply.content
 

@@ -59,13 +59,34 @@ async def submit_next(
     clock: Callable[[], float],
     *,
     node: str = rules.NODE,
+    in_hand: set[str] | None = None,
 ) -> Line | None:
-    """Sends the oldest queued task, once, as a node. None when there is nothing to send, or no room, or no API key."""
+    """Sends the oldest queued task, once, as a node. None when there is nothing to send, or no room, or no API key.
+
+    While it is sent, the task's id is `in_hand`, where the housekeeping sees that it has a sender.
+    """
     if not asker.provider.has_key:
         return None
-    taken = await store.take_queued_task(clock(), policy.max_in_flight, callback=links.can_issue, node=node)
+    most, site = policy.max_in_flight, asker.provider.site
+    taken = await store.take_queued_task(clock(), most, callback=links.can_issue, node=node, site=site)
     if taken is None:
         return None
+    hands = set() if in_hand is None else in_hand
+    hands.add(taken.id)
+    try:
+        return await _send(store, asker, links, definitions, clock, taken)
+    finally:
+        hands.discard(taken.id)
+
+
+async def _send(
+    store: Store,
+    asker: Asker,
+    links: Links,
+    definitions: Sequence[Definition],
+    clock: Callable[[], float],
+    taken: Task,
+) -> Line:
     task, too_old = await _with_current_links(store, taken, asker.provider.site, clock())
     if too_old is not None:
         await _reject(store, task, too_old, definitions, clock())

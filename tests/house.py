@@ -59,11 +59,15 @@ async def no_effect(_: Work) -> Done:
 
 
 class House:
-    """`door_open` False is a server that is down: callbacks find nobody, loops do not turn."""
+    """`door_open` False is a server that is down: callbacks find nobody, loops do not turn.
+
+    `url_works` False is a public URL at which callbacks find nobody, although the server works.
+    """
 
     def __init__(self, directory: Path, toml: str, environment: Mapping[str, str], **options: object) -> None:
         self.clock = Clock()
         self.door_open = True
+        self.url_works = True
         self.effects: list[Work] = []
         self.effect: Effect = no_effect
         (directory / "receiver.toml").write_text(toml)
@@ -118,7 +122,7 @@ class House:
         await self.open()
 
     async def _deliver(self, url: str, body: bytes, headers: Mapping[str, str]) -> DeliveryAnswer:
-        if not self.door_open:
+        if not (self.door_open and self.url_works):
             return DeliveryAnswer(None, "Connection refused")
         return await self._posted(url, body, headers)
 

@@ -263,6 +263,14 @@ def test_actions_are_shown_retried_and_skipped(operator: Operator) -> None:
     assert json.loads(operator("actions", "resume", "breaks", "--json").stdout)["paused"] is False
 
 
+def test_an_alert_is_marked_as_seen_and_closed(operator: Operator) -> None:
+    operator.ended()
+    alert = operator("alerts", "--state", "open", "--kind", "action_dead").stdout.splitlines()[1].split()[0]
+    assert " seen " in operator("alerts", "ack", alert).stdout
+    assert " closed " in operator("alerts", "close", alert).stdout
+    assert json.loads(operator("alerts", "close", alert, "--json").stdout)["closed_at"]
+
+
 def test_a_replay_is_counted_begun_shown_and_cancelled(operator: Operator) -> None:
     task_id = operator.ended()
     assert operator("replay", "--task", task_id, "--dry-run").stdout == "1 would be owed again\n"
@@ -325,7 +333,16 @@ def test_every_document_is_json(operator: Operator) -> None:
 # ---------------------------------------------------------------- ends
 
 
-@pytest.mark.parametrize("words", [["task", "nope"], ["actions", "show", "999999"], ["actions", "pause", "nope"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task", "nope"],
+        ["actions", "show", "999999"],
+        ["actions", "pause", "nope"],
+        ["alerts", "ack", "999999"],
+        ["alerts", "close", "999999"],
+    ],
+)
 def test_what_does_not_exist_ends_with_3(operator: Operator, words: list[str]) -> None:
     assert "there is no" in operator(*words, code=3).stderr
 

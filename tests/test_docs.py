@@ -186,8 +186,10 @@ def test_the_numbers_it_tells_are_those_of_the_program() -> None:
     told = " ".join(TOPICS["actions"].split())
     assert f"repeated after about {rules.BACKOFF_FIRST:g} seconds, then after three times" in told
     assert (rules.BACKOFF_FACTOR, rules.BACKOFF_CAP, rules.CRASHES) == (3, 3600, 3)
-    assert f"After {breaker.FIRST_REST:g} seconds one of them is tried" in told
-    assert f"up to {breaker.LONGEST_REST / 60:g} minutes; when it succeeds" in told
+    assert f"none has succeeded for {breaker.CALM:g} seconds" in told
+    assert f"a trial every {breaker.FIRST_REST:g} seconds" in told
+    assert f"the time doubles, up to {breaker.LONGEST_REST:g} seconds" in told
+    assert f"longer, up to {breaker.LONGEST_ASKED / 60:g} minutes" in told
 
 
 # ---------------------------------------------------------------- operating

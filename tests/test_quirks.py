@@ -116,7 +116,7 @@ QUIRKS: dict[str, tuple[str, ...]] = {
         "test_receive.py::test_a_forged_token_is_answered_404_and_leaves_no_trace",
     ),
     "8. SUCCESS may come before its results": (
-        "test_reconcile.py::test_success_without_results_is_believed_after_three_questions_and_the_detail",
+        "test_reconcile.py::test_success_without_results_is_believed_after_five_minutes_of_questions_and_the_detail",
         "test_reconcile.py::test_results_that_come_late_are_kept",
     ),
     "8b. the status endpoint has a bare word and no results": (
@@ -172,7 +172,7 @@ QUIRKS: dict[str, tuple[str, ...]] = {
     "20. a workflow must have been run by hand once": ("test_a_workflow_that_never_ran_names_the_remedy",),
     "21. a text result has no url": ("test_a_text_is_a_result",),
     "22. the vendor's own client breaks at SUCCESS without results": (
-        "test_reconcile.py::test_success_without_results_is_believed_after_three_questions_and_the_detail",
+        "test_reconcile.py::test_success_without_results_is_believed_after_five_minutes_of_questions_and_the_detail",
     ),
     "23. 412 is a bad key, though its page says a bad path": ("test_412_is_a_bad_key",),
     "24. the webhook detail's times are Beijing's, without saying so": ("test_no_time_of_the_provider_is_believed",),

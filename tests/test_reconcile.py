@@ -134,7 +134,7 @@ async def test_a_task_the_query_forgot_ends_as_the_webhook_detail_tells(house: H
     assert house.effects_of(task_id) == ["on-success"]
 
 
-async def test_success_without_results_is_believed_after_three_questions_and_the_detail(house: House) -> None:
+async def test_success_without_results_is_believed_after_five_minutes_of_questions_and_the_detail(house: House) -> None:
     task_id = await house.submit(Fault.NO_RESULTS)
     await house.advance(250)
     assert (await house.task(task_id)).state == "submitted"
@@ -142,7 +142,10 @@ async def test_success_without_results_is_believed_after_three_questions_and_the
     task = await house.task(task_id)
     assert task.event is not None
     assert (task.state, task.event.no_results) == ("succeeded", True)
-    assert [check.kind for check in task.checks] == ["submit", "query", "query", "query", "detail"]
+    asked = [request.at for request in house.simulator.requests if request.route == "query"]
+    assert [at - asked[0] for at in asked] == pytest.approx([0, 2, 7, 22, 52, 112, 232, 300], abs=0.1)
+    assert [check.kind for check in task.checks if check.kind != "query"] == ["submit", "detail", "detail"]
+    assert task.checks[-1].kind == "detail"
 
 
 async def test_results_that_come_late_are_kept(house: House) -> None:

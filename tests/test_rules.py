@@ -47,6 +47,7 @@ def a_task(target: str = "google/Veo3.1-pro/reference-to-video", **labels: str) 
         miss_cause=None,
         missed_at=None,
         resends=0,
+        site=None,
         resent_at=None,
         refresh=False,
         settled=False,

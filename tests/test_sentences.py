@@ -17,10 +17,16 @@ ACTION = ActionView(
 
 
 @pytest.mark.parametrize(
-    ("state", "due_at", "said"), [("owed", None, "held"), ("owed", TIME, READ), ("done", None, "")]
+    ("state", "due_at", "waits_for", "said"),
+    [
+        ("owed", None, "the actions it comes after", "waits for the actions it comes after"),
+        ("owed", None, None, "held"),
+        ("owed", TIME, None, READ),
+        ("done", None, None, ""),
+    ],
 )
-def test_an_action_that_waits_for_no_time_is_held(state: str, due_at: str | None, said: str) -> None:
-    assert sentences.due(replace(ACTION, state=state, due_at=due_at)) == said
+def test_an_action_says_what_it_waits_for(state: str, due_at: str | None, waits_for: str | None, said: str) -> None:
+    assert sentences.due(replace(ACTION, state=state, due_at=due_at, waits_for=waits_for)) == said
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class Kept:
     message: str = "no room"
     opened_at: float = 1_790_000_000.0
     last_at: float = 1_790_000_000.0015
+    acknowledged_at: float | None = None
     closed_at: float | None = None
     count: int = 3
 

@@ -11,8 +11,15 @@ from receiver.model.errors import Failed
 from receiver.model.records import JsonObject, Result, SavedFile
 
 
+async def _unnoted(process: str) -> None:
+    """Nobody but us has to know the program."""
+
+
 class Work(Struct, frozen=True, kw_only=True):
-    """One attempt at one action: what was configured, the event document that the action receives, its results."""
+    """One attempt at one action: what was configured, the event document that the action receives, its results.
+
+    `note_process` writes down the program that it runs, should nobody be left to end it.
+    """
 
     definition: Definition
     body: JsonObject
@@ -20,6 +27,7 @@ class Work(Struct, frozen=True, kw_only=True):
     task_id: str
     key: str
     attempt: int
+    note_process: Callable[[str], Awaitable[None]] = _unnoted
 
 
 class Done(Struct, frozen=True, kw_only=True):

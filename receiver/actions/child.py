@@ -3,13 +3,17 @@
 The end of the process and the end of its pipes are different things: a grandchild may hold the pipes open for hours.
 That is why this listens to the process itself and gives the pipes only a moment more.
 A grandchild that makes a session of its own leaves the group and is out of reach.
+
+A child may outlive a server that is killed. So it is named by what no other process has: its id, the time at which it
+was started, and the boot of the machine. The next server ends what has that name.
 """
 
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
@@ -32,10 +36,14 @@ class ExitStatus(Struct, frozen=True):
 
 
 class Child(asyncio.SubprocessProtocol):
-    """One process. `run` is called once; `stop` may come at any time and gives it `grace` seconds to end."""
+    """One process. `run` is called once; `stop` may come at any time and gives it `grace` seconds to end.
 
-    def __init__(self, grace: float) -> None:
+    `note` is told its name before it is fed, so that a program that reads first does nothing that nobody knows of.
+    """
+
+    def __init__(self, grace: float, note: Callable[[str], Awaitable[None]] | None = None) -> None:
         self._grace = grace
+        self._note = note
         self._transport: asyncio.SubprocessTransport | None = None
         self._out = bytearray()
         self._err = bytearray()
@@ -86,6 +94,8 @@ class Child(asyncio.SubprocessProtocol):
             start_new_session=True,
         )
         try:
+            if self._note is not None and (name := name_of(transport.get_pid())) is not None:
+                await self._note(name)
             self._feed(transport, stdin)
             await self._exited_or_stopped.wait()
             if self._exited.is_set():
@@ -108,13 +118,40 @@ class Child(asyncio.SubprocessProtocol):
             pipe.close()
 
     async def _end_group(self, group: int) -> None:
-        """1. Ask all of them to end. 2. Give them a moment. 3. End whoever is left. 4. See the child buried."""
-        _signal_group(group, signal.SIGTERM)
-        await _within(self._grace, self._exited.wait(), _gone(group))
-        _signal_group(group, signal.SIGKILL)
-        await _within(_KILL_GRACE, self._exited.wait())
-        # Not for long: where nobody buries orphans, the dead stay in their group.
-        await _within(_DEATH_GRACE, _gone(group))
+        await _end(group, self._grace, self._exited.wait)
+
+
+async def _end(group: int, grace: float, exited: Callable[[], Awaitable[object]]) -> None:
+    """1. Ask all of them to end. 2. Give them a moment. 3. End whoever is left. 4. See the child buried."""
+    _signal_group(group, signal.SIGTERM)
+    await _within(grace, exited(), _gone(group))
+    _signal_group(group, signal.SIGKILL)
+    await _within(_KILL_GRACE, exited())
+    # Not for long: where nobody buries orphans, the dead stay in their group.
+    await _within(_DEATH_GRACE, _gone(group))
+
+
+async def end_left_behind(name: str, *, grace: float = TERM_GRACE) -> None:
+    """Ends the program of this name, with all it started, if it lives; a server that was killed has left it behind."""
+    group = int(name.partition(" ")[0])
+    if name_of(group) != name:
+        return
+
+    async def exited() -> None:
+        while name_of(group) == name:  # noqa: ASYNC110 - it is nobody's child any more
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    await _end(group, grace, exited)
+
+
+def name_of(pid: int) -> str | None:
+    """What tells a process from every other that ever had its id; None when it is dead, or the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else f"{pid} {int(fields[19])} {boot}"
 
 
 async def _gone(group: int) -> None:

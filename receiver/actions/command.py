@@ -35,7 +35,8 @@ class Runner(Struct, frozen=True):
             raise ActionFailed("`command` is empty", permanent=True)
         started = asyncio.get_running_loop().time()
         try:
-            status = await _run(Child(self.grace), argv, msgspec.json.encode(work.body), self._variables(work))
+            child = Child(self.grace, work.note_process)
+            status = await _run(child, argv, msgspec.json.encode(work.body), self._variables(work))
         except (FileNotFoundError, NotADirectoryError):
             raise ActionFailed(f"there is no program {quoted(argv[0])}", permanent=True) from None
         except (OSError, ValueError) as error:

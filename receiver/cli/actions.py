@@ -34,7 +34,7 @@ SHOWN_ALREADY = frozenset({"error", "seconds", "files"})
 def actions(action: "ActionView") -> Row:
     """List actions, newest first, or work on one.
 
-    An action whose time is `held` waits for other actions, or until the end of its task is confirmed.
+    The column of the due time says what an action waits for, if that is no time.
 
     \b
     Examples:

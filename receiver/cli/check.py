@@ -18,7 +18,9 @@ from receiver.cli.connect import database_file
 from receiver.egress.addresses import is_near
 from receiver.model.definitions import Definition
 from receiver.runninghub import catalogue
+from receiver.runninghub.client import site_of
 from receiver.server.settings import MIB, Settings
+from receiver.store.sqlite.offline import open_by_site
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -43,8 +45,18 @@ def examine(settings: Settings, directory: Path) -> list[Finding]:
         _finding("callbacks.disk_floor", partial(_room, database, settings.disk_floor)),
         Finding(ok=True, what="public_url", found=address),
         Finding(ok=True, what="runninghub.api_key", found=key),
+        *(
+            _elsewhere(site, count)
+            for site, count in open_by_site(database).items()
+            if site != site_of(settings.base_url)
+        ),
         *(_finding(f"action {each.name}", partial(_action, each, directory)) for each in settings.definitions),
     ]
+
+
+def _elsewhere(site: str, count: int) -> Finding:
+    found = f"{count} open tasks were sent to {site}, and are asked about there"
+    return Finding(ok=False, what="runninghub.base_url", found=found)
 
 
 def _finding(what: str, look: Callable[[], str]) -> Finding:

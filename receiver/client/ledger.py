@@ -25,6 +25,13 @@ class Ledger(Transport):
     def alerts(self, **narrow: Unpack[ListFilter]) -> PageView[AlertView]:
         return self._list(PageView[AlertView], "alerts", narrow)
 
+    def acknowledge_alert(self, alert_id: int) -> AlertView:
+        """Says that an alert has been seen; it stays open until its cause is gone."""
+        return self._call("POST", AlertView, "alerts", alert_id, "acknowledge")
+
+    def close_alert(self, alert_id: int) -> AlertView:
+        return self._call("POST", AlertView, "alerts", alert_id, "close")
+
     def actions(self, **narrow: Unpack[ListFilter]) -> PageView[ActionView]:
         return self._list(PageView[ActionView], "actions", narrow)
 

@@ -52,6 +52,11 @@ class FailureClass(StrEnum):
         """Whether the target may be at fault, and not this one event: many of these in a row open its breaker."""
         return self not in (self.REFUSED, self.GONE, self.POSTPONED)
 
+    @property
+    def is_silence(self) -> bool:
+        """Whether nothing was heard of the target: what answers, if badly, can bear more trials."""
+        return self in (self.TRANSPORT, self.TIMEOUT)
+
 
 class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which tasks a definition is for: all named labels equal, and the target matches the pattern."""

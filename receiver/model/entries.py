@@ -127,12 +127,14 @@ class Saying(Struct, frozen=True, kw_only=True):
 class Settlement(Struct, frozen=True, kw_only=True):
     """How a try ended: `outcome` is done, retry, dead or returned; `due_at` belongs to retry and returned.
 
-    `unwell` says that its target was not in a state to do it, and `retry_after` for how many seconds it asked.
+    `unwell` says that its target was not in a state to do it, `silent` that nothing was heard of it, and `retry_after`
+    for how many seconds it asked.
     """
 
     outcome: str
     due_at: float | None = None
     unwell: bool = False
+    silent: bool = False
     retry_after: float = 0.0
     reason: str | None = None
     detail: JsonObject = {}

@@ -133,12 +133,14 @@ class AlertKind(StrEnum):
     EVENT_CONTRADICTED = "event_contradicted"
     ID_TAKEN = "id_taken"
     DEFINITION_MISSING = "definition_missing"
+    ELSEWHERE = "tasks_elsewhere"
     KEY_REFUSED = "provider_key_refused"
     LINKS_EXPIRING = "links_expiring"
     MOVED = "provider_moved"
     TASK_IN_DOUBT = "task_in_doubt"
     TASK_LOST = "task_lost"
     TASK_OVERDUE = "task_overdue"
+    TASK_UNREADABLE = "task_unreadable"
     UNREACHABLE = "provider_unreachable"
 
 
@@ -171,7 +173,7 @@ class Task(Struct, frozen=True, kw_only=True):
     """One order to the provider. `key` never leaves the store's callers; `id` is the public id.
 
     `uploads` has, by their ids, the texts that stand for uploads in the input. `settled` says that its end will not be
-    asked about any more, `refresh` that new links for its results are asked for.
+    asked about any more, `refresh` that new links for its results are asked for, `site` to which base URL it was sent.
     """
 
     key: int
@@ -205,6 +207,7 @@ class Task(Struct, frozen=True, kw_only=True):
     refresh: bool
     settled: bool
     overdue: bool
+    site: str | None
     idempotency_key: str | None
     again_of: str | None
     uploads: dict[str, str] = {}
@@ -264,7 +267,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Action(Struct, frozen=True, kw_only=True):
-    """One downstream effect owed because of an event and a definition."""
+    """One downstream effect owed because of an event and a definition. `waits_for` is one of sentences.WAITS_FOR."""
 
     id: int
     task: str
@@ -279,6 +282,7 @@ class Action(Struct, frozen=True, kw_only=True):
     settled_at: float | None
     reason: str | None
     replay: int | None
+    waits_for: str | None = None
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -386,6 +390,7 @@ class Alert(Struct, frozen=True, kw_only=True):
     message: str
     opened_at: float
     last_at: float
+    acknowledged_at: float | None
     closed_at: float | None
     count: int
 
@@ -393,14 +398,15 @@ class Alert(Struct, frozen=True, kw_only=True):
 class Breaker(Struct, frozen=True, kw_only=True):
     """Whether a definition's target is well: `openings` in a row, `open_until` None while it is closed.
 
-    `failed` are the actions that failed since the last one that did not, `trial` is the one that tries a target that
-    was unwell.
+    `failed` are the last actions that failed since one did not, `trial` is the one that tries a target that was unwell,
+    `well_at` is about when the target was last seen to be well.
     """
 
     failed: tuple[int, ...] = ()
     openings: int = 0
     open_until: float | None = None
     trial: int | None = None
+    well_at: float | None = None
 
 
 class DefinitionState(Struct, frozen=True, kw_only=True):

@@ -86,7 +86,8 @@ UNSURE_REST = 120.0
 
 EMPTY_QUERIES = 3
 EMPTY_PATIENCE = 300.0
-"""SUCCESS without results is believed after so many queries over so many seconds: results have come late before."""
+"""SUCCESS without results is believed after so many queries over so many seconds: results have come late before, most
+of them by a moment. So the first questions follow soon, as do those about a claim."""
 
 UNKNOWN_GRACE = 60.0
 """For so long after submission "task not found" may only mean that the provider's own stores have not met yet."""
@@ -111,6 +112,16 @@ RESEND_SPACING = 1.0
 """Seconds between two resends: a door that has just opened is not flooded."""
 RESEND_TRIES = 5
 RESEND_RETRY = 60.0
+"""Seconds until a resend is asked for again that could not be, so often."""
+RESEND_LADDER = (600.0, 3600.0, 6 * 3600.0)
+RESEND_REST = 86400.0
+RESEND_KEPT = 14 * 86400.0
+"""A resend that did not arrive is repeated after so many seconds, for so long after the end: a broken address may need
+days to be noticed, and the provider was never seen to forget a callback."""
+RESEND_SHORTCUT = 60.0
+RESEND_WOKEN = 100
+"""When any callback comes, so many missed ones are asked for at once, but none whose last resend is younger than this
+times the square of its resends: one that cannot come must not cost a resend with every other callback."""
 
 QUERY_SPACING = 10.0
 """At the most one confirming query per task in so many seconds, whatever a stranger with a leaked URL posts."""
@@ -237,6 +248,11 @@ def unsure_delay(asked: int) -> float:
     return UNSURE_DELAYS[asked] if asked < len(UNSURE_DELAYS) else UNSURE_REST
 
 
+def empty_again(count: int, since: float, now: float) -> float:
+    """When SUCCESS without results, seen `count` times since `since`, is asked about again."""
+    return max(now + 1, min(now + unsure_delay(count - 1), since + EMPTY_PATIENCE))
+
+
 def empty_is_final(count: int, since: float, now: float) -> bool:
     """Whether SUCCESS without results, seen `count` times since `since`, is the truth."""
     return count >= EMPTY_QUERIES and now - since >= EMPTY_PATIENCE
@@ -246,6 +262,12 @@ def callback_is_missed(callback_status: str | None, retry_count: int, seen_at: f
     """Whether to stop waiting: the provider's tries are used up, or it took too long."""
     used_up = callback_status == "FAILED" and retry_count >= PROVIDER_RETRIES
     return used_up or now - seen_at >= MISS_PATIENCE
+
+
+def resend_again(resends: int, ended_at: float, now: float) -> float | None:
+    """When a callback is asked for again that was resent so often and did not come; None when it never is."""
+    rest = RESEND_LADDER[resends - 1] if resends <= len(RESEND_LADDER) else RESEND_REST
+    return now + rest if now - ended_at < RESEND_KEPT else None
 
 
 def miss_cause(callback_status: str | None, callback_response: str | None, retry_count: int) -> MissCause:

@@ -7,6 +7,14 @@ if TYPE_CHECKING:  # the command line's help must not wait for msgspec
     from receiver.model.records import Price, TaskError
     from receiver.model.views import ActionView, CallbackView, DefinitionView, EventView, TaskView
 
+WAITS_FOR = {
+    "definition": "its definition, which is not in the settings",
+    "resume": "its definition to be resumed",
+    "confirmation": "RunningHub to confirm the end",
+    "others": "the actions it comes after",
+    "trial": "a trial of its target to succeed, or to be the trial",
+}
+"""What an owed action waits for, beside its time."""
 WAITING = "waiting"
 """How the state of a definition begins whose actions wait after failures."""
 
@@ -68,7 +76,9 @@ def price(price: "Price | None") -> str | None:
 
 
 def due(action: "ActionView") -> str:
-    """When an action may run next; `held` while it waits for something other than a time."""
+    """When an action may run next, or what it waits for."""
+    if action.waits_for:
+        return f"waits for {action.waits_for}"
     return "held" if action.state == "owed" and action.due_at is None else moment(action.due_at)
 
 

@@ -12,6 +12,7 @@ from receiver.model import views
 from receiver.model.definitions import Definition
 from receiver.model.records import Action, Attempt, Check, DefinitionState, Delivery, Event, Task, rfc3339
 from receiver.model.redaction import MASK
+from receiver.model.sentences import WAITS_FOR
 
 V = TypeVar("V", bound=Struct)
 TaskV = TypeVar("TaskV", bound=views.TaskView)
@@ -56,7 +57,8 @@ def event_view(event: Event) -> views.EventView:
 
 
 def action_view(action: Action, attempts: Sequence[Attempt] = ()) -> views.ActionView:
-    return shown(views.ActionView, action, tries=[_attempt_view(each) for each in attempts])
+    waits_for = action.waits_for and WAITS_FOR[action.waits_for]
+    return shown(views.ActionView, action, waits_for=waits_for, tries=[_attempt_view(each) for each in attempts])
 
 
 def _attempt_view(attempt: Attempt) -> views.AttemptView:

@@ -103,6 +103,7 @@ class ActionView(Struct, frozen=True, kw_only=True):
     settled_at: Time | None
     reason: str | None
     replay: int | None
+    waits_for: str | None = None
     tries: list[AttemptView] = []
 
 
@@ -179,6 +180,7 @@ class AlertView(Struct, frozen=True, kw_only=True):
     message: str
     opened_at: Time
     last_at: Time
+    acknowledged_at: Time | None
     closed_at: Time | None
     count: int
 

@@ -8,7 +8,8 @@ before it is looked at; then the provider is asked, every exchange kept as a che
 2. It ended, a callback URL was sent, and no delivery came: the webhook detail says what became of the callback. When
    the provider's tries are used up, or enough time has passed, the callback is missed: counted by cause, and alerted.
 3. The query does not know the task: what the webhook detail kept is the event.
-4. A missed callback is asked for again, once, at a fresh URL; its arrival proves that the door is open again.
+4. A missed callback is asked for again at a fresh URL, ever more rarely, and at once when any other callback comes;
+   its arrival proves that the door is open again.
 5. Nothing anywhere for long: the task is lost, until anything is heard of it.
 
 A delivery is a hint: the event is recorded from the provider's own answer. Only when the provider cannot be asked for
@@ -59,7 +60,11 @@ class Reconciler:
         task = await self._store.take_due_task(self._clock(), rules.CHECK_HOLD)
         if task is None:
             return None
-        await self._examine(task)
+        try:
+            await self._examine(task)
+        except Refused as problem:
+            # Something else of it was written by another version: it must not be looked at again and again.
+            await self._store.set_task_aside(task, problem, self._clock())
         return {"task": task.id, "state": task.state.value}
 
     async def reconcile(self, task_id: str) -> None:

@@ -47,7 +47,7 @@ class Inquiry(Struct, frozen=True):
         if not report.known:
             await self._unknown_to_query(task, provider_id, claim)
         elif report.end is None:
-            await self.store.note_running(task, report.status)
+            await self.store.note_running(task, report.status, self.clock())
             await self._ask_again_later(task, claim, alive=True)
             await self._note_overdue(task)
         elif report.end is End.SUCCEEDED and not rules.has_content(report.results):
@@ -74,18 +74,22 @@ class Inquiry(Struct, frozen=True):
             await self._unanswered(task, claim, is_lost=unknown_for >= self.policy.patience)
 
     async def _without_results(self, task: Task, provider_id: str, claim: Saying | None, report: TaskReport) -> None:
-        """SUCCESS without results: results have come late before, so it is asked again, and the detail is read."""
+        """SUCCESS without results: results have come late before, so it is asked again, and the detail is read.
+
+        The detail keeps what the callback brought: when one came, it is read at once.
+        """
         now = self.clock()
         since = task.empty_since if task.empty_since is not None else now
         count = task.empty_count + 1
-        if not rules.empty_is_final(count, since, now):
-            spacing = rules.EMPTY_PATIENCE / (rules.EMPTY_QUERIES - 1)
-            await self.store.note_empty(task, now, max(now + 1, since + count * spacing))
-            return
-        kept = await self._kept_report(task, provider_id)
-        if kept is not None and kept.end is End.SUCCEEDED and rules.has_content(kept.results):
-            report = kept
-        await self.recorder.record(task, report, claim, Source.QUERY)
+        is_final = rules.empty_is_final(count, since, now)
+        if is_final or (claim is not None and count == 1):
+            kept = await self._kept_report(task, provider_id)
+            if kept is not None and kept.end is End.SUCCEEDED and rules.has_content(kept.results):
+                report, is_final = kept, True
+        if is_final:
+            await self.recorder.record(task, report, claim, Source.QUERY)
+        else:
+            await self.store.note_empty(task, now, rules.empty_again(count, since, now))
 
     async def _kept_report(self, task: Task, provider_id: str) -> TaskReport | None:
         """What the provider keeps of the callback it sent, or was to send."""

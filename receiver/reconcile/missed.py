@@ -31,7 +31,7 @@ class MissedCallbacks(Struct, frozen=True):
         provider_id = task.provider_task_id
         if task.refresh and provider_id is not None:
             await self._refresh(task, provider_id)
-        if task.miss in (MissState.WATCHING, MissState.MISSED) and provider_id is not None:
+        if task.miss in (MissState.WATCHING, MissState.MISSED, MissState.RESENT) and provider_id is not None:
             await self._look_for_callback(task, provider_id)
         else:
             await self.store.stop_watching(task)
@@ -82,12 +82,15 @@ class MissedCallbacks(Struct, frozen=True):
             await self.store.stop_watching(task)
 
     async def _without_detail(self, task: Task, seen_at: float, now: float) -> None:
-        """The detail cannot be read. That is asked again for a while; then the miss stays without a cause."""
-        if now - seen_at < self.policy.patience:
-            await self.store.check_again(task, now + MISS_RETRY)
-            return
-        await self.store.mark_missed(task, MissCause.UNKNOWN, now)
-        await self.store.stop_watching(task)
+        """The detail cannot be read. That is asked again for a while; then it is a miss without a cause."""
+        again: float | None = now + MISS_RETRY
+        if task.miss is not MissState.WATCHING or now - seen_at >= self.policy.patience:
+            await self.store.mark_missed(task, MissCause.UNKNOWN, now)
+            again = rules.resend_again(max(1, task.resends), seen_at, now)
+        if again is None:
+            await self.store.stop_watching(task)
+        else:
+            await self.store.check_again(task, again)
 
     async def _may_resend(self, task: Task) -> bool:
         if not self.links.can_issue or self.policy.resend == "never":
@@ -102,14 +105,16 @@ class MissedCallbacks(Struct, frozen=True):
 
         Raises ProviderError, after a missed task was put back to be tried again.
         """
-        if await self.store.begin_resend(task, self.clock()) is not None:
+        now = self.clock()
+        again = rules.resend_again(task.resends + 1, task.ended_at or now, now)
+        if await self.store.begin_resend(task, now, again) is not None:
             return False
         url = self.links.issue(task.id, Purpose.RESEND)
         assert url is not None
         try:
             await self.asker.resend(task, webhook_id, url)
         except ProviderError:
-            again = self.clock() + rules.RESEND_RETRY if task.resends + 1 < rules.RESEND_TRIES else None
-            await self.store.resend_failed(task, again)
+            soon = self.clock() + rules.RESEND_RETRY if task.resends + 1 < rules.RESEND_TRIES else again
+            await self.store.resend_failed(task, soon)
             raise
         return True

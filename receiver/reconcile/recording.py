@@ -7,7 +7,7 @@ from msgspec import Struct
 from receiver.model import rules
 from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, Saying, Telling
-from receiver.model.records import AlertKind, End, Purpose, Source, Task
+from receiver.model.records import End, Purpose, Source, Task
 from receiver.runninghub import wire
 from receiver.store import Store
 
@@ -46,8 +46,6 @@ class Recorder(Struct, frozen=True):
         telling = await self.store.record_event(event, rules.owed(self.definitions, event), now)
         if telling is Telling.ILLEGAL:
             await self.store.stop_watching(task)
-        for alert in (AlertKind.TASK_IN_DOUBT, AlertKind.TASK_LOST, AlertKind.TASK_OVERDUE):
-            await self.store.clear_alert(alert, task.id, now)
         return telling
 
 

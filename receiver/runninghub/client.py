@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from copy import copy
 from functools import wraps
 from secrets import token_hex
 from typing import Concatenate, Generic, ParamSpec, TypeVar
@@ -81,6 +82,11 @@ def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -
     return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
 
 
+def site_of(base_url: str) -> str:
+    """The address of a site, however its base URL was written."""
+    return base_url.rstrip("/").removesuffix(V2_ROOT)
+
+
 def was_not_sent(error: Exception) -> bool:
     """Whether not even a connection was made, so that sending again repeats nothing."""
     return isinstance(error, ProviderError) and error.code == "not_sent"
@@ -120,12 +126,18 @@ class Channel:
     ) -> None:
         self._http = http
         self._deadline = deadline
-        self.site = base_url.rstrip("/").removesuffix(V2_ROOT)
+        self.site = site_of(base_url)
         self.has_key = api_key is not None
         self._api_key = api_key
         self.again = stamina.AsyncRetryingCaller(
             attempts=attempts, wait_initial=read_wait, wait_max=read_wait * 4, wait_jitter=read_wait, timeout=None
         )
+
+    def at(self: C, site: str | None) -> C:
+        """The same provider at another of its sites; None is this one."""
+        other = copy(self)
+        other.site = site or self.site
+        return other
 
     @property
     def key(self) -> str:

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import httpx
 
 from receiver.actions import Performer
+from receiver.actions.child import end_left_behind
 from receiver.actions.kinds import performers
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
@@ -90,6 +91,7 @@ class Service:
         self._loops: list[Loop] = []
         self._housekeeping_at = 0.0
         self._in_hand: set[int] = set()
+        self._sending: set[str] = set()
         self.uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Held while a file is brought to the provider, by its SHA-256: the same bytes go once."""
 
@@ -111,7 +113,10 @@ class Service:
         await self.store.sync_definitions(self.definitions, now)
         await self.store.bound_times(now, self.settings.patience)
         await self.store.doubt_interrupted(now, node=self.node)
-        # What this node held it has no workers for any more. Only a program may have outlived them.
+        await self.store.look_at_unreadable(now)
+        # What this node held it has no workers for any more. Only a program may have outlived them: one that is known
+        # is ended, and another may run until its lease does.
+        await asyncio.gather(*map(end_left_behind, await self.store.left_programs(self.node)))
         mine = Abandoned(self.node, [each.name for each in self.definitions if each.kind is not ActionKind.COMMAND])
         budgets = {each.name: each.max_attempts for each in self.definitions}
         await self.store.free_expired_leases(now, budgets, abandoned=mine)
@@ -140,8 +145,16 @@ class Service:
     # ------------------------------------------------------------ one step each
 
     async def submit_next(self) -> Line | None:
-        policy, node = self.settings.policy, self.node
-        return await submit_next(self.store, self.asker, self.links, self.definitions, policy, self.clock, node=node)
+        return await submit_next(
+            self.store,
+            self.asker,
+            self.links,
+            self.definitions,
+            self.settings.policy,
+            self.clock,
+            node=self.node,
+            in_hand=self._sending,
+        )
 
     async def reconcile_next(self) -> Line | None:
         return await self.reconciler.step()
@@ -154,7 +167,15 @@ class Service:
 
     async def housekeep(self) -> Line | None:
         self._housekeeping_at = self.clock() + HOUSEKEEPING
-        found = await housekeep(self.store, self.definitions, self.settings.policy, self.clock(), self._in_hand)
+        found = await housekeep(
+            self.store,
+            self.definitions,
+            self.settings.policy,
+            self.clock(),
+            self._in_hand,
+            sending=self._sending,
+            site=self.provider.site,
+        )
         if found:
             self.wake()
         return None

@@ -26,6 +26,8 @@ class Store(Access):
     add_task = ledger.tasks.add_task
     task = ledger.tasks.task
     tasks = ledger.tasks.tasks
+    look_at_unreadable = ledger.tasks.look_at_unreadable
+    set_task_aside = ledger.tasks.set_task_aside
     task_by_idempotency_key = ledger.tasks.task_by_idempotency_key
 
     take_queued_task = ledger.submissions.take_queued_task
@@ -35,6 +37,7 @@ class Store(Access):
     mark_in_doubt = ledger.submissions.mark_in_doubt
     doubt_interrupted = ledger.submissions.doubt_interrupted
     adopt = ledger.submissions.adopt
+    tell_elsewhere = ledger.submissions.tell_elsewhere
 
     bound_times = ledger.reconciling.bound_times
     take_due_task = ledger.reconciling.take_due_task
@@ -65,6 +68,8 @@ class Store(Access):
 
     claim_action = ledger.actions.claim_action
     renew_lease = ledger.actions.renew_lease
+    note_process = ledger.actions.note_process
+    left_programs = ledger.actions.left_programs
     settle_action = ledger.actions.settle_action
     free_expired_leases = ledger.actions.free_expired_leases
     next_action_at = ledger.actions.next_action_at
@@ -99,6 +104,7 @@ class Store(Access):
 
     raise_alert = ledger.alerts.raise_alert
     clear_alert = ledger.alerts.clear_alert
+    settle_alert = ledger.alerts.settle_alert
     alerts = ledger.alerts.alerts
     counters = ledger.alerts.counters
 

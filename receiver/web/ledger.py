@@ -13,7 +13,7 @@ from receiver.model.entries import Selection
 from receiver.model.errors import Refused, not_found
 from receiver.model.rules import REPLAYABLE
 from receiver.model.shown import action_view, definition_view, shown
-from receiver.model.views import DefinitionView, DeliveryPage, DeliveryView, PageView, ReplayView
+from receiver.model.views import AlertView, DefinitionView, DeliveryPage, DeliveryView, PageView, ReplayView
 from receiver.replay import replay
 from receiver.server.service import Service
 from receiver.web.answers import answer, found_by_id, read_id, read_object
@@ -84,6 +84,12 @@ async def _definitions(service: Service) -> list[DefinitionView]:
     configured = {definition.name: definition for definition in service.definitions}
     now = service.clock()
     return [definition_view(each, configured.get(each.name), now) for each in await service.store.definition_states()]
+
+
+async def settle_alert(service: Service, request: Request, *, close: bool) -> Response:
+    settle = partial(service.store.settle_alert, now=service.clock(), close=close)
+    settled = await found_by_id(request, "alert", settle)
+    return answer(shown(AlertView, settled))
 
 
 async def begin_replay(service: Service, request: Request) -> Response:

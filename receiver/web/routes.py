@@ -86,6 +86,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/definitions/{name}/pause", partial(ledger.set_paused, paused=True), views.DefinitionView),
     Endpoint("POST", "/definitions/{name}/resume", partial(ledger.set_paused, paused=False), views.DefinitionView),
     paged("/alerts", Store.alerts, partial(shown, views.AlertView), views.AlertView, filters.ALERTS),
+    Endpoint("POST", "/alerts/{id}/acknowledge", partial(ledger.settle_alert, close=False), views.AlertView),
+    Endpoint("POST", "/alerts/{id}/close", partial(ledger.settle_alert, close=True), views.AlertView),
     paged("/replays", Store.replays, ledger.replay_view, views.ReplayView, filters.REPLAYS),
     Endpoint("POST", "/replays", ledger.begin_replay, views.ReplayView, body=views.ReplayBody),
     Endpoint("GET", "/replays/{id}", ledger.replay_state, views.ReplayView),

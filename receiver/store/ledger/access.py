@@ -10,6 +10,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, get_args, g
 import msgspec
 from msgspec import Struct
 
+from receiver.model.errors import Refused
 from receiver.model.records import JsonObject
 from receiver.store.ledger.transaction import Row, Transaction
 
@@ -113,21 +114,46 @@ class _Plan(NamedTuple):
     defaults: tuple[tuple[str, Callable[[Any], Any]], ...]
 
 
-def record(kind: type[S], row: Row, **given: object) -> S:
+def record(kind: type[S], row: Row, /, **given: object) -> S:
     """A row as a record: a column for each field that is not `given`, JSON where the field is no plain value.
 
-    A null gives way to the field's default, where it has one.
+    A null gives way to the field's default, where it has one. Raises Refused for what another version wrote.
     """
     plan = _plan(kind, tuple(given))
-    for name in plan.plain:
-        given[name] = row[name]
-    for name, read in plan.read:
-        value = row[name]
-        given[name] = None if value is None else read(value)
-    for name, read in plan.defaults:
-        if (value := row[name]) is not None:
-            given[name] = read(value)
+    name = ""
+    try:
+        for name in plan.plain:
+            given[name] = row[name]
+        for name, read in plan.read:
+            value = row[name]
+            given[name] = None if value is None else read(value)
+        for name, read in plan.defaults:
+            if (value := row[name]) is not None:
+                given[name] = read(value)
+    except (ValueError, TypeError, RecursionError, msgspec.MsgspecError) as problem:
+        if not isinstance(row, Leniently):
+            raise Refused(409, "unreadable", f"{name} of its row cannot be read: {problem}") from problem
+        return record(kind, row, **{**given, name: row.in_place_of(name, get_type_hints(kind)[name])})
     return kind(**given)
+
+
+class Leniently:
+    """A row of which a list shows what can be read, and something in the place of what cannot."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self.unread: list[str] = []
+
+    def __getitem__(self, column: str) -> Any:
+        return self._row[column]
+
+    def in_place_of(self, column: str, hint: Any) -> Any:
+        """The word itself where an unknown word stands, and nothing where a document does."""
+        self.unread.append(column)
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            return self._row[column]
+        kind = get_origin(hint)
+        return kind() if kind in (dict, list, tuple) else None
 
 
 @cache

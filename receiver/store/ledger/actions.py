@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from receiver.model import rules
 from receiver.model.breaker import TRIAL_LOOK
 from receiver.model.entries import Abandoned, Settlement
+from receiver.model.errors import Refused
 from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Page
 from receiver.store.ledger import definitions
 from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
@@ -13,15 +14,19 @@ from receiver.store.ledger.alerts import close_alert, open_alert
 from receiver.store.ledger.events import SELECT as SELECT_EVENT
 from receiver.store.ledger.events import with_files
 from receiver.store.ledger.owing import release_waiting
-from receiver.store.ledger.pages import Range, Table, page_of
+from receiver.store.ledger.pages import Range, Table, as_shown, page_of
 from receiver.store.ledger.search import is_rare, labelled, rarest_first
 from receiver.store.ledger.tasks import task_of
 from receiver.store.ledger.transaction import Row, Transaction
 
 TABLE = Table("actions", "created_at", "id")
 SELECT = """
-select a.*, t.id as task_id, e.id as event_id
+select a.*, t.id as task_id, e.id as event_id,
+  case when a.state <> 'owed' then null when d.configured = 0 then 'definition' when d.paused = 1 then 'resume'
+    when a.held = 1 then 'confirmation' when a.due_at is null then 'others'
+    when d.open_until is not null then 'trial' end as waits_for
 from actions a join tasks t on t.key = a.task join events e on e.key = a.event
+  left join definitions d on d.name = a.name
 """
 FEW = 100
 """Due actions that are sorted in no time."""
@@ -40,6 +45,10 @@ def claim_action(tx: Transaction, name: str, now: float, lease: float, *, node: 
     good for one settlement.
     """
     tx.lock(f"definition {name}")
+    return _claim(tx, name, now, lease, node)
+
+
+def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> Claimed | None:
     definition = definitions.find(tx, name)
     ready = definitions.ready_at(tx, definition, now)
     if ready is None or ready > now:
@@ -47,7 +56,7 @@ def claim_action(tx: Transaction, name: str, now: float, lease: float, *, node: 
     row = tx.one(
         f"""
         update actions set state = 'running', holder = ?, lease_until = ?, fence = fence + 1, attempts = attempts + 1,
-          parked = 0
+          parked = 0, process = null
         where id = ({_first_due(tx, definition, name, now)})
         returning id, fence, task, event
         """,
@@ -59,12 +68,18 @@ def claim_action(tx: Transaction, name: str, now: float, lease: float, *, node: 
     if definition is not None:
         definitions.note_begun(tx, definition, row["id"], now)
     tx.changed("action", row["id"], ActionState.RUNNING)
-    return Claimed(
-        action=_action_of(tx.one(f"{SELECT} where a.id = ?", row["id"])),
-        fence=row["fence"],
-        event=with_files(tx, tx.one(f"{SELECT_EVENT} where e.key = ?", row["event"])),
-        task=task_of(tx.one("select * from tasks where key = ?", row["task"])),
-    )
+    try:
+        return Claimed(
+            action=_action_of(tx.one(f"{SELECT} where a.id = ?", row["id"])),
+            fence=row["fence"],
+            event=with_files(tx, tx.one(f"{SELECT_EVENT} where e.key = ?", row["event"])),
+            task=task_of(tx.one("select * from tasks where key = ?", row["task"])),
+        )
+    except Refused as problem:
+        # It holds nothing up: what comes behind it is claimed in its place.
+        _interrupt(tx, row["id"], row["fence"], now)
+        _bury(tx, row["id"], name, f"its task or its event is unreadable: {problem}", now)
+        return _claim(tx, name, now, lease, node)
 
 
 @writes
@@ -87,8 +102,8 @@ def settle_action(tx: Transaction, claimed: Claimed, settlement: Settlement, now
         "update attempts set ended_at = ?, outcome = ?, detail = ? where action = ? and number = ?",
         *(now, settlement.outcome, encode(settlement.detail), action.id, claimed.fence),
     )
-    outcome, unwell, wait = settlement.outcome, settlement.unwell, settlement.retry_after
-    definitions.note_ended(tx, action.name, action.id, now, outcome=outcome, unwell=unwell, wait=wait)
+    outcome = settlement.outcome
+    definitions.note_ended(tx, action.name, action.id, settlement, now)
     for file in settlement.files:
         tx.change(
             """
@@ -117,23 +132,22 @@ def free_expired_leases(
     """Actions whose worker died are owed again, or dead when that was their last attempt. Returns how many.
 
     Those `in_hand` (ids) have a worker that lives: the clock stepped, or nothing could be written for a while. What is
-    `abandoned` need not wait for its leases: a node that starts anew has no worker yet.
+    `abandoned` need not wait for its leases: a node that starts anew has no worker yet, and has ended the programs that
+    are known to it.
     """
     held, names = list(in_hand), list(abandoned.names if abandoned else ())
     rows = tx.all(
         f"""
         update actions set crashes = crashes + 1
-        where state = 'running' and (lease_until <= ? or (holder = ? and name in ({marks(names)})))
+        where state = 'running'
+          and (lease_until <= ? or (holder = ? and (process is not null or name in ({marks(names)}))))
           and id not in ({marks(held) if held else "-1"})
         returning id, name, fence, attempts, crashes
         """,
         *(now, abandoned.node if abandoned else None, *names, *held),
     )
     for row in rows:
-        tx.change(
-            "update attempts set ended_at = ?, outcome = 'interrupted' where action = ? and number = ?",
-            *(now, row["id"], row["fence"]),
-        )
+        _interrupt(tx, row["id"], row["fence"], now)
         if row["crashes"] >= rules.CRASHES:
             died = f"its worker died {row['crashes']} times while it ran; mend what kills it, then retry it"
             _bury(tx, row["id"], row["name"], died, now)
@@ -147,6 +161,25 @@ def free_expired_leases(
             )
             tx.changed("action", row["id"], ActionState.OWED)
     return len(rows)
+
+
+def _interrupt(tx: Transaction, action: int, number: int, now: float) -> None:
+    sql = "update attempts set ended_at = ?, outcome = 'interrupted' where action = ? and number = ?"
+    tx.change(sql, now, action, number)
+
+
+@writes
+def note_process(tx: Transaction, claimed: Claimed, process: str) -> None:
+    """Writes down which program an action runs, for the next server, should this one die."""
+    sql = "update actions set process = ? where id = ? and fence = ? and state = 'running'"
+    tx.change(sql, process, claimed.action.id, claimed.fence)
+
+
+@reads
+def left_programs(tx: Transaction, node: str) -> list[str]:
+    """The programs that a node's actions ran when it died."""
+    sql = "select process from actions where state = 'running' and holder = ? and process is not null"
+    return [row["process"] for row in tx.all(sql, node)]
 
 
 @reads
@@ -196,7 +229,7 @@ def actions(tx: Transaction, wanted: Filter) -> Page[Action]:
 def attempts(tx: Transaction, action_id: int) -> list[Attempt]:
     """Every attempt of an action, oldest first."""
     rows = tx.all("select * from attempts where action = ? order by number", action_id)
-    return [record(Attempt, row) for row in rows]
+    return [as_shown(lambda each: record(Attempt, each), row) for row in rows]
 
 
 @writes
@@ -251,7 +284,10 @@ def _action_of(row: Row) -> Action:
 def _first_due(tx: Transaction, definition: Row | None, name: str, now: float) -> str:
     """A query for the id of the action to be claimed, with the name and the time to be bound."""
     due, order = "due_at <= ?", "due_at, id"
-    if definitions.is_expiring(definition):
+    if definition is not None and definition["open_until"] is not None:
+        # The coalesce keeps the planner from sorting all that are due.
+        due, order = "coalesce(due_at, 0) <= ?", "attempts, due_at, id"
+    elif definitions.is_expiring(definition):
         # A few are sorted; of many the first is looked up, and the coalesce keeps the planner from sorting them.
         due, order = "coalesce(due_at, 0) <= ?" if _are_many_due(tx, name, now) else due, "event, id"
     return f"select id from actions where {CLAIMABLE} and {due} order by {order} limit 1"

@@ -1,9 +1,11 @@
 """Alerts: what is wrong and is no task's end. One open row per kind and subject, counted."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from receiver.model.records import Alert, AlertKind, Filter, Page
-from receiver.store.ledger.access import Access, Conditions, reads, record, writes
+from receiver.store.ledger.access import Access, Conditions, marks, reads, record, writes
 from receiver.store.ledger.pages import Range, Table, page_of
 from receiver.store.ledger.transaction import Transaction
 
@@ -27,9 +29,44 @@ def open_alert(tx: Transaction, kind: AlertKind, subject: str, message: str, now
 
 def close_alert(tx: Transaction, kind: AlertKind, subject: str, now: float) -> None:
     """Closes an alert; does nothing when none is open."""
-    sql = "update alerts set closed_at = ? where kind = ? and subject = ? and closed_at is null returning id"
-    for row in tx.all(sql, now, kind, subject):
+    close_alerts(tx, (kind,), subject, now)
+
+
+def close_alerts(tx: Transaction, kinds: Sequence[AlertKind], subject: str, now: float) -> None:
+    """Closes the alerts of these kinds about something."""
+    _close_where(tx, f"kind in ({marks(kinds)}) and subject = ?", *kinds, subject, now=now)
+
+
+def close_before(tx: Transaction, kind: AlertKind, before: float, now: float) -> None:
+    """Closes the alerts of a kind that were raised last before a time."""
+    _close_where(tx, "kind = ? and last_at < ?", kind, before, now=now)
+
+
+def close_alerts_but(tx: Transaction, kind: AlertKind, subjects: Sequence[str], now: float) -> None:
+    """Closes the alerts of a kind about anything else than these subjects."""
+    but = subjects or ("",)
+    _close_where(tx, f"kind = ? and subject not in ({marks(but)})", kind, *but, now=now)
+
+
+def _close_where(tx: Transaction, which: str, *values: object, now: float) -> bool:
+    rows = tx.all(f"update alerts set closed_at = ? where {which} and closed_at is null returning id", now, *values)
+    for row in rows:
         tx.changed("alert", row["id"], "closed")
+    return bool(rows)
+
+
+@writes
+def settle_alert(tx: Transaction, alert_id: int, now: float, *, close: bool) -> Alert | None:
+    """Somebody has seen an alert, or closes it: for as long as it is not raised anew. None when there is none."""
+    if close:
+        _close_where(tx, "id = ?", alert_id, now=now)
+    elif tx.change(
+        "update alerts set acknowledged_at = coalesce(acknowledged_at, ?) where id = ? and closed_at is null",
+        *(now, alert_id),
+    ):
+        tx.changed("alert", alert_id, "acknowledged")
+    row = tx.one("select * from alerts where id = ?", alert_id)
+    return None if row is None else record(Alert, row)
 
 
 raise_alert = writes(open_alert)

@@ -3,6 +3,7 @@
 from receiver.model.entries import NewCheck
 from receiver.model.records import Check
 from receiver.store.ledger.access import reads, record, writes
+from receiver.store.ledger.pages import as_shown
 from receiver.store.ledger.transaction import Transaction
 
 CHECKS_SHOWN = 200
@@ -27,4 +28,4 @@ def checks(tx: Transaction, task_id: str) -> list[Check]:
         "select * from checks where task = (select key from tasks where id = ?) order by id desc limit ?",
         *(task_id, CHECKS_SHOWN),
     )
-    return [record(Check, row, task=task_id) for row in reversed(rows)]
+    return [as_shown(lambda each: record(Check, each, task=task_id), row) for row in reversed(rows)]

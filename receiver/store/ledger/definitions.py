@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from receiver.model import breaker as breakers
 from receiver.model.definitions import ActionKind, Definition
+from receiver.model.entries import Settlement
 from receiver.model.records import AlertKind, Breaker, DefinitionState
 from receiver.model.rules import RATE_BURST
 from receiver.store.ledger.access import count_up, encode, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, is_alerted, open_alert
 from receiver.store.ledger.owing import release_waiting
+from receiver.store.ledger.pages import as_shown
 from receiver.store.ledger.transaction import Row, Transaction
 
 LOOK_AGAIN = 1.0
@@ -77,10 +79,11 @@ def definition_states(tx: Transaction) -> list[DefinitionState]:
     counts: dict[str, dict[str, int]] = {}
     for row in tx.all("select name, state, n from action_counts where n > 0"):
         counts.setdefault(row["name"], {})[row["state"]] = row["n"]
-    return [
-        record(DefinitionState, row, breaker=record(Breaker, row), counts=counts.get(row["name"], {}))
-        for row in tx.all("select * from definitions order by name")
-    ]
+
+    def read(row: Row) -> DefinitionState:
+        return record(DefinitionState, row, breaker=record(Breaker, row), counts=counts.get(row["name"], {}))
+
+    return [as_shown(read, row) for row in tx.all("select * from definitions order by name")]
 
 
 def count(tx: Transaction, name: str, state: str) -> int:
@@ -124,24 +127,25 @@ def note_begun(tx: Transaction, row: Row, action: int, now: float) -> None:
         _keep(tx, row["name"], after)
 
 
-def note_ended(tx: Transaction, name: str, action: int, now: float, *, outcome: str, unwell: bool, wait: float) -> None:
+def note_ended(tx: Transaction, name: str, action: int, settlement: Settlement, now: float) -> None:
     """An attempt ended: the breaker opens, stays or closes, and an alert with it."""
     row = find(tx, name)
     if row is None:
         return
     before = record(Breaker, row)
-    if outcome == "returned":
+    if settlement.outcome == "returned":
         after = breakers.given_back(before, action)
-    elif unwell and row["breaker_limit"]:
-        after = breakers.failed(before, action, now, limit=row["breaker_limit"], retry_after=wait)
+    elif settlement.unwell and row["breaker_limit"]:
+        wait, silent = settlement.retry_after, settlement.silent
+        after = breakers.failed(before, action, now, limit=row["breaker_limit"], retry_after=wait, silent=silent)
     else:
-        after = breakers.CLOSED
+        after = breakers.well(before, now)
     if after == before:
         return
     _keep(tx, name, after)
     if after.openings > before.openings:
         count_up(tx, "breakers_opened")
-        message = f"{len(after.failed)} actions of {name} failed in a row; the others wait until a trial succeeds"
+        message = f"{len(after.failed)} actions of {name} failed in a row; until one succeeds, one at a time is tried"
         open_alert(tx, AlertKind.BREAKER_OPEN, name, message, now)
         tx.changed("definition", name, "breaker open")
     elif breakers.is_open(before) and not breakers.is_open(after):
@@ -165,8 +169,8 @@ def _configure(tx: Transaction, definition: Definition, now: float) -> None:
 
 def _keep(tx: Transaction, name: str, breaker: Breaker) -> None:
     tx.change(
-        "update definitions set failed = ?, openings = ?, open_until = ?, trial = ? where name = ?",
-        *(encode(breaker.failed), breaker.openings, breaker.open_until, breaker.trial, name),
+        "update definitions set failed = ?, openings = ?, open_until = ?, trial = ?, well_at = ? where name = ?",
+        *(encode(breaker.failed), breaker.openings, breaker.open_until, breaker.trial, breaker.well_at, name),
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from receiver.model import rules
 from receiver.model.entries import NewDelivery, Recorded, Saying
-from receiver.model.records import Delivery, Filter, Page, Task, TaskState
+from receiver.model.records import Delivery, Filter, Page, Purpose, Task, TaskState
 from receiver.store.ledger.access import admits_together, count_up, reads, record, writes
-from receiver.store.ledger.misses import close_miss
+from receiver.store.ledger.misses import close_miss, note_open_door
 from receiver.store.ledger.pages import Range, Table, page_of
 from receiver.store.ledger.transaction import Row, Transaction
 
@@ -27,7 +27,10 @@ update tasks set delivered_at = (
 def record_deliveries(tx: Transaction, arrived: Sequence[tuple[NewDelivery, float]]) -> list[Recorded | None]:
     """Keeps callbacks, each with the time it came at, and makes their tasks due. None where there is no such task."""
     counted: Counter[str] = Counter()
-    recorded = [_record(tx, new, now, counted) for new, now in arrived]
+    sent: list[float] = []
+    recorded = [_record(tx, new, now, counted, sent) for new, now in arrived]
+    if sent:
+        note_open_door(tx, max(sent), max(now for _, now in arrived))
     for name, count in counted.items():
         count_up(tx, name, count)
     return recorded
@@ -80,10 +83,11 @@ def _delivery_of(row: Row) -> Delivery:
     return record(Delivery, row, task=row["task_id"], readable=row["problem"] is None)
 
 
-def _record(tx: Transaction, new: NewDelivery, now: float, counted: Counter[str]) -> Recorded | None:
+def _record(tx: Transaction, new: NewDelivery, now: float, counted: Counter[str], sent: list[float]) -> Recorded | None:
+    """Keeps one callback; adds up in `counted`, and to `sent` when the task was sent whose callback it is."""
     task = tx.one(
         """
-        select key, state, provider_task_id, bodies, delivered_at, queried_at, settled, miss, miss_cause
+        select key, state, provider_task_id, bodies, delivered_at, queried_at, settled, miss, miss_cause, sent_at
         from tasks where id = ?
         """,
         new.task,
@@ -94,6 +98,9 @@ def _record(tx: Transaction, new: NewDelivery, now: float, counted: Counter[str]
     contradicting = named is not None and task["provider_task_id"] not in (None, named)
     times = _times(tx, task, new, now, contradicting=contradicting)
     counted["callbacks_received" if times in (0, 1) else "callbacks_repeated"] += 1
+    if not contradicting and times == 1:
+        # A resend came because it was asked for: it closes what it is about, and no alert about others.
+        sent.append((task["sent_at"] or 0.0) if new.purpose == Purpose.SUBMIT else 0.0)
     due = _arrived(tx, task, now, kept=times == 1, contradicting=contradicting)
     return Recorded(duplicate=times > 1, due=due, kept=times > 0)
 

@@ -153,6 +153,7 @@ def _move(tx: Transaction, new: NewEvent, now: float) -> bool:
         "state = ?, ended_at = coalesce(ended_at, ?), error = ?, settled = ?, holder = null, held_until = null",
         *(new.state, now, encode_some(new.error), int(new.settled)),
         among=(new.only_from,) if new.only_from else rules.sources(TaskState(new.state)),
+        now=now,
     )
 
 

@@ -3,7 +3,7 @@
 from receiver.model import rules
 from receiver.model.records import AlertKind, MissCause, MissState, Task
 from receiver.store.ledger.access import count_up, fact, keep_fact, writes
-from receiver.store.ledger.alerts import close_alert, open_alert
+from receiver.store.ledger.alerts import close_alert, close_before, open_alert
 from receiver.store.ledger.transaction import Row, Transaction
 
 RESEND_FREE = "resend_free_at"
@@ -29,8 +29,10 @@ def mark_missed(tx: Transaction, task: Task, cause: MissCause, now: float) -> bo
 
 
 @writes
-def begin_resend(tx: Transaction, task: Task, now: float) -> float | None:
+def begin_resend(tx: Transaction, task: Task, now: float, again: float | None = None) -> float | None:
     """Writes down that a resend is about to be asked for. Returns None when it may be asked now, else when.
+
+    Should the callback not come, it is asked for `again` then.
 
     Resends leave one by one, a second apart, so that a door that has just opened is not flooded.
     """
@@ -43,11 +45,11 @@ def begin_resend(tx: Transaction, task: Task, now: float) -> float | None:
     tx.change(
         """
         update tasks set resends = resends + 1, resent_at = ?,
-          check_at = case when miss = 'missed' then null else check_at end,
+          check_at = case when miss in ('missed', 'resent') then cast(? as double precision) else check_at end,
           miss = case when miss = 'missed' then 'resent' else miss end
         where key = ?
         """,
-        *(now, task.key),
+        *(now, again, task.key),
     )
     return None
 
@@ -58,6 +60,23 @@ def resend_failed(tx: Transaction, task: Task, retry_at: float | None) -> None:
     tx.change(
         "update tasks set miss = 'missed', check_at = ? where key = ? and miss = 'resent' and delivered_at is null",
         *(retry_at, task.key),
+    )
+
+
+def note_open_door(tx: Transaction, sent_at: float, now: float) -> None:
+    """The callback came of a task that was sent at `sent_at`: those that are still missed may come as well.
+
+    An alert about callbacks of earlier tasks is over, whether or not theirs ever come.
+    """
+    close_before(tx, AlertKind.CALLBACK_MISSED, sent_at, now)
+    # The coalesce, and no order, keep the planner from going through all tasks, or all that are due some time.
+    tx.change(
+        """
+        update tasks set check_at = ? where key in (
+          select key from tasks where miss in ('missed', 'resent') and coalesce(check_at, 0) > ?
+            and (resent_at is null or ? - resent_at >= ? * resends * resends) limit ?)
+        """,
+        *(now, now, now, rules.RESEND_SHORTCUT, rules.RESEND_WOKEN),
     )
 
 

@@ -9,11 +9,13 @@ of them for one page: then a page may be short, and its cursor says where to go 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from receiver.model.errors import invalid
-from receiver.model.records import Filter, Page
-from receiver.store.ledger.access import marks
+from msgspec.structs import replace
+
+from receiver.model.errors import Refused, invalid
+from receiver.model.records import Filter, Page, TaskError
+from receiver.store.ledger.access import Leniently, marks
 from receiver.store.ledger.transaction import Row, Transaction
 
 R = TypeVar("R")
@@ -68,8 +70,23 @@ def page_of(
     last = shown[-1] if more else seen_to
     places_shown = [place for _, place in shown]
     rows = _rows(tx, select, key, places_shown)
-    items = [read(rows[place]) for place in places_shown if place in rows]
+    items = [as_shown(read, rows[place]) for place in places_shown if place in rows]
     return Page(items=items, next=write_cursor(last) if last else None)
+
+
+def as_shown(read: Callable[[Row], R], row: Row) -> R:
+    """A row as a list shows it. One that cannot be read shows what can, and says so where its errors stand."""
+    try:
+        return read(row)
+    except Refused:
+        lenient = Leniently(row)
+        item: Any = read(lenient)
+    told = f"unreadable, perhaps of another version: {', '.join(lenient.unread)}"
+    error = TaskError(code="unreadable", name="ROW_UNREADABLE", message=told)
+    said = {"error": error, "reason": told, "problem": told, "message": told}
+    field = next((name for name in said if name in item.__struct_fields__), None)
+    shown: R = replace(item, **{field: said[field]}) if field else item
+    return shown
 
 
 def _newest(

@@ -6,7 +6,7 @@ from receiver.store.ledger.access import reads, writes
 from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.misses import RESEND_FREE
 from receiver.store.ledger.submissions import PAUSED
-from receiver.store.ledger.tasks import known, set_state
+from receiver.store.ledger.tasks import first_readable, known, set_state
 from receiver.store.ledger.transaction import Transaction
 
 
@@ -14,16 +14,11 @@ from receiver.store.ledger.transaction import Transaction
 def take_due_task(tx: Transaction, now: float, hold: float) -> Task | None:
     """The task that is due longest, pushed `hold` seconds away before anybody looks at it."""
     tx.lock("due")
-    return known(
-        tx.one(
-            """
-            update tasks set check_at = ?, queried_at = ?
-            where key = (select key from tasks where check_at <= ? order by check_at limit 1)
-            returning *
-            """,
-            *(now + hold, now, now),
-        )
-    )
+    due = """
+    update tasks set check_at = ?, queried_at = ?
+    where key = (select key from tasks where check_at <= ? order by check_at limit 1) returning *
+    """
+    return first_readable(tx, lambda: tx.one(due, now + hold, now, now), now)
 
 
 @reads
@@ -60,12 +55,12 @@ def hold_task(tx: Transaction, task_id: str, now: float, hold: float) -> Task | 
 
 
 @writes
-def note_running(tx: Transaction, task: Task, status: str) -> None:
+def note_running(tx: Transaction, task: Task, status: str, now: float) -> None:
     """The provider knows the task and works on it; a task that was lost is found."""
     tx.change(
         "update tasks set provider_status = ?, unknown_for = 0, unknown_at = null where key = ?", status, task.key
     )
-    set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,))
+    set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,), now=now)
 
 
 @writes
@@ -143,7 +138,8 @@ def give_up(tx: Transaction, task: Task, now: float) -> None:
     old = task.provider_task_id is None or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
     if not old:
         tx.change("update tasks set check_at = ? where key = ? and check_at is null", now + rules.LOST_REST, task.key)
-    if set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST)):
+    is_new = set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST), now=now)
+    if is_new and not tx.is_there("select 1 from tasks where key = ? and repeated = 1", task.key):
         open_alert(tx, AlertKind.TASK_LOST, task.id, f"nothing was heard of task {task.id}", now)
 
 

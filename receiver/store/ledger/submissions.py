@@ -3,11 +3,13 @@
 A submission has a holder (a node) and a lease, as an action has: what another node sends is that node's affair.
 """
 
+from collections.abc import Collection
+
 from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
-from receiver.store.ledger.access import fact, keep_fact, reads, writes
-from receiver.store.ledger.alerts import open_alert
-from receiver.store.ledger.tasks import known, set_state
+from receiver.store.ledger.access import fact, keep_fact, marks, reads, writes
+from receiver.store.ledger.alerts import close_alerts_but, is_alerted, open_alert
+from receiver.store.ledger.tasks import first_readable, known, set_state
 from receiver.store.ledger.transaction import Transaction
 
 PAUSED = "queue_paused_until"
@@ -21,32 +23,37 @@ check_at = case when delivered_at is null then cast(? as double precision) else 
 
 @writes
 def take_queued_task(
-    tx: Transaction, now: float, max_in_flight: int, *, callback: bool, node: str = rules.NODE
+    tx: Transaction,
+    now: float,
+    max_in_flight: int,
+    *,
+    callback: bool,
+    node: str = rules.NODE,
+    site: str | None = None,
 ) -> Task | None:
-    """The oldest queued task, now `submitting` by a node, under a lease of `rules.SUBMIT_PATIENCE`.
+    """The oldest queued task, now `submitting` to a site by a node, under a lease of `rules.SUBMIT_PATIENCE`.
 
     None when the queue is empty, paused, or enough are in flight.
     """
     tx.lock("queue")
     if (fact(tx, PAUSED) or 0.0) > now or in_flight(tx, now) >= max_in_flight:
         return None
-    row = tx.one(
-        """
-        update tasks set state = 'submitting', sent_at = ?, callback = ?, holder = ?, held_until = ?
-        where key = (select key from tasks where state = 'queued' order by key limit 1)
-        returning *
-        """,
-        *(now, int(callback), node, now + rules.SUBMIT_PATIENCE),
-    )
-    if row is not None:
-        tx.changed("task", row["id"], "submitting")
-    return known(row)
+    oldest = "select * from tasks where state = 'queued' and aside = 0 order by key limit 1"
+    task = first_readable(tx, lambda: tx.one(oldest), now)
+    if task is None:
+        return None
+    send = """
+    update tasks set state = 'submitting', sent_at = ?, callback = ?, holder = ?, held_until = ?, site = ?
+    where key = ? returning *
+    """
+    tx.changed("task", task.id, "submitting")
+    return known(tx.one(send, now, int(callback), node, now + rules.SUBMIT_PATIENCE, site, task.key))
 
 
 @reads
 def queue_resumes_at(tx: Transaction, now: float, max_in_flight: int) -> float | None:
     """When a queued task may be sent: None when none waits or when only an end in flight can make room."""
-    if not tx.is_there("select 1 from tasks where state = 'queued' limit 1"):
+    if not tx.is_there("select 1 from tasks where state = 'queued' and aside = 0 limit 1"):
         return None
     if in_flight(tx, now) >= max_in_flight:
         doubt: float | None = tx.value("select min(sent_at) as value from tasks where state = 'in_doubt'")
@@ -65,7 +72,7 @@ def mark_submitted(
     Deliveries that named another id turn out to be contradicting.
     """
     if _is_anothers(tx, task.key, provider_task_id):
-        set_state(tx, task.key, IN_DOUBT, now + rules.DOUBT_LOOK, among=(TaskState.SUBMITTING,))
+        set_state(tx, task.key, IN_DOUBT, now + rules.DOUBT_LOOK, among=(TaskState.SUBMITTING,), now=now)
         message = f"RunningHub gave task {task.id} an id that another task has; it is in doubt"
         open_alert(tx, AlertKind.ID_TAKEN, task.id, message, now)
         return False
@@ -78,7 +85,9 @@ def mark_submitted(
         check_at = case when delivered_at is null then cast(? as double precision) else ? end
         """,
         *(status, check_at, now),
-        among=(TaskState.SUBMITTING,),
+        # The id ends a doubt too, and finds what was lost, however late it is written down.
+        among=rules.sources(TaskState.SUBMITTED),
+        now=now,
     )
     tx.change("update tasks set submitted_at = ? where key = ?", now, task.key)
     return True
@@ -99,22 +108,25 @@ def put_back(tx: Transaction, task: Task, pause_until: float) -> None:
 @writes
 def mark_in_doubt(tx: Transaction, task: Task, why: str, now: float) -> None:
     """Sent, and no answer says whether it was taken: `why` is the reason, in a few words."""
-    if set_state(tx, task.key, IN_DOUBT, now + rules.DOUBT_LOOK, among=(TaskState.SUBMITTING,)):
+    if set_state(tx, task.key, IN_DOUBT, now + rules.DOUBT_LOOK, among=(TaskState.SUBMITTING,), now=now):
         _tell_doubt(tx, task.id, why, now)
 
 
 @writes
-def doubt_interrupted(tx: Transaction, now: float, *, node: str | None = None) -> int:
+def doubt_interrupted(tx: Transaction, now: float, *, node: str | None = None, in_hand: Collection[str] = ()) -> int:
     """What was being sent when its sender died is in doubt. Returns how many tasks that were.
 
     These are the submissions whose lease has ended; and all that a `node` held, when it is that node that starts anew.
+    Those `in_hand` (ids) are being sent yet, whatever the clock says.
     """
+    sending = list(in_hand) or [""]
     rows = tx.all(
         f"""
         update tasks set {IN_DOUBT} where state = 'submitting' and (held_until <= ? or holder = ?)
+          and id not in ({marks(sending)})
         returning key, id, sent_at
         """,
-        *(now + rules.DOUBT_LOOK, now, node),
+        *(now + rules.DOUBT_LOOK, now, node, *sending),
     )
     for row in rows:
         tx.changed("task", row["id"], "in_doubt")
@@ -138,8 +150,31 @@ def adopt(tx: Transaction, task: Task, provider_task_id: str, now: float) -> boo
         return False
     _set_provider_id(tx, task.key, provider_task_id)
     change = "state = 'submitted', submitted_at = coalesce(submitted_at, sent_at), check_at = ?"
-    set_state(tx, task.key, change, now, among=rules.sources(TaskState.SUBMITTED))
+    set_state(tx, task.key, change, now, among=rules.sources(TaskState.SUBMITTED), now=now)
     return True
+
+
+@writes
+def tell_elsewhere(tx: Transaction, site: str, now: float) -> None:
+    """One open alert for each other site to which tasks were sent that have not ended."""
+    elsewhere = open_by_site(tx, but=site)
+    close_alerts_but(tx, AlertKind.ELSEWHERE, tuple(elsewhere), now)
+    for other, count in elsewhere.items():
+        if not is_alerted(tx, AlertKind.ELSEWHERE, other):
+            message = f"{count} open tasks were sent to {other}, and are asked about there with today's API key"
+            open_alert(tx, AlertKind.ELSEWHERE, other, message, now)
+
+
+def open_by_site(tx: Transaction, *, but: str) -> dict[str, int]:
+    """How many tasks have not ended at each site but one."""
+    rows = tx.all(
+        """
+        select site, count(*) as n from tasks
+        where state in ('submitting', 'submitted', 'in_doubt') and site <> ? group by site
+        """,
+        but,
+    )
+    return {row["site"]: row["n"] for row in rows}
 
 
 def in_flight(tx: Transaction, now: float) -> int:

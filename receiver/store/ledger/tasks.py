@@ -1,13 +1,26 @@
 """The ledger of tasks: what was ordered, and where it stands."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from receiver.model.entries import Added, NewTask
-from receiver.model.records import Filter, Page, Task
-from receiver.store.ledger.access import admits, encode, encode_some, marks, reads, record
+from receiver.model.errors import Refused
+from receiver.model.records import AlertKind, Filter, Page, Task, TaskState
+from receiver.store.ledger.access import admits, encode, encode_some, marks, reads, record, writes
+from receiver.store.ledger.alerts import close_alert, close_alerts, open_alert
 from receiver.store.ledger.pages import page_of
 from receiver.store.ledger.search import ranges_of
 from receiver.store.ledger.transaction import Row, Transaction
+
+STORY: dict[str, tuple[AlertKind, ...]] = {
+    TaskState.IN_DOUBT: (AlertKind.TASK_LOST, AlertKind.TASK_OVERDUE),
+    TaskState.LOST: (AlertKind.TASK_OVERDUE,),
+}
+"""The alerts of a task that end when it comes to a state."""
+ALL_OF_IT = (AlertKind.TASK_IN_DOUBT, AlertKind.TASK_LOST, AlertKind.TASK_OVERDUE, AlertKind.ID_TAKEN)
+"""Those that end with any other state."""
+REPEATED = (TaskState.SUBMITTED, TaskState.SUCCEEDED, TaskState.FAILED)
+"""Where an order has come to that answers the doubt about the one it repeats."""
 
 
 def task_of(row: Row) -> Task:
@@ -18,13 +31,58 @@ def known(row: Row | None) -> Task | None:
     return None if row is None else task_of(row)
 
 
-def set_state(tx: Transaction, key: int, change: str, *values: object, among: Sequence[str]) -> bool:
-    """Writes `change` to a task that is in one of the states `among`; tells where it came to. False: it was in none."""
-    sql = f"update tasks set {change} where key = ? and state in ({marks(among)}) returning id, state"
+def first_readable(tx: Transaction, next_row: Callable[[], Any], now: float) -> Task | None:
+    """The first task of those that come next that can be read. Those that cannot are set aside."""
+    while (row := next_row()) is not None:
+        try:
+            return task_of(row)
+        except Refused as problem:
+            set_aside(tx, row, problem, now)
+    return None
+
+
+def set_state(
+    tx: Transaction, key: int, change: str, *values: object, among: Sequence[str], now: float | None = None
+) -> bool:
+    """Writes `change` to a task that is in one of the states `among`; tells where it came to. False: it was in none.
+
+    The alerts of its story end when the story goes on; when it succeeds, so do those of the orders that it repeats.
+    """
+    sql = f"update tasks set {change} where key = ? and state in ({marks(among)}) returning id, state, again_of"
     row = tx.one(sql, *values, key, *among)
-    if row is not None:
-        tx.changed("task", row["id"], row["state"])
-    return row is not None
+    if row is None:
+        return False
+    tx.changed("task", row["id"], row["state"])
+    if now is not None:
+        _close_alerts(tx, row["id"], row["state"], row["again_of"], now)
+    return True
+
+
+def _close_alerts(tx: Transaction, task_id: str, state: str, again_of: str | None, now: float) -> None:
+    close_alerts(tx, STORY.get(state, ALL_OF_IT), task_id, now)
+    while again_of is not None and state in REPEATED:
+        close_alerts(tx, ALL_OF_IT, again_of, now)
+        tx.change("update tasks set repeated = 1 where id = ?", again_of)
+        again_of = tx.value("select again_of as value from tasks where id = ?", again_of)
+
+
+def set_aside(tx: Transaction, row: Row, problem: Exception, now: float) -> None:
+    """A task that cannot be read holds nothing up: it is not looked at again before the next start."""
+    tx.change("update tasks set aside = 1, check_at = null where key = ?", row["key"])
+    open_alert(tx, AlertKind.TASK_UNREADABLE, row["id"], f"task {row['id']} is set aside: {problem}", now)
+
+
+@writes
+def set_task_aside(tx: Transaction, task: Task, problem: Exception, now: float) -> None:
+    """The same for a task of which something else cannot be read."""
+    set_aside(tx, {"key": task.key, "id": task.id}, problem, now)
+
+
+@writes
+def look_at_unreadable(tx: Transaction, now: float) -> None:
+    """What another version set aside is looked at again."""
+    for row in tx.all("update tasks set aside = 0, check_at = ? where aside = 1 returning id", now):
+        close_alert(tx, AlertKind.TASK_UNREADABLE, row["id"], now)
 
 
 @admits

@@ -348,6 +348,22 @@ NOTHING_LOST = (
     "alter table tasks add column overdue integer not null default 0",
     # Since when a definition is missing from the settings.
     "alter table definitions add column gone_at real",
+    # The site that a task was sent to, whether the order was taken once more, whether its row cannot be read.
+    "alter table tasks add column site text",
+    "alter table tasks add column repeated integer not null default 0",
+    "alter table tasks add column aside integer not null default 0",
+    "create index tasks_aside on tasks (key) where aside = 1",
+    # A resend that did not arrive is repeated.
+    "update tasks set check_at = coalesce(resent_at, 0) where miss = 'resent' and check_at is null",
+    "alter table alerts add column acknowledged_at real",
+    # When the target of a definition was last seen to be well, and which of its actions was tried least.
+    "alter table definitions add column well_at real",
+    """
+    create index actions_least_tried on actions (name, attempts, due_at, id)
+      where state = 'owed' and due_at is not null
+    """,
+    # The program that an action runs: its process id, and when it was started.
+    "alter table actions add column process text",
 )
 
 

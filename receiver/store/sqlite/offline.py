@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from receiver.store.ledger import submissions
 from receiver.store.sqlite.database import connect_read_only
+from receiver.store.sqlite.engine import SqliteTransaction
 
 T = TypeVar("T")
 
@@ -29,6 +31,15 @@ def read_secret(path: Path, name: str) -> str | None:
         return row["value"] if row else None
 
     return _read(path, read, None)
+
+
+def open_by_site(path: Path) -> dict[str, int]:
+    """How many tasks that have not ended were sent to each site."""
+
+    def read(connection: sqlite3.Connection) -> dict[str, int]:
+        return submissions.open_by_site(SqliteTransaction(connection), but="")
+
+    return _read(path, read, {})
 
 
 def summary(path: Path) -> dict[str, int]:
