@@ -1,12 +1,12 @@
 """What was paid for is not lost: outages longer than a patience, answers that drip, full disks, clocks that step."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
-from house import API_KEY, SECRET, TLS, House, open_house
+from house import API_KEY, SECRET, TLS, Clock, House, open_house
 from ledgers import end_tasks
 from test_stories import callback_of
 from uuid_utils import uuid7
@@ -20,7 +20,8 @@ from receiver.model.records import Filter, Kind, Task
 from receiver.model.redaction import Redactor
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
-from receiver.server.settings import Settings
+from receiver.server.service import Service
+from receiver.server.settings import Settings, load_settings
 from receiver.simulator import Fault
 from receiver.store.sqlite.store import SqliteStore
 from receiver.submit import submit_next
@@ -204,6 +205,32 @@ class Closed(Full):
 async def test_a_server_that_stops_meanwhile_says_which_task_it_was(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match=f"was taken as {TAKEN['taskId']}"):
         await submitted(tmp_path, provider(lambda _: httpx.Response(200, json=TAKEN)), Closed)
+
+
+class Refusing(SqliteStore):
+    """Says that its storage has refused so many writes."""
+
+    said: Mapping[str, int] = {}
+
+    def refused(self) -> Mapping[str, int]:
+        return self.said
+
+
+async def test_writes_that_were_refused_are_an_alert_when_there_is_room_for_one(tmp_path: Path) -> None:
+    clock = Clock(NOW)
+    service = Service(load_settings({}, tmp_path), clock=clock, tls=TLS)
+    store = service.store = Refusing(tmp_path / "receiver.db")
+    await service.start(loops=False)
+    await service.housekeep()
+    store.said = {"disk_full": 7}
+    for _ in range(2):
+        await service.housekeep()
+    (alert,) = (await store.alerts(Filter(state=("open",)))).items
+    assert (alert.kind, alert.message, alert.count) == ("store_refused", "7 writes were refused: disk full", 1)
+    clock.now += rules.REFUSALS_TOLD + 1
+    await service.housekeep()
+    assert (await store.alerts(Filter(state=("open",)))).items == []
+    await service.close()
 
 
 # ---------------------------------------------------------------- doubt

@@ -96,6 +96,7 @@ async def test_a_full_disk_in_the_middle_of_a_batch_acknowledges_nothing_that_is
     assert refused
     assert all(isinstance(answer, StoreUnavailable) and answer.reason == "disk_full" for answer in refused)
     assert write.broken == "disk_full"
+    assert write.refused == {"disk_full": len(refused)}
 
 
 async def test_a_storage_that_failed_is_probed_once_a_second_and_heals(tmp_path: Path) -> None:

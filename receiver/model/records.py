@@ -137,6 +137,7 @@ class AlertKind(StrEnum):
     KEY_REFUSED = "provider_key_refused"
     LINKS_EXPIRING = "links_expiring"
     MOVED = "provider_moved"
+    STORE_REFUSED = "store_refused"
     TASK_IN_DOUBT = "task_in_doubt"
     TASK_LOST = "task_lost"
     TASK_OVERDUE = "task_overdue"

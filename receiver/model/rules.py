@@ -153,6 +153,9 @@ RATE_BURST = 0.1
 ORPHANS_KEPT = 7 * 86400.0
 """Seconds for which what a definition owes is held while the definition is missing from the settings."""
 
+REFUSALS_TOLD = 3600.0
+"""Seconds for which the alert about a storage that refused writes stays open after the last of them."""
+
 CRASHES = 3
 """An action whose worker died so often while it ran is taken to be the reason."""
 

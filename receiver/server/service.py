@@ -22,7 +22,7 @@ from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Abandoned
 from receiver.model.links import Links
-from receiver.model.records import Line
+from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
 from receiver.reconcile import Reconciler
 from receiver.runninghub.client import RunningHub, open_http
@@ -90,6 +90,7 @@ class Service:
         self._performers = perform or performers(self._egress, clock=clock)
         self._loops: list[Loop] = []
         self._housekeeping_at = 0.0
+        self._refused: dict[str, tuple[int, float]] = {}
         self._in_hand: set[int] = set()
         self._sending: set[str] = set()
         self.uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -176,6 +177,7 @@ class Service:
             sending=self._sending,
             site=self.provider.site,
         )
+        await self._tell_refusals()
         if found:
             self.wake()
         return None
@@ -215,6 +217,18 @@ class Service:
     async def _submit_due(self) -> float | None:
         has_key, most = self.provider.has_key, self.settings.max_in_flight
         return await self.store.queue_resumes_at(self.clock(), most) if has_key else None
+
+    async def _tell_refusals(self) -> None:
+        """An alert about writes that were refused; there is room for it only when the storage is well again."""
+        now = self.clock()
+        for reason, count in self.store.refused().items():
+            told, at = self._refused.get(reason, (0, now))
+            if count > told:
+                message = f"{count - told} writes were refused: {reason.replace('_', ' ')}"
+                await self.store.raise_alert(AlertKind.STORE_REFUSED, reason, message, now)
+                self._refused[reason] = count, now
+            elif now - at > rules.REFUSALS_TOLD:
+                await self.store.clear_alert(AlertKind.STORE_REFUSED, reason, now)
 
     async def housekeeping_due(self) -> float:
         """When the next round is, in seconds since 1970."""

@@ -2,7 +2,7 @@
 
 import secrets
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from receiver.model.entries import Change, NewDelivery, Recorded
@@ -136,6 +136,10 @@ class Store(Access):
     @abstractmethod
     async def close(self) -> None:
         """Commits what waits, and lets go of the ledger."""
+
+    @abstractmethod
+    def refused(self) -> Mapping[str, int]:
+        """How many writes the storage itself has refused since the start, by the reason."""
 
     @abstractmethod
     def problem(self) -> str | None:

@@ -11,6 +11,7 @@ import asyncio
 import queue
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -91,6 +92,8 @@ class Writer:
         self._busy = False
         self._closing = False
         self._broken: str | None = None
+        self.refused: Counter[str] = Counter()
+        """Jobs that the storage could not take, by the reason, since the start."""
         self._probed_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._opened: asyncio.Future[None] | None = None
@@ -216,6 +219,7 @@ class Writer:
 
     def _refused(self, batch: list[Job]) -> Done:
         reason = self._broken or "unknown"
+        self.refused[reason] += len(batch)
         message = f"nothing can be written: {reason.replace('_', ' ')}"
         return Done([None] * len(batch), [StoreUnavailable(reason, message) for _ in batch], [])
 

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -75,6 +75,9 @@ class SqliteStore(Store):
         self._copier.close()
         await self._writer.close()
         self._lock.release()
+
+    def refused(self) -> Mapping[str, int]:
+        return dict(self._writer.refused)
 
     def problem(self) -> str | None:
         if not self._writer.alive:
