@@ -52,6 +52,7 @@ PURE = (
     "orders.references",
     "runninghub.bodies",
     "runninghub.errors",
+    "runninghub.graphs",
     "runninghub.lenient",
     "runninghub.nodes",
     "runninghub.requests",
