@@ -54,6 +54,7 @@ def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) ->
 @click.option("--literal", is_flag=True, help="Leave {braces} in the file as they are.")
 @click.option("--force", is_flag=True, help="Send the inputs unchecked, to any endpoint.")
 @click.option("--dry-run", is_flag=True, help="Read and check the file, and order nothing.")
+@click.option("--retry-failed", is_flag=True, help="Order lines again whose tasks failed or were rejected before.")
 @click.option("--no-wait", is_flag=True, help="Order everything, and leave the rest to the server.")
 @click.option(
     "--patience",
@@ -90,6 +91,7 @@ def batch(
     literal: bool,
     force: bool,
     dry_run: bool,
+    retry_failed: bool,
     no_wait: bool,
     patience: float,
     doubt_patience: float,
@@ -109,7 +111,8 @@ def batch(
     uploaded once, when the first order needs it, and counts by its content: an edited file makes a new order.
 
     Every line is checked before the first is sent. The same command again, after an interruption or with an edited
-    file, orders only what is new. The exit code is 0 when every line succeeded.
+    file, orders only what is new; with --retry-failed also, once more, what failed in an earlier run. The exit code is
+    0 when every line succeeded.
 
     \b
     Examples:
@@ -133,7 +136,7 @@ def batch(
     if dry_run:
         _show_orders(lines, common, as_json)
         return
-    report = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, path)
+    report = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, path, retry_failed)
     if as_json:
         document(report)
     else:
@@ -232,6 +235,7 @@ def _reported(
     patience: float,
     doubt_patience: float | None,
     path: Path | None,
+    retry: bool,
 ) -> "Report":
     """Orders all lines, and reports what became of them, whatever ends it. Without `doubt_patience` none is awaited."""
     from receiver.cli.batch.run import Batch, Patience
@@ -246,7 +250,7 @@ def _reported(
 
             waited = Patience(patience, stop, tell)
             work = Batch(client, tally, waited, stop)
-            work.run(lines, concurrency, tell, checked=common.checked, doubt_patience=doubt_patience)
+            work.run(lines, concurrency, tell, checked=common.checked, doubt_patience=doubt_patience, retry=retry)
             work.refresh(for_files=doubt_patience is not None)
     except KeyboardInterrupt:
         note("what was ordered goes on in the server; the same command again goes on from here")
@@ -275,9 +279,17 @@ def _show_report(report: "Report") -> None:
     from receiver.cli.batch.tally import spent
 
     counts = ((state.replace("_", " "), count) for state, count in report.counts.items())
-    cost = ", ".join(f"{name} {amount}" for name, amount in spent(report.cost).items())
-    fields([("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost)])
+    cost, earlier = (
+        ", ".join(f"{name} {amount}" for name, amount in spent(each).items())
+        for each in (report.cost, report.earlier_cost)
+    )
+    there = sum(each.task is not None and not each.new for each in report.tasks)
+    orders = [("ordered now", report.new), ("were there", there)]
+    costs = [("cost", cost), ("paid before", earlier)]
+    fields([("batch", report.batch), ("lines", report.lines), *orders, *counts, ("files saved", report.files), *costs])
     for reason in report.reasons:
         what = f"{reason.state.replace('_', ' ')} {reason.code}".strip()
         why = f": {reason.message}" if reason.message else ""
-        click.echo(clean(f"{len(reason.lines)} {what}{why} ({_listed(reason.lines)})"))
+        click.echo(clean(f"{len(reason.lines)} {what}{why} ({_listed(reason.lines)}); {reason.again}"))
+    for told, count in Counter(each.note for each in report.tasks if each.note).items():
+        note(f"{count} lines: {told}")

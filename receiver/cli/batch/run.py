@@ -14,10 +14,10 @@ from typing import TypeVar, Unpack
 
 from receiver.cli.batch.lines import BatchLine
 from receiver.cli.batch.refusals import AWAY, Interrupted, is_fatal, reasons
-from receiver.cli.batch.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
+from receiver.cli.batch.tally import IN_DOUBT, LOST, RETRIED, UNSENT, WAITING, Tally
 from receiver.cli.batch.uploads import Uploads, wanting
 from receiver.client import ApiError, Client, Listed, ListFilter, Unreachable
-from receiver.model.views import EventView, TaskView
+from receiver.model.views import EventView, OrderedView, TaskView
 
 T = TypeVar("T")
 
@@ -75,6 +75,11 @@ class Patience:
         raise Interrupted("stopped")
 
 
+def is_new(task: TaskView) -> bool:
+    """Whether a task was ordered by the request that it answers."""
+    return isinstance(task, OrderedView) and task.new
+
+
 def is_away(error: Unreachable | ApiError) -> bool:
     """Whether the same question may be answered in a while."""
     return isinstance(error, Unreachable) or error.status in AWAY
@@ -90,6 +95,10 @@ class Batch:
         self._stop = stop
         self._names = {tally.batch}
         self._doubt_since: float | None = None
+        self._retry = False
+        self._again: dict[str, dict[str, TaskView]] = {}
+        """By the batch that they belong to, the tasks that were ordered again, by the task they stand for."""
+        self._lock = threading.Lock()
         self.uploads = Uploads(client, patience.ask, stop)
 
     def run(
@@ -100,12 +109,14 @@ class Batch:
         *,
         checked: bool,
         doubt_patience: float | None,
+        retry: bool = False,
     ) -> None:
         """Orders every line and returns when all have ended; what is in doubt alone is waited for `doubt_patience`.
 
-        None: nothing is waited for. Raises what ends a batch: the server's refusal to speak to us at all, or its
-        absence for too long.
+        None: nothing is waited for. With `retry`, lines that failed in an earlier run are ordered again. Raises what
+        ends a batch: the server's refusal to speak to us at all, or its absence for too long.
         """
+        self._retry = retry
         waiting = iter([*lines])
         with ThreadPoolExecutor(concurrency, "order") as pool:
             workers = [pool.submit(self._work, waiting, checked) for _ in range(concurrency)]
@@ -149,7 +160,7 @@ class Batch:
         """
         sent = self.uploads.sent.copy()
         try:
-            self._tally.ordered(line, self._task(line, checked))
+            self._tally.ordered(line, *self._last_task(line, checked))
         except ApiError as error:
             if is_fatal(error):
                 raise
@@ -162,6 +173,28 @@ class Batch:
             else:
                 self._order(line, checked, again=True)
 
+    def _last_task(self, line: BatchLine, checked: bool) -> tuple[TaskView, bool, list[str]]:
+        """The last task of a line, whether it was ordered now, and the tasks before it, which failed."""
+        task, before = self._task(line, checked), list[str]()
+        while task.state in RETRIED and not is_new(task):
+            later = self._ordered_again(task)
+            if later is None and not self._retry:
+                break
+            key = f"{line.key}-again-{task.id}"
+            before.append(task.id)
+            task = later or self._asked(partial(self._client.submit_again, task.id, idempotency_key=key))
+        return task, is_new(task), before
+
+    def _ordered_again(self, task: TaskView) -> TaskView | None:
+        """The task that was last ordered in the place of one that failed, by an earlier run or by hand."""
+        name = task.labels[BATCH_LABEL]
+        with self._lock:
+            if name not in self._again:
+                page = partial(self._client.tasks, label={BATCH_LABEL: name}, limit=PAGE)
+                listed = [*self._client.each(lambda **more: self._patience.ask(partial(page, **more)))]
+                self._again[name] = {each.again_of: each for each in reversed(listed) if each.again_of}
+        return self._again[name].get(task.id)
+
     def _task(self, line: BatchLine, checked: bool) -> TaskView:
         """The task of a line, ordered now or earlier: another batch's, when the file was moved since.
 
@@ -170,7 +203,11 @@ class Batch:
         order = line.order
         labels = {**order.labels, BATCH_LABEL: self._tally.batch}
         how = {"kind": order.kind.value, "api": order.api.value, "idempotency_key": line.key}
-        submit = partial(self._client.submit, order.target, order.input, validate=checked, labels=labels, **how)
+        return self._asked(
+            partial(self._client.submit, order.target, order.input, validate=checked, labels=labels, **how)
+        )
+
+    def _asked(self, submit: Callable[[], TaskView]) -> TaskView:
         try:
             return self._patience.ask(submit)
         except ApiError as error:

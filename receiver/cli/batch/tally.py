@@ -4,11 +4,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 
 from msgspec import Struct
 
 from receiver.cli.batch.lines import BatchLine
-from receiver.model.views import EventView, TaskView
+from receiver.model.views import EventView, OrderedView, TaskView
 
 UNSENT = "unsent"
 REFUSED = "refused"
@@ -18,6 +19,17 @@ SUCCEEDED = "succeeded"
 NOT_UPLOADED = "not_uploaded"
 """The code of a line's end for want of a file."""
 WAITING = frozenset({"queued", "submitting", "submitted"})
+RETRIED = ("failed", "rejected")
+"""Ends after which --retry-failed orders a line again: nothing more is to come of them, and nobody wanted them."""
+AGAIN = {
+    REFUSED: "correct what is wrong, and give the same command again",
+    UNSENT: "give the same command again",
+    **dict.fromkeys(RETRIED, "give the same command with --retry-failed to order it again"),
+    **{
+        state: f"receiver tasks --state {state} names it, and receiver submit-again ID orders it again, for money"
+        for state in ("cancelled", IN_DOUBT, LOST)
+    },
+}
 TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
 """States of which a report says more than how many there are."""
 SPENT = {"consumeMoney": "money", "thirdPartyConsumeMoney": "money", "consumeCoins": "coins"}
@@ -33,7 +45,7 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class LineReport(Struct, frozen=True, kw_only=True):
-    """What became of one line."""
+    """What became of one line: `new` when this run ordered its task; `note` is what to know of the order."""
 
     line: int
     key: str
@@ -41,25 +53,33 @@ class LineReport(Struct, frozen=True, kw_only=True):
     state: str
     errors: list[Why]
     files: list[str]
+    new: bool = False
+    note: str | None = None
 
 
 class Reason(Struct, frozen=True, kw_only=True):
-    """Lines that came to the same end for the same reason."""
+    """Lines that came to the same end for the same reason, and how to order them again."""
 
     state: str
     code: str
     message: str
     lines: list[int]
+    again: str
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What became of a batch; `cost` is by the provider's own names, `files` are those saved."""
+    """What became of a batch; costs are by the provider's own names, `files` are those saved.
+
+    `new` lines were ordered by this run, which took `cost`; all others were there, and took `earlier_cost` before.
+    """
 
     batch: str
     lines: int
     counts: dict[str, int]
     reasons: list[Reason]
     cost: dict[str, str]
+    earlier_cost: dict[str, str]
+    new: int
     files: int
     tasks: list[LineReport]
 
@@ -71,6 +91,10 @@ class _Entry(Struct):
     task: str | None = None
     state: str = UNSENT
     errors: list[Why] = []
+    new: bool = False
+    note: str | None = None
+    before: Sequence[str] = ()
+    """The tasks that failed before it."""
 
 
 class Tally:
@@ -85,11 +109,12 @@ class Tally:
 
     # ------------------------------------------------------------ news
 
-    def ordered(self, line: BatchLine, task: TaskView) -> None:
-        """The server has a task for a line."""
+    def ordered(self, line: BatchLine, task: TaskView, new: bool, before: Sequence[str] = ()) -> None:
+        """The server has a task for a line: a `new` one, or one of an earlier run; those `before` it failed."""
         with self._lock:
             entry = self._entries[line.number]
-            entry.task, entry.state = task.id, task.state
+            entry.task, entry.state, entry.new, entry.before = task.id, task.state, new, before
+            entry.note = task.note if isinstance(task, OrderedView) else None
 
     def refused(self, line: BatchLine, errors: Sequence[Why]) -> None:
         """A line was not ordered."""
@@ -124,16 +149,24 @@ class Tally:
     def report(self) -> Report:
         with self._lock:
             tasks = [self._reported(entry) for _, entry in sorted(self._entries.items())]
-            ends = [self._events.get(entry.task or "") for entry in self._entries.values()]
+            entries = self._entries.values()
+            cost = self._cost(entry.task for entry in entries if entry.new)
+            earlier = [*(entry.task for entry in entries if not entry.new), *chain(*(each.before for each in entries))]
+            earlier_cost = self._cost(earlier)
         return Report(
             batch=self.batch,
             lines=len(tasks),
             counts=dict(sorted(Counter(each.state for each in tasks).items())),
             reasons=grouped(tasks),
-            cost=summed(event.usage for event in ends if event is not None),
+            cost=cost,
+            earlier_cost=earlier_cost,
+            new=sum(each.new for each in tasks),
             files=sum(len(each.files) for each in tasks),
             tasks=tasks,
         )
+
+    def _cost(self, tasks: Iterable[str | None]) -> dict[str, str]:
+        return summed(event.usage for event in map(self._events.get, dict.fromkeys(filter(None, tasks))) if event)
 
     def _state(self, entry: _Entry) -> str:
         if entry.task is None:
@@ -157,6 +190,8 @@ class Tally:
             state=self._state(entry),
             errors=errors,
             files=[result.file for result in event.results if result.file] if event else [],
+            new=entry.new,
+            note=entry.note,
         )
 
 
@@ -168,7 +203,13 @@ def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
             found.setdefault((each.state, _code(each), _which(each)), []).append(each)
     ordered = sorted(found.items(), key=lambda group: (TROUBLE.index(group[0][0]), -len(group[1])))
     return [
-        Reason(state=state, code=code, message=_message(group[0]), lines=[each.line for each in group])
+        Reason(
+            state=state,
+            code=code,
+            message=_message(group[0]),
+            lines=[each.line for each in group],
+            again=AGAIN[state],
+        )
         for (state, code, _), group in ordered
     ]
 
