@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from msgspec.structs import replace
 from offering import beginning
 from servers import environment, launched, until
 from test_batch import Moments, patient, refusal
@@ -359,11 +360,11 @@ def _task(name: str, order: Mapping[str, dict[str, str]], key: str) -> OrderedVi
     )
 
 
-def perform(desk: Desk, lines: list[BatchLine], *, threads: int = 1, bound: float = 60.0) -> Tally:
+def perform(desk: Desk, lines: list[BatchLine], *, threads: int = 1, bound: float = 60.0, retry: bool = False) -> Tally:
     tally, stop = Tally("b", lines), Moments()
     with desk.client() as client:
         work = Batch(client, tally, patient(stop, bound), stop)
-        work.run(lines, threads, lambda: None, checked=True, doubt_patience=None)
+        work.run(lines, threads, lambda: None, checked=True, doubt_patience=None, retry=retry)
         assert work.uploads.under_way() is None
     return tally
 
@@ -447,6 +448,39 @@ def test_a_provider_that_is_busy_is_waited_for(home: Path) -> None:
     desk.on_upload = [lambda: refusal(502, "provider_error", PROVIDER_IS_BUSY), lambda: refusal(503, "disk_low")]
     assert ends(perform(desk, numbered(home / "one.jpg", 2))) == {1: "queued", 2: "queued"}
     assert desk.uploads == ["one.jpg"]
+
+
+class Later(Desk):
+    """A day later, where the first order failed and the links of its files are dead."""
+
+    def _order(self, request: httpx.Request, content: bytes) -> httpx.Response:
+        if request.method == "GET":
+            return _json({"items": [], "next": None})
+        if not request.url.path.endswith("/submit-again"):
+            return super()._order(request, content)
+        (first,), key = list(self.orders.values())[:1], request.headers["idempotency-key"]
+        if not self.there:
+            message = f"the upload of one.jpg ({first.input['imageUrls'][0]}) is too old; then submit the task again"  # type: ignore[index]
+            return refusal(422, "invalid", [{"path": "input.imageUrls[0]", "message": message}])
+        return _json(
+            self.orders.setdefault(key, replace(first, id="again", state="queued", again_of=first.id, new=True))
+        )
+
+
+def test_a_line_that_is_ordered_again_brings_its_file_again_when_that_is_too_old(home: Path) -> None:
+    desk, lines = Later(), numbered(home / "one.jpg", 1)
+    perform(desk, lines)
+    (first,) = desk.orders.values()
+    desk.orders = {first.idempotency_key or "": replace(first, state="failed", new=False)}
+    desk.there.clear()
+    assert ends(perform(desk, lines)) == {1: "failed"}
+    tally = perform(desk, lines, retry=True)
+    assert (ends(tally), desk.uploads) == ({1: "queued"}, ["one.jpg", "one.jpg"])
+    report = tally.report()
+    assert (report.tasks[0].task, report.new, [*desk.orders]) == (
+        *("again", 1),
+        [first.idempotency_key, f"{first.idempotency_key}-again-{first.id}"],
+    )
 
 
 def test_a_server_that_goes_away_in_an_upload_is_waited_for_and_the_file_sent_from_its_start(home: Path) -> None:
