@@ -7,6 +7,20 @@ import msgspec
 
 from receiver.model.records import JsonObject
 
+BEGINNINGS = {
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpg": b"\xff\xd8\xff\xe0",
+    "webp": b"RIFF\x24\0\0\0WEBP",
+    "mp3": b"ID3",
+    "safetensors": b"\x02" + bytes(7) + b"{}",
+}
+"""How files begin, by the endings of their names."""
+
+
+def beginning(name: str) -> bytes:
+    return BEGINNINGS.get(name.rpartition(".")[2], b"")
+
+
 APP = "1904136902449209346"
 WORKFLOW = "1904136902449209347"
 GRAPH = {

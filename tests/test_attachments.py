@@ -8,13 +8,14 @@ import pytest
 from house import INPUT, MODEL, House, open_house
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from offering import beginning
 
 from receiver.model.records import JsonObject, Kind
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_REMEMBERED
 from receiver.orders.references import Change, Spot, changed, spots
 from receiver.runninghub import catalogue
 
-PICTURE = b"\x89PNG" + bytes(range(256)) * 20
+PICTURE = beginning(".png") + bytes(range(256)) * 20
 ID = f"upload:{hashlib.sha256(PICTURE).hexdigest()[:32]}"
 UNKNOWN = "upload:" + "0" * 32
 WORKFLOW = "1904136902449209346"
@@ -292,16 +293,18 @@ async def test_unknown_uploads_in_a_whole_workflow_are_problems_with_their_paths
 
 @pytest.mark.story
 async def test_a_whole_workflow_is_sent_again_with_todays_file_name(house: House) -> None:
-    await upload(house)
-    task = await workflow(house, json.dumps(GRAPH))
+    film = b"\0\0\0\x20ftypisom"
+    digest = hashlib.sha256(film).hexdigest()
+    await upload(house, film, "one.mp4")
+    task = await workflow(house, json.dumps(GRAPH).replace(ID, f"upload:{digest[:32]}"))
     await house.advance(60)
     house.clock.now += UPLOAD_KEPT
     refused = await house.api.post(f"/tasks/{task['id']}/submit-again")
     assert "input.workflow.9.inputs.image" in refused.text
-    await upload(house, name="one.webp")
+    await upload(house, film, "one.mov")
     again = await house.api.post(f"/tasks/{task['id']}/submit-again")
     inputs = json.loads(again.json()["input"]["workflow"])["9"]["inputs"]
-    name = f"openapi/{hashlib.sha256(PICTURE).hexdigest()}.webp"
+    name = f"openapi/{digest}.mov"
     assert inputs == {"image": name, "more": [name, {"mask": name}]}
 
 

@@ -26,6 +26,7 @@ from receiver.cli.batch.tally import LineReport, Tally, Why, grouped, spent, sum
 from receiver.client import ApiError, Client, Unreachable
 from receiver.model.errors import Refused
 from receiver.simulator import Fault
+from receiver.simulator.workflows import TEXT_TO_IMAGE
 
 pytestmark = pytest.mark.story
 
@@ -258,6 +259,7 @@ def test_failures_are_grouped_by_their_reason() -> None:
         ("refused", "input.a", [3]),
         ("failed", "1501", [2, 4]),
     ]
+    assert ["--retry-failed" in each.again for each in found] == [False, True]
 
 
 def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_when_the_server_goes_or_comes() -> None:
@@ -367,8 +369,63 @@ def test_a_batch_of_thirty_is_ordered_awaited_and_reported_and_again_orders_noth
     assert len({each["task"] for each in found["tasks"]}) == 30
     assert sum(map(float, found["cost"].values())) > 0
     again = json.loads(operator(*words, "--json", code=1).stdout)
-    assert again == found
+    assert (again["new"], again["cost"], again["earlier_cost"]) == (0, {}, found["cost"]), "nothing is paid twice"
+    assert [{**each, "new": True} for each in again["tasks"]] == found["tasks"]
+    assert (again["counts"], again["files"]) == (found["counts"], found["files"])
     assert operator.server.simulator.count("submit") - before == 30
+
+
+def test_lines_that_failed_are_ordered_again_when_that_is_asked_for_and_once_each_time(
+    operator: Operator, tmp_path: Path
+) -> None:
+    file, simulator = written(tmp_path / "retried.jsonl", 3), operator.server.simulator
+
+    def report(*words: str, code: int = 0) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            operator("batch", str(file), "--model", MODEL, "--name", "retried", "--json", *words, code=code).stdout
+        )
+        return found
+
+    simulator.plan_next(Fault.FAILED)
+    first, before = report(code=1), simulator.count("submit")
+    (failed,) = (each for each in first["tasks"] if each["state"] == "failed")
+    assert "--retry-failed" in first["reasons"][0]["again"]
+    simulator.plan_next(Fault.FAILED)
+    second = report("--retry-failed", code=1)
+    assert (second["counts"], second["new"]) == ({"failed": 1, "succeeded": 2}, 1)
+    assert second["earlier_cost"] == first["cost"]
+    third = report("--retry-failed")
+    assert (third["counts"], third["new"], third["earlier_cost"]) == ({"succeeded": 3}, 1, first["cost"])
+    assert simulator.count("submit") - before == 2
+    for words in ((), ("--retry-failed",)):
+        later = report(*words)
+        assert (later["counts"], later["new"], later["cost"]) == ({"succeeded": 3}, 0, {})
+        assert [each["task"] for each in later["tasks"]] == [each["task"] for each in third["tasks"]]
+    assert simulator.count("submit") - before == 2
+    assert failed["task"] not in [each["task"] for each in later["tasks"]]
+    shown = operator("batch", str(file), "--model", MODEL, "--name", "retried").stdout
+    assert ("ordered now  0\nwere there   3\n" in shown, "\npaid before  money " in shown, "\ncost " in shown) == (
+        *(True, True),
+        False,
+    )
+
+
+def test_a_retry_that_was_interrupted_is_not_paid_for_twice(operator: Operator, tmp_path: Path) -> None:
+    file, simulator = written(tmp_path / "interrupted.jsonl", 1), operator.server.simulator
+    simulator.plan_next(Fault.FAILED)
+    words = ("batch", str(file), "--model", MODEL, "--name", "interrupted", "--json")
+    (line,) = json.loads(operator(*words, code=1).stdout)["tasks"]
+    with operator.server.client() as client:
+        ordered = client.submit_again(line["task"], idempotency_key=f"{line['key']}-again-{line['task']}")
+    before = simulator.count("submit")
+    assert json.loads(operator(*words, "--retry-failed").stdout)["tasks"][0]["task"] == ordered.id
+    assert simulator.count("submit") - before <= 1, "the order that was sent before, perhaps, and no other"
+
+
+def test_what_is_to_be_known_of_an_order_is_told_of_a_line(operator: Operator) -> None:
+    line = json.dumps({"kind": "workflow", "target": TEXT_TO_IMAGE.id, "input": {"ofTomorrow": 1}})
+    told = operator("batch", "-", "--no-wait", stdin=line).stderr
+    assert "1 lines: sent as they are, for we do not know these fields: ofTomorrow" in told
 
 
 def test_a_file_that_was_edited_orders_what_is_new_and_one_that_was_moved_nothing(

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from msgspec.structs import replace
+from offering import beginning
 from servers import environment, launched, until
 from test_batch import Moments, patient, refusal
 from test_cli import Operator, run
@@ -39,14 +41,15 @@ pytestmark = pytest.mark.story
 VIDEO = "rhart-video-v3.1-pro-official/reference-to-video"
 WORKFLOW = "1904136902449209346"
 UNKNOWN = "upload:" + "ab" * 16
+JPEG = beginning("one.jpg")
 REST = {"prompt": "a lighthouse", "resolution": "1080p", "generateAudio": False}
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A folder with pictures of different contents, of which two are the same."""
-    for name, content in {"one.jpg": b"1", "two.jpg": b"2" * 3_000_000, "same.png": b"1"}.items():
-        (tmp_path / name).write_bytes(content)
+    for name, content in {"one.jpg": b"1", "two.jpg": b"2" * 3_000_000, "same.jpeg": b"1"}.items():
+        (tmp_path / name).write_bytes(JPEG + content)
     return tmp_path
 
 
@@ -91,8 +94,8 @@ def test_a_file_stands_in_the_order_by_its_content(home: Path) -> None:
     ids = [id_of(home / "one.jpg"), id_of(home / "two.jpg")]
     assert line.order.input["imageUrls"] == [ids[0], "https://x.test/a.jpg", ids[1]]
     assert [(file.place, file.path.name, file.id, file.size) for file in line.files] == [
-        ("input.imageUrls[0]", "one.jpg", ids[0], 1),
-        ("input.imageUrls[2]", "two.jpg", ids[1], 3_000_000),
+        ("input.imageUrls[0]", "one.jpg", ids[0], 5),
+        ("input.imageUrls[2]", "two.jpg", ids[1], 3_000_004),
     ]
 
 
@@ -139,10 +142,11 @@ def test_an_upload_that_was_made_before_passes_wherever_a_file_may_stand() -> No
 
 def test_every_problem_of_every_line_is_told_with_its_path_and_what_helps(home: Path) -> None:
     (home / "empty.jpg").touch()
-    (home / "song.mp3").write_bytes(b"x")
+    (home / "song.mp3").write_bytes(b"ID3")
     with (home / "huge.jpg").open("wb") as file:
         file.truncate(UPLOAD_LIMIT + 1)
     with (home / "large.jpg").open("wb") as file:
+        file.write(JPEG)
         file.truncate(10 * 2**20 + 1)
     told = problems(
         video(home / "one.jpg"),
@@ -245,9 +249,9 @@ def test_the_content_of_a_file_decides_the_key_and_its_name_and_time_do_not(home
     first = good(video(home / "one.jpg"), video(home / "two.jpg"))
     renamed = (home / "two.jpg").rename(home / "other.jpg")
     os.utime(home / "one.jpg", (1, 1))
-    second = good(video(home / "same.png"), video(renamed))
+    second = good(video(home / "same.jpeg"), video(renamed))
     assert [line.key for line in second] == [line.key for line in first]
-    renamed.write_bytes(b"3")
+    renamed.write_bytes(JPEG + b"3")
     third = good(video(home / "one.jpg"), video(renamed))
     assert third[0].key == first[0].key
     assert third[1].key != first[1].key
@@ -255,7 +259,7 @@ def test_the_content_of_a_file_decides_the_key_and_its_name_and_time_do_not(home
 
 def test_equal_lines_are_numbered_by_what_their_files_hold(home: Path) -> None:
     keys = [
-        line.key for line in good(video(home / "one.jpg"), video(home / "same.png"), video(id_of(home / "one.jpg")))
+        line.key for line in good(video(home / "one.jpg"), video(home / "same.jpeg"), video(id_of(home / "one.jpg")))
     ]
     assert [key.rpartition("-")[2] for key in keys] == ["1", "2", "3"]
     assert len({key.rpartition("-")[0] for key in keys}) == 1
@@ -356,10 +360,10 @@ def _task(name: str, order: Mapping[str, dict[str, str]], key: str) -> OrderedVi
     )
 
 
-def perform(desk: Desk, lines: list[BatchLine], *, threads: int = 1, bound: float = 60.0) -> Tally:
+def perform(desk: Desk, lines: list[BatchLine], *, threads: int = 1, bound: float = 60.0, retry: bool = False) -> Tally:
     tally, stop = Tally("b", lines), Moments()
     with desk.client() as client:
-        work = Batch(client, tally, patient(stop, bound))
+        work = Batch(client, tally, patient(stop, bound), retry=retry)
         work.run(lines, threads, lambda: None, doubt_patience=None)
         assert work.uploads.under_way() is None
     return tally
@@ -431,7 +435,7 @@ def test_a_file_that_the_provider_refuses_ends_its_lines_and_is_asked_for_once(h
     desk = Desk()
     desk.on_upload = [lambda: refusal(502, "provider_error", PROVIDER_REFUSES)]
     tally = perform(
-        desk, [*good(video(home / "one.jpg"), video(home / "same.png", prompt="a harbour"), video(home / "two.jpg"))]
+        desk, [*good(video(home / "one.jpg"), video(home / "same.jpeg", prompt="a harbour"), video(home / "two.jpg"))]
     )
     reason = f"refused; {home}/one.jpg cannot be uploaded: m"
     assert ends(tally) == {1: reason, 2: reason, 3: "queued"}
@@ -444,6 +448,39 @@ def test_a_provider_that_is_busy_is_waited_for(home: Path) -> None:
     desk.on_upload = [lambda: refusal(502, "provider_error", PROVIDER_IS_BUSY), lambda: refusal(503, "disk_low")]
     assert ends(perform(desk, numbered(home / "one.jpg", 2))) == {1: "queued", 2: "queued"}
     assert desk.uploads == ["one.jpg"]
+
+
+class Later(Desk):
+    """A day later, where the first order failed and the links of its files are dead."""
+
+    def _order(self, request: httpx.Request, content: bytes) -> httpx.Response:
+        if request.method == "GET":
+            return _json({"items": [], "next": None})
+        if not request.url.path.endswith("/submit-again"):
+            return super()._order(request, content)
+        (first,), key = list(self.orders.values())[:1], request.headers["idempotency-key"]
+        if not self.there:
+            message = f"the upload of one.jpg ({first.input['imageUrls'][0]}) is too old; then submit the task again"  # type: ignore[index]
+            return refusal(422, "invalid", [{"path": "input.imageUrls[0]", "message": message}])
+        return _json(
+            self.orders.setdefault(key, replace(first, id="again", state="queued", again_of=first.id, new=True))
+        )
+
+
+def test_a_line_that_is_ordered_again_brings_its_file_again_when_that_is_too_old(home: Path) -> None:
+    desk, lines = Later(), numbered(home / "one.jpg", 1)
+    perform(desk, lines)
+    (first,) = desk.orders.values()
+    desk.orders = {first.idempotency_key or "": replace(first, state="failed", new=False)}
+    desk.there.clear()
+    assert ends(perform(desk, lines)) == {1: "failed"}
+    tally = perform(desk, lines, retry=True)
+    assert (ends(tally), desk.uploads) == ({1: "queued"}, ["one.jpg", "one.jpg"])
+    report = tally.report()
+    assert (report.tasks[0].task, report.new, [*desk.orders]) == (
+        *("again", 1),
+        [first.idempotency_key, f"{first.idempotency_key}-again-{first.id}"],
+    )
 
 
 def test_a_server_that_goes_away_in_an_upload_is_waited_for_and_the_file_sent_from_its_start(home: Path) -> None:
@@ -481,7 +518,7 @@ def test_a_provider_that_came_back_is_waited_for_again(home: Path) -> None:
     busy = refusal(502, "provider_error", PROVIDER_IS_BUSY)
     desk.on_upload = [lambda: busy] * 6
     desk.on_order = [lambda: None] * 3 + [lambda: desk.on_upload.append(lambda: busy)]  # before the third line
-    (home / "three.jpg").write_bytes(b"3")
+    (home / "three.jpg").write_bytes(JPEG + b"3")
     lines = good(*(video(home / f"{name}.jpg") for name in ("one", "two", "three")))
     told = ends(perform(desk, lines, bound=10))
     assert [told[number].partition(";")[0] for number in (1, 2, 3)] == ["refused", "queued", "queued"]
@@ -505,7 +542,7 @@ def test_a_server_that_will_not_speak_ends_the_batch_and_one_that_is_away_as_wel
 
 def test_a_file_that_changed_after_it_was_read_is_not_ordered(home: Path) -> None:
     desk, lines = Desk(), numbered(home / "one.jpg", 2)
-    (home / "one.jpg").write_bytes(b"edited")
+    (home / "one.jpg").write_bytes(JPEG + b"edited")
     told = ends(perform(desk, lines))
     assert (
         told[1] == f"refused; {home}/one.jpg cannot be uploaded: it has changed meanwhile; give the same command again"
@@ -555,7 +592,7 @@ def test_what_is_being_uploaded_is_told_beside_the_counts() -> None:
 
 
 def test_only_what_a_refusal_names_is_wanting(home: Path) -> None:
-    (line,) = good(video(home / "one.jpg", home / "same.png", home / "two.jpg"))
+    (line,) = good(video(home / "one.jpg", home / "same.jpeg", home / "two.jpg"))
     first, _, last = line.files
     gone = Why(code="invalid", message=f"there is no upload {last.id}, or it is too old")
     other = Why(code="invalid", message="too long")
@@ -579,7 +616,7 @@ def test_files_that_could_not_be_uploaded_are_reasons_of_their_own() -> None:
 def orders(home: Path, count: int, *names: str) -> str:
     """A file of so many orders, which name pictures of this test in turn."""
     for name in names:
-        (home / name).write_bytes(f"{home}/{name}".encode())
+        (home / name).write_bytes(beginning(name) + f"{home}/{name}".encode())
     file = home / "orders.jsonl"
     texts = [video(home / names[number % len(names)], prompt=f"a lighthouse, {number}") for number in range(count)]
     file.write_text("\n".join(texts))
@@ -603,7 +640,7 @@ def test_a_batch_uploads_each_file_once_and_again_neither_uploads_nor_orders(ope
         assert [each["task"] for each in json.loads(operator(*again).stdout)["tasks"]] == [
             each["task"] for each in first["tasks"]
         ]
-    (home / "b.png").write_bytes(b"edited")
+    (home / "b.png").write_bytes(beginning("b.png") + b"edited")
     third = json.loads(operator(*words).stdout)
     assert len({each["task"] for each in first["tasks"]} & {each["task"] for each in third["tasks"]}) == 5
     assert (simulator.count("upload"), simulator.count("submit")) == (before[0] + 3, before[1] + 15)
@@ -621,7 +658,7 @@ def test_whole_workflows_bring_their_file_once_and_a_moved_batch_knows_them(
     operator: Operator, home: Path, as_text: bool
 ) -> None:
     simulator, picture = operator.server.simulator, home / "graph.png"
-    picture.write_bytes(f"{home}".encode())
+    picture.write_bytes(beginning("graph.png") + f"{home}".encode())
     before = simulator.count("upload"), simulator.count("run_workflow")
     graph = runnable(f"@{picture}")
     line = of_workflow({"workflow": json.dumps(graph) if as_text else graph})
@@ -658,20 +695,20 @@ def test_an_upload_that_is_named_and_not_there_is_that_lines_failure(operator: O
 
 
 def test_a_dry_run_uploads_nothing_and_says_what_would_be(home: Path) -> None:
-    stdin = "\n".join([video(home / "one.jpg"), video(home / "same.png", prompt="a harbour"), video(home / "two.jpg")])
+    stdin = "\n".join([video(home / "one.jpg"), video(home / "same.jpeg", prompt="a harbour"), video(home / "two.jpg")])
     words = ("batch", "-", "--model", VIDEO, "--dry-run")
     result = run(*words, stdin=stdin)
     assert result.stdout.splitlines() == [
         f"3 of {VIDEO}",
-        f"would upload {home}/one.jpg (1 bytes) for lines 1, 2",
-        f"would upload {home}/two.jpg (3000000 bytes) for line 3",
+        f"would upload {home}/one.jpg (5 bytes) for lines 1, 2",
+        f"would upload {home}/two.jpg (3000004 bytes) for line 3",
     ]
     assert "nothing was ordered or uploaded" in result.stderr
     document = json.loads(run(*words, "--json", stdin=stdin).stdout)
     assert document["files"][0] == {
         "id": id_of(home / "one.jpg"),
         "path": str(home / "one.jpg"),
-        "size": 1,
+        "size": 5,
         "lines": [1, 2],
     }
     assert document["orders"][2]["input"]["imageUrls"] == [id_of(home / "two.jpg")]

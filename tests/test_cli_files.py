@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from house import INPUT, MODEL
-from offering import APP, WORKFLOW, Offering
+from offering import APP, WORKFLOW, Offering, beginning
 from starlette.applications import Starlette
 from test_cli import Operator
 from test_client import RunningServer
@@ -17,7 +17,7 @@ from receiver.model.rules import UPLOAD_LIMIT
 
 pytestmark = pytest.mark.story
 
-PICTURE = b"\x89PNG" + bytes(range(256)) * 2000
+PICTURE = bytes(range(256)) * 2000
 
 
 class OfferingServer(RunningServer):
@@ -43,7 +43,7 @@ class Shell(Operator):
 
     def file(self, name: str, content: bytes = PICTURE) -> str:
         path = self.home / name
-        path.write_bytes(content and content + str(path).encode(errors="replace"))
+        path.write_bytes(content and beginning(name) + content + str(path).encode(errors="replace"))
         return str(path)
 
     def ordered(self, *words: str) -> dict[str, object]:

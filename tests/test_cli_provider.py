@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from offering import BEGINNINGS, beginning
 from test_cli import Operator
 from test_client import RunningServer
 
@@ -18,11 +19,12 @@ from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
 pytestmark = pytest.mark.story
 
 BYTES = bytes(range(256)) * 600
+LORA, PICTURE = (BEGINNINGS[kind] + BYTES for kind in ("safetensors", "png"))
 
 
 def file(folder: Path, name: str, content: bytes = BYTES) -> str:
     path = folder / name
-    path.write_bytes(content)
+    path.write_bytes(beginning(name) + content)
     return str(path)
 
 
@@ -31,12 +33,12 @@ def file(folder: Path, name: str, content: bytes = BYTES) -> str:
 
 def test_a_lora_is_uploaded_and_the_name_for_its_node_printed(operator: Operator, tmp_path: Path) -> None:
     path = file(tmp_path, "style.safetensors")
-    md5 = hashlib.md5(BYTES).hexdigest()
+    md5 = hashlib.md5(LORA).hexdigest()
     result = operator("upload", "--as", "lora", path)
     assert result.stdout == f"api-lora-cn/{md5}.safetensors\n"
     assert "style.safetensors: a file name for a node's field" in result.stderr
     lora = operator.server.simulator.uploads.loras[md5]
-    assert (lora.name, lora.size) == ("style.safetensors", len(BYTES))
+    assert (lora.name, lora.size) == ("style.safetensors", len(LORA))
     puts = operator.server.simulator.count("lora_put")
     again = operator("upload", "--as", "lora", path, "--json")
     assert json.loads(again.stdout) == [{"file_name": f"api-lora-cn/{md5}.safetensors"}]
@@ -46,7 +48,7 @@ def test_a_lora_is_uploaded_and_the_name_for_its_node_printed(operator: Operator
 def test_a_file_may_be_given_another_name(operator: Operator, tmp_path: Path) -> None:
     content = BYTES + b"another"
     operator("upload", "--as", "lora", file(tmp_path, "a.safetensors", content), "--name", "my style")
-    assert operator.server.simulator.uploads.loras[hashlib.md5(content).hexdigest()].name == "my style"
+    assert operator.server.simulator.uploads.loras[hashlib.md5(LORA + b"another").hexdigest()].name == "my style"
     (made,) = json.loads(operator("upload", file(tmp_path, "a.png", content), "--name", "b.png", "--json").stdout)
     assert made["name"] == "b.png"
     told = operator("upload", file(tmp_path, "a.png"), file(tmp_path, "b.png"), "--name", "c.png", code=2).stderr
@@ -59,14 +61,14 @@ def test_a_file_may_be_given_another_name(operator: Operator, tmp_path: Path) ->
 def test_a_file_goes_the_older_way_and_the_name_for_a_node_is_printed(operator: Operator, tmp_path: Path) -> None:
     sent = operator.server.simulator.count("upload")
     result = operator("upload", "--as", "nodes", file(tmp_path, "one.png"))
-    assert result.stdout == f"api/{hashlib.sha256(BYTES).hexdigest()}.png\n"
+    assert result.stdout == f"api/{hashlib.sha256(PICTURE).hexdigest()}.png\n"
     assert operator.server.simulator.count("upload") == sent
 
 
 def test_what_was_uploaded_before_a_failure_is_told(operator: Operator, tmp_path: Path) -> None:
     good, bad = file(tmp_path, "good.png"), file(tmp_path, "bad.xyz", b"unknown")
     result = operator("upload", "--as", "nodes", good, bad, code=1)
-    assert result.stdout == f"api/{hashlib.sha256(BYTES).hexdigest()}.png\n"
+    assert result.stdout == f"api/{hashlib.sha256(PICTURE).hexdigest()}.png\n"
     assert "APIKEY_UPLOAD_FAILED" in result.stderr
 
 
@@ -83,7 +85,7 @@ def test_the_client_tells_how_far_a_lora_is(server: RunningServer, tmp_path: Pat
     with server.client() as client:
         path = Path(file(tmp_path, "far.safetensors", BYTES + b"far"))
         client.upload_lora(path, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (len(BYTES) + 3, len(BYTES) + 3)
+    assert seen[-1] == (len(LORA) + 3, len(LORA) + 3)
     assert len(seen) > 1
 
 

@@ -8,8 +8,9 @@ import pytest
 from house import API_KEY, TLS, House, open_house
 from model_judge import judge_of
 
+from receiver.cli.outcome import problems_of
 from receiver.model.errors import Refused
-from receiver.model.records import Api, JsonObject, Kind
+from receiver.model.records import Api, Json, JsonObject, Kind
 from receiver.orders.reading import FORMS, read_order
 from receiver.runninghub.catalogue import example, models
 from receiver.runninghub.client import RunningHub, open_http
@@ -129,7 +130,6 @@ BAD: list[tuple[dict[str, object], str]] = [
     ({"kind": "app", "target": ID, "input": {"nodeInfoList": [{"nodeId": "1"}]}}, "input.nodeInfoList[0].fieldName"),
     ({"kind": "app", "target": ID, "input": {"instanceTyp": "plus"}}, "input.instanceTyp"),
     ({"kind": "app", "target": ID, "input": {"instanceType": "huge"}}, "input.instanceType"),
-    ({"kind": "app", "target": ID, "input": {"addMetadata": True}}, "input.addMetadata"),
     ({"kind": "app", "target": ID, "input": {"accessPassword": 7}}, "input.accessPassword"),
     ({"kind": "workflow", "target": ID, "input": {"retainSeconds": 9}}, "input.retainSeconds"),
     ({"kind": "workflow", "target": ID, "input": {"retainSeconds": 181}}, "input.retainSeconds"),
@@ -218,6 +218,92 @@ async def test_a_whole_workflow_may_be_an_object_and_is_the_same_order_as_its_te
     assert answers[0].json()["input"] == {"workflow": text}
     await house.settle()
     assert house.simulator.count("run_workflow") == 1
+
+
+# ---------------------------------------------------------------- what is on no page
+
+
+@pytest.mark.parametrize("kind", ["workflow", "app"])
+async def test_fields_that_are_on_no_page_are_sent_as_they_are_and_told(house: House, kind: str) -> None:
+    seen = {"nodeInfoList": [NODE], "randomSeed": True, "retainSeconds": 0, "usePersonalQueue": False}
+    plain = await house.api.post("/tasks", json={"kind": kind, "target": ID, "input": seen})
+    assert (plain.status_code, plain.json()["note"], plain.json()["input"]) == (202, None, seen)
+    newer = {**seen, "ofTomorrow": {"a": [1]}, "clientName": "x"}
+    told = await house.api.post("/tasks", json={"kind": kind, "target": ID, "input": newer})
+    assert (told.status_code, told.json()["input"]) == (202, newer)
+    assert "ofTomorrow, clientName" in told.json()["note"]
+
+
+@pytest.mark.parametrize("given", [False, 0.5, "0", -1, 9])
+def test_a_machine_is_not_kept_or_kept_for_a_time_that_the_page_allows(given: Json) -> None:
+    with pytest.raises(Refused):
+        read_order({"kind": "workflow", "target": ID, "input": {"retainSeconds": given}}, "t", None)
+
+
+# ---------------------------------------------------------------- whole workflows in other forms
+
+GRAPH: JsonObject = {"9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}, "is_changed": [1]}}
+TEXT = msgspec.json.encode(GRAPH).decode()
+EDITORS: JsonObject = {"last_node_id": 9, "nodes": [{"id": 9, "type": "SaveImage"}], "links": [], "version": 0.4}
+WRAPPED: dict[str, Json] = {
+    "a BOM": f"\ufeff{TEXT}",
+    "ComfyUI's prompt": {"prompt": GRAPH, "client_id": "c", "extra_data": {"extra_pnginfo": {"workflow": EDITORS}}},
+    "RunningHub's answer": {"code": 0, "msg": "success", "data": {"prompt": TEXT}},
+    "a text of a text": msgspec.json.encode(TEXT).decode(),
+    "what a picture holds": {"workflow": EDITORS, "prompt": f"\ufeff{TEXT}"},
+    "data alone, as text": msgspec.json.encode({"data": GRAPH}).decode(),
+}
+
+
+def sent_graph(input: JsonObject) -> Json:
+    return read_order({"kind": "workflow", "target": ID, "input": input}, "t", None).task.input["workflow"]
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_a_whole_workflow_is_taken_out_of_what_it_is_wrapped_in(how: str) -> None:
+    given = WRAPPED[how]
+    assert sent_graph({"workflow": given}) == TEXT
+    if isinstance(given, dict) and "workflow" not in given:
+        order = read_order({"kind": "workflow", "target": ID, "input": {**given, "instanceType": "plus"}}, "t", None)
+        assert (order.task.input, order.note) == ({"workflow": TEXT, "instanceType": "plus"}, None)
+
+
+def test_a_whole_workflow_may_be_the_input_itself() -> None:
+    assert sent_graph({**GRAPH, "instanceType": "plus"}) == TEXT
+
+
+def graph_problem(input: JsonObject) -> str:
+    with pytest.raises(Refused) as refused:
+        sent_graph(input)
+    return dict(problems_of(refused.value))["input.workflow"]
+
+
+@pytest.mark.parametrize(
+    "input",
+    [
+        {"workflow": EDITORS},
+        {"workflow": msgspec.json.encode(EDITORS).decode()},
+        {"workflow": {"data": {"workflow": EDITORS}}},
+        {"prompt": EDITORS},
+        EDITORS,
+    ],
+)
+def test_the_editors_form_of_a_workflow_is_told_with_what_to_export(input: JsonObject) -> None:
+    assert "Export (API)" in graph_problem(input)
+
+
+def test_a_workflow_that_cannot_be_read_is_told_with_the_reason_and_the_place() -> None:
+    assert "NaN is no number; put a number or null there (byte 77)" in graph_problem({"workflow": TEXT[:-5] + "NaN]}}"})
+    assert "object of nodes" in graph_problem({"workflow": {"prompt": "a cat"}})
+    assert "nested too deeply" in graph_problem({"workflow": "[" * 100_000})
+
+
+async def test_an_order_with_a_bom_is_read_and_one_with_nan_is_told_where_it_stands(house: House) -> None:
+    body = msgspec.json.encode({"kind": "workflow", "target": ID, "input": {"workflow": GRAPH}})
+    assert (await house.api.post("/tasks", content=b"\xef\xbb\xbf" + body)).status_code == 202
+    told = await house.api.post("/tasks", content=body.replace(b"[1]", b"[-Infinity]"))
+    assert (told.status_code, told.json()["error"]["code"]) == (400, "not_json")
+    assert "Infinity is no number" in told.json()["error"]["message"]
 
 
 SERVED = [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from house import House
+from offering import beginning
 from test_cli import Operator
 from test_client import MODEL, RunningServer
 
@@ -25,7 +26,7 @@ BASIC, ADVANCED = f"submit --workflow {WORKFLOW} --wait", f"submit --workflow {W
 class Page:
     """A page, the client's method for it, and commands with the simulator's routes that each of them reaches.
 
-    {ended} is a task that has ended, {running} one that RunningHub works on, {file} a file's path.
+    {ended} is a task that has ended, {running} one that RunningHub works on, {file} and {lora} paths of files.
     """
 
     name: str
@@ -58,7 +59,7 @@ PAGES = [
     ),
     Page("File upload (new)", "upload", {"upload {file}": "upload"}),
     Page("Upload Resource", "upload_for_nodes", {"upload --as nodes {file}": "old_upload"}),
-    Page("Upload Lora", "upload_lora", {"upload --as lora {file}": "lora_put"}),
+    Page("Upload Lora", "upload_lora", {"upload --as lora {lora}": "lora_put"}),
     Page("Get Account Information", "account", {"account": "account"}),
     # What the published clients use as well, and no page tells.
     Page("Queue status", "queue", {"account": "queue"}),
@@ -91,7 +92,7 @@ def test_a_page_has_a_method_a_command_and_a_simulated_endpoint_that_hears_of_it
     owner = RunningHub if hasattr(RunningHub, page.method) else Resources
     assert getattr(owner, page.method).__doc__
     file = tmp_path / "one.png"
-    file.write_bytes(f"{tmp_path}".encode())
+    file.write_bytes(beginning(file.name) + f"{tmp_path}".encode())
     for command, route in page.commands.items():
         typing = leisurely if "{running}" in command else operator
         words = [filled(word, typing, file) for word in command.split()]
@@ -104,6 +105,10 @@ def filled(word: str, operator: Operator, file: Path) -> str:
     match word:
         case "{file}":
             return str(file)
+        case "{lora}":
+            lora = file.with_suffix(".safetensors")
+            lora.write_bytes(beginning(lora.name) + str(file).encode())
+            return str(lora)
         case "{ended}":
             return operator.ended()
         case "{running}":
@@ -163,7 +168,7 @@ async def test_a_file_that_goes_an_older_way_comes_back_as_a_name_for_nodes(
 ) -> None:
     async def sent() -> str:
         answer = await house.api.post(
-            "/uploads", params={"name": name, "as": purpose}, content=b"\x89PNG" + b"x" * 5000
+            "/uploads", params={"name": name, "as": purpose}, content=beginning(name) + b"x" * 5000
         )
         assert answer.status_code == 201, answer.text
         file_name: str = answer.json()["file_name"]

@@ -89,7 +89,16 @@ async def refusal(name: str, answer: object) -> ProviderError:
 # ---------------------------------------------------------------- workflows, apps, styles
 
 
-@pytest.mark.parametrize("prompt", [msgspec.json.encode(GRAPH).decode(), GRAPH], ids=["text", "object"])
+PROMPT = msgspec.json.encode(GRAPH).decode()
+PROMPTS: dict[str, object] = {
+    "text": PROMPT,
+    "object": GRAPH,
+    "NaN in it": PROMPT.replace('"no node"', "[NaN]"),
+    "wrapped, with a BOM": f'\ufeff{{"prompt": {PROMPT}}}',
+}
+
+
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS.keys())
 async def test_a_workflows_fields_are_read_out_of_its_graph_and_links_are_none(prompt: object) -> None:
     provider = Provider({"code": 0, "msg": "SUCCESS", "data": {"prompt": prompt}})
     assert await provider.ask("workflow") == [

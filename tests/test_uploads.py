@@ -9,11 +9,12 @@ import httpx
 import msgspec
 import pytest
 from house import ADMIN_TOKEN, API_KEY, INPUT, MODEL, TLS, Clock
-from offering import APP, WORKFLOW, Offering
+from offering import APP, WORKFLOW, Offering, beginning
 
 from receiver.model.records import JsonObject, rfc3339
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMIT
 from receiver.model.views import AppView, PreviewView, UploadView
+from receiver.orders.signatures import content_problem
 from receiver.runninghub.catalogue import Param, Type, find
 from receiver.runninghub.validation import file_problem
 from receiver.server.service import Service
@@ -23,7 +24,7 @@ from receiver.web.app import create_app
 
 pytestmark = pytest.mark.story
 
-PICTURE = b"\x89PNG" + bytes(range(256)) * 2000
+PICTURE = beginning(".png") + bytes(range(256)) * 2000
 UNKNOWN = "upload:" + "0" * 32
 
 
@@ -170,6 +171,143 @@ async def test_on_a_full_disk_no_file_is_taken(tmp_path: Path) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk_low")
     assert desk.offering.asked == []
     await desk.close()
+
+
+# ---------------------------------------------------------------- forms
+
+
+async def test_a_file_that_comes_in_a_form_is_taken_out_of_it(desk: Desk) -> None:
+    sent = await desk.api.post("/uploads", files={"file": ("eins zwei ü.png", PICTURE, "image/png")})
+    assert (sent.status_code, sent.json()["name"], sent.json()["size"]) == (201, "eins zwei ü.png", len(PICTURE))
+    assert desk.offering.files == [("eins zwei ü.png", PICTURE)]
+    named = await desk.api.post("/uploads?name=other.png", files={"any": ("folder/one.png", PICTURE + b"!")})
+    assert named.json()["name"] == "other.png"
+    assert desk.offering.files[1] == ("other.png", PICTURE + b"!")
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(b"--B\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--B--\r\n"
+
+
+ONE = b'name="file"; filename="one.png"\r\n\r\n' + PICTURE
+AS_FORM = {"content-type": "multipart/form-data; boundary=B"}
+
+
+@pytest.mark.parametrize("length", [1, 7, 4096])
+async def test_a_form_may_come_in_pieces_of_any_size(desk: Desk, length: int) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), length):
+            yield body[start : start + length]
+
+    short = beginning(".png") + b"\r\n--\r\n--A"
+    body = form(b'name="file"; filename="one.png"\r\nContent-Type: image/png\r\n\r\n' + short)
+    assert (await desk.api.post("/uploads", content=pieces(), headers=AS_FORM)).status_code == 201
+    assert desk.offering.files == [("one.png", short)]
+
+
+BAD_FORMS = {
+    "no file": (form(b'name="file"\r\n\r\nx'), "file"),
+    "a field beside it": (form(b'name="as"\r\n\r\nlora', ONE), "as"),
+    "two files": (form(ONE, ONE), "file"),
+    "nothing": (b"", "body"),
+    "no part": (b"--B--\r\n", "body"),
+    "no form": (PICTURE, "body"),
+    "its end is missing": (form(ONE)[:-8], "body"),
+    "an end of its own": (form(ONE) + bytes(100_000), "body"),
+    "endless headers": (b"--B\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", "body"),
+    "a file without a name": (form(b'name="file"; filename=""\r\n\r\nx'), "name"),
+    "an empty file": (form(b'name="file"; filename="one.png"\r\n\r\n'), "body"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FORMS)
+async def test_a_form_that_holds_no_file_or_more_than_one_is_refused_with_the_reason(desk: Desk, what: str) -> None:
+    body, path = BAD_FORMS[what]
+    answer = await desk.api.post("/uploads", content=body, headers=AS_FORM)
+    assert (answer.status_code, answer.json()["error"]["details"][0]["path"]) == (422, path)
+    assert desk.offering.asked == []
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/mixed; boundary=B"])
+async def test_a_form_that_nobody_can_take_apart_is_refused_with_the_right_command(desk: Desk, kind: str) -> None:
+    answer = await desk.api.post("/uploads?name=one.png", content=form(ONE), headers={"content-type": kind})
+    assert answer.status_code == 415
+    assert "curl -F file=@one.jpg" in answer.json()["error"]["message"]
+
+
+async def test_a_form_may_hold_as_much_as_a_file_may_and_no_more(desk: Desk) -> None:
+    async def large(size: int) -> AsyncIterator[bytes]:
+        whole = form(ONE[: -len(PICTURE)] + beginning(".png"))
+        yield whole[: -len(b"\r\n--B--\r\n")]
+        for _ in range(size // 2**20):
+            yield bytes(2**20)
+        yield b"\r\n--B--\r\n"
+
+    less, more = UPLOAD_LIMIT - 2**20, UPLOAD_LIMIT
+    assert (await desk.api.post("/uploads", content=large(less), headers=AS_FORM)).status_code == 201
+    assert (await desk.api.post("/uploads", content=large(more), headers=AS_FORM)).status_code == 413
+
+
+# ---------------------------------------------------------------- what a file is
+
+ODD = {
+    "a form in a body": ("one.png", form(ONE), "a multipart form"),
+    "a web page": ("one.png", b"\n<!DOCTYPE html><html>", "a web page"),
+    "an answer of an API": ("one.mp4", b'{"error": 1}', "JSON"),
+    "another kind of picture": ("one.jpg", beginning(".webp"), "a WebP image; if that is meant"),
+    "a picture that a shell has changed": ("one.png", PICTURE.replace(b"\r\n", b"\n"), "89 50 4e 47"),
+    "a song for a film": ("one.mp4", beginning(".mp3"), "audio"),
+    "text": ("one.WAV", b"not found", "text"),
+    "a pointer": ("style.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    "no archive": ("all.zip", b"Rar!\x1a\x07", "52 61 72 21"),
+    "a cut model": ("style.safetensors", b"\xff\xff" + bytes(6) + b'{"a', "is cut off"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+async def test_a_file_that_is_not_what_its_name_says_is_refused_with_what_it_is(desk: Desk, what: str) -> None:
+    name, content, told = ODD[what]
+    answer = await desk.api.post("/uploads", params={"name": name}, content=content)
+    assert (answer.status_code, answer.json()["error"]["details"][0]["path"]) == (422, "body")
+    assert told in answer.json()["error"]["message"]
+    assert desk.offering.asked == []
+
+
+async def test_a_lora_is_safetensors_whatever_it_is_called(desk: Desk) -> None:
+    answer = await desk.api.post("/uploads?name=my-style&as=lora", content=PICTURE)
+    assert (answer.status_code, desk.offering.asked) == (422, [])
+    assert "is no safetensors file but a PNG image" in answer.json()["error"]["message"]
+
+
+SOUND = {
+    "png": PICTURE,
+    "jpeg": b"\xff\xd8\xff\xe1",
+    "JPG": b"\xff\xd8\xff\xdb",
+    "webp": beginning(".webp"),
+    "gif": b"GIF89a",
+    "tif": b"MM\0*",
+    "bmp": b"BM\x36\0",
+    "avif": b"\0\0\0\x20ftypavif",
+    "mp4": b"\0\0\0\x20ftypisom",
+    "mov": b"\0\0\0\x08wide",
+    "m4a": b"\0\0\0\x20ftypM4A ",
+    "webm": b"\x1aE\xdf\xa3",
+    "avi": b"RIFF\0\0\0\0AVI LIST",
+    "wav": b"RIFF\0\0\0\0WAVEfmt ",
+    "mp3": b"\xff\xfb\x90",
+    "aac": b"\xff\xf1",
+    "flac": b"ID3\4",
+    "ogg": b"OggS",
+    "zip": b"PK\5\6",
+    "safetensors": beginning(".safetensors"),
+    "glb": b"anything",
+    "txt": b"<html>",
+}
+
+
+@pytest.mark.parametrize("ending", SOUND)
+def test_a_file_that_is_what_its_name_says_passes_and_so_does_one_of_which_nobody_can_tell(ending: str) -> None:
+    assert content_problem(f"one.{ending}", SOUND[ending], 2**20) is None
 
 
 # ---------------------------------------------------------------- orders that name uploads

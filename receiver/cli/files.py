@@ -47,7 +47,7 @@ def upload(files: tuple[Path, ...], purpose: str, name: str | None, as_json: boo
 
     if name is not None and len(files) > 1:
         raise Ended("--name is for one file; upload them one by one", USED_WRONGLY)
-    problems = [f"  {path}: {problem}" for path in files if (problem := unsendable(path, purpose))]
+    problems = [f"  {path}: {problem}" for path in files if (problem := unsendable(path, purpose, name))]
     if problems:
         raise Ended("nothing was uploaded:", USED_WRONGLY, problems)
     with connect() as client:

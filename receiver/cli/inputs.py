@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from receiver.model.records import Json, JsonObject
+from receiver.runninghub.wire import BOM, Unreadable, decode_json
 
 Reader: TypeAlias = Callable[[str, str | Sequence[str]], Json]
 """What texts mean for a key: one text, or several where the key was repeated or written as a list."""
@@ -75,9 +76,9 @@ def _json_object(text: bytes | None) -> JsonObject:
     if text is None:
         return {}
     try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise click.UsageError(f"the input is not JSON: {error}") from None
+        value = decode_json(text.removeprefix(BOM))
+    except Unreadable as problem:
+        raise click.UsageError(f"the input is {problem}") from None
     if not isinstance(value, dict):
         raise click.UsageError("the input must be a JSON object")
     return value

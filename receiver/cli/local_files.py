@@ -14,6 +14,7 @@ from receiver.model.records import JsonObject, Kind
 from receiver.model.rules import UPLOAD_LIMITS
 from receiver.orders.reading import read_order
 from receiver.orders.references import PENDING, Spot, changed, spots
+from receiver.orders.signatures import HEAD, content_problem
 from receiver.runninghub import catalogue, validation
 
 SIGN = "@"
@@ -78,13 +79,13 @@ def types_of(model: str) -> Reader | None:
     return partial(catalogue.coerce, known) if known is not None else None
 
 
-def unsendable(path: Path, purpose: str = "file") -> str | None:
-    """Why a file cannot be uploaded at all."""
+def unsendable(path: Path, purpose: str = "file", name: str | None = None) -> str | None:
+    """Why a file cannot be uploaded at all, under its own name or another."""
     try:
         if not path.is_file():
             return "is no file" if path.exists() else "there is no such file"
-        with path.open("rb"):
-            size = path.stat().st_size
+        with path.open("rb") as file:
+            head, size = file.read(HEAD), path.stat().st_size
     except OSError as error:
         return error.strerror or "cannot be read"
     except ValueError:
@@ -92,7 +93,9 @@ def unsendable(path: Path, purpose: str = "file") -> str | None:
     if size == 0:
         return "is empty"
     limit = UPLOAD_LIMITS[purpose]
-    return f"is larger than {limit // 2**20} MiB" if size > limit else None
+    if size > limit:
+        return f"is larger than {limit // 2**20} MiB"
+    return content_problem(name or path.name, head, size, purpose)
 
 
 def _file_problem(file: LocalFile, checked: bool) -> str | None:

@@ -37,8 +37,8 @@ class Tasks(Transport):
         self, target: str, input: Input, *, idempotency_key: str | None = None, **order: Unpack[OrderOptions]
     ) -> views.OrderedView:
         """Orders a task. With an idempotency key, the same order again is the same task."""
-        headers = {} if idempotency_key is None else {b"idempotency-key": idempotency_key.encode()}
-        return self._call("POST", views.OrderedView, "tasks", body=_body(target, input, order), headers=headers)
+        given, headers = _body(target, input, order), _keyed(idempotency_key)
+        return self._call("POST", views.OrderedView, "tasks", body=given, headers=headers)
 
     def preview(self, target: str, input: Input, **order: Unpack[OrderOptions]) -> views.PreviewView:
         """The order as it would be sent, and its price. Nothing is ordered."""
@@ -98,9 +98,9 @@ class Tasks(Transport):
     def cancel(self, task_id: str) -> views.TaskDetail:
         return self._call("POST", views.TaskDetail, "tasks", task_id, "cancel")
 
-    def submit_again(self, task_id: str) -> views.OrderedView:
-        """A new task with the same order."""
-        return self._call("POST", views.OrderedView, "tasks", task_id, "submit-again")
+    def submit_again(self, task_id: str, *, idempotency_key: str | None = None) -> views.OrderedView:
+        """A new task with the same order; with an idempotency key, one however often it is asked for."""
+        return self._call("POST", views.OrderedView, "tasks", task_id, "submit-again", headers=_keyed(idempotency_key))
 
     def provider_status(self, task_id: str) -> views.StatusView:
         """RunningHub's own word for a task, asked now: QUEUED, RUNNING, SUCCESS or FAILED. It is not recorded."""
@@ -113,6 +113,10 @@ class Tasks(Transport):
     def provider_webhook(self, task_id: str) -> views.WebhookView:
         """What became of a task's callback at RunningHub, asked now. It is not recorded."""
         return self._call("GET", views.WebhookView, "tasks", task_id, "webhook")
+
+
+def _keyed(key: str | None) -> dict[bytes, bytes]:
+    return {} if key is None else {b"idempotency-key": key.encode()}
 
 
 def _body(target: str, input: Input, order: OrderOptions) -> dict[str, object]:

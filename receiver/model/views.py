@@ -60,9 +60,10 @@ class TaskView(Struct, frozen=True, kw_only=True):
 
 
 class OrderedView(TaskView, frozen=True, kw_only=True):
-    """A task just ordered, and what its giver should know of the order (None: nothing)."""
+    """A task just ordered, or there already (not `new`), and what its giver should know of the order, if anything."""
 
     note: str | None
+    new: bool = True
 
 
 class EventView(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from receiver.model.records import Api, Json, JsonObject, Kind
 from receiver.orders.attachments import Named, Problems, References
 from receiver.orders.references import changed, with_text_of_graph
 from receiver.runninghub import catalogue
-from receiver.runninghub.bodies import body_problems
+from receiver.runninghub.bodies import body_problems, strange_fields
 from receiver.runninghub.catalogue import Model
 from receiver.runninghub.validation import validate
 
@@ -84,6 +84,8 @@ def read_order(
         target, note, model = _model(document.get("target"), body, found, checked=checked)
     else:
         target = _id(document.get("target"), kind, found)
+        strange = strange_fields(kind, body) if checked else []
+        note = f"sent as they are, for we do not know these fields: {', '.join(strange)[:200]}" if strange else None
     references = References(kind, named, checked=checked)
     resolved = changed(kind, model, body, references.sent)
     found += in_input + references.found

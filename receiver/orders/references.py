@@ -11,8 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from receiver.model.records import Json, JsonObject, Kind
-from receiver.runninghub.bodies import GRAPH, NODES
+from receiver.runninghub.bodies import GRAPH, NODES, takes
 from receiver.runninghub.catalogue import Model, Param, parameter
+from receiver.runninghub.graphs import graph_of
 from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
 
 PREFIX = "upload:"
@@ -67,9 +68,19 @@ def changed(kind: Kind, model: Model | None, input: JsonObject, change: Change) 
 
 
 def with_text_of_graph(input: JsonObject) -> JsonObject:
-    """The provider takes a whole graph as JSON in a text; who gives it as an object means the same."""
+    """The provider takes a whole graph as JSON in a text; who gives it as an object, wrapped or bare, means the same.
+
+    Where there is no graph the input stays as it is, but for an object, which becomes a text.
+    """
     graph = input.get(GRAPH)
-    return {**input, GRAPH: msgspec.json.encode(graph).decode()} if isinstance(graph, dict) else input
+    try:
+        if graph is not None:
+            return {**input, GRAPH: graph_of(graph)[1]}
+        known = takes(Kind.WORKFLOW)
+        around = {name: value for name, value in input.items() if name in known}
+        return {**around, GRAPH: graph_of({name: value for name, value in input.items() if name not in known})[1]}
+    except Unreadable:
+        return {**input, GRAPH: msgspec.json.encode(graph).decode()} if isinstance(graph, dict) else input
 
 
 def _parameter(model: Model | None, name: str, value: Json, change: Change) -> Json:

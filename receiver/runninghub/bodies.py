@@ -7,12 +7,13 @@ console and published clients send as well (retainSeconds, accessPassword) count
 from collections.abc import Iterator, Mapping
 
 from receiver.model.records import Json, Kind
-from receiver.runninghub.catalogue import Model, Param, Type
+from receiver.runninghub.catalogue import Model, Param, Type, closest
+from receiver.runninghub.graphs import EXPECTED, EditorForm, graph_of
 from receiver.runninghub.validation import validate
-from receiver.runninghub.wire import Unreadable, read_json
+from receiver.runninghub.wire import Unreadable
 
 NODES, GRAPH = "nodeInfoList", "workflow"
-PERSONAL_QUEUE = "usePersonalQueue"
+PERSONAL_QUEUE, RETAIN = "usePersonalQueue", "retainSeconds"
 TEXTS_OF_SWITCHES = {"true": True, "false": False}
 """The provider's own examples send this switch as a text, and it takes both."""
 OVERRIDE = ("nodeId", "fieldName", "fieldValue")
@@ -23,8 +24,9 @@ _NODES = Param(name=NODES, type=Type.OBJECTS)
 _MACHINE = (
     Param(name="instanceType", type=Type.STRING, enum=("default", "plus", "ultra")),
     Param(name=PERSONAL_QUEUE, type=Type.BOOLEAN),
-    Param(name="retainSeconds", type=Type.INTEGER, min=10, max=180),
+    Param(name=RETAIN, type=Type.INTEGER, min=10, max=180),
     Param(name="accessPassword", type=Type.STRING),
+    Param(name="randomSeed", type=Type.BOOLEAN),
 )
 _WORKFLOW = (Param(name="addMetadata", type=Type.BOOLEAN), Param(name=GRAPH, type=Type.STRING))
 _CODE = Param(name="quickCreateCode", type=Type.STRING, required=True)
@@ -35,30 +37,52 @@ _TAKEN: Mapping[Kind, tuple[Param, ...]] = {
 }
 
 
+def takes(kind: Kind) -> list[str]:
+    """The fields that an order of a kind is known to take."""
+    return [param.name for param in _TAKEN[kind]]
+
+
+def strange_fields(kind: Kind, body: Mapping[str, Json]) -> list[str]:
+    """The fields of a workflow's or an app's order that we do not know, and that no known one was meant by.
+
+    They are no problems: the provider takes fields that are on no page. A misspelt one is, for it costs money to find.
+    """
+    known = takes(kind)
+    return [name for name in body if kind is not Kind.QUICK and name not in known and not closest(name, known)]
+
+
 def body_problems(kind: Kind, body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
     """Everything that is wrong with the input of an order that is no model's, each with its path in the input."""
     model = Model(endpoint="", name="", group=(), output="", listed=True, params=_TAKEN[kind])
-    judged = {name: value for name, value in body.items() if name != NODES}
+    strange = strange_fields(kind, body)
+    judged = {name: value for name, value in body.items() if name != NODES and name not in strange}
     queue = judged.get(PERSONAL_QUEUE)
     if isinstance(queue, str):
         judged[PERSONAL_QUEUE] = TEXTS_OF_SWITCHES.get(queue, queue)
+    if judged.get(RETAIN) == 0 and judged[RETAIN] is not False:
+        del judged[RETAIN]  # not to keep the machine at all is no time, and as good as leaving it out
     yield from validate(model, judged)
     nodes = body.get(NODES, [])
     yield from _node_problems(nodes, QUICK_OVERRIDE if kind is Kind.QUICK else OVERRIDE)
+    if kind is Kind.WORKFLOW:
+        yield from _graph_problems(body)
+
+
+def _graph_problems(body: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a whole workflow, in its field or as the input itself."""
     graph = body.get(GRAPH)
-    if kind is Kind.WORKFLOW and isinstance(graph, str) and graph:
-        if not _is_graph(graph):
-            yield GRAPH, "expected the whole workflow in its API form: a JSON object of nodes, or its text"
-        if nodes:
-            yield NODES, f"does not go together with {GRAPH}: put the values into that graph (803)"
-
-
-def _is_graph(text: str) -> bool:
     try:
-        nodes = read_json(text.encode())
-    except Unreadable:
-        return False
-    return isinstance(nodes, dict) and nodes != {}
+        if graph is None:
+            graph_of(dict(body))
+        elif isinstance(graph, str) and graph:
+            graph_of(graph)
+    except EditorForm as form:
+        yield GRAPH, str(form)
+    except Unreadable as problem:
+        if graph is not None:
+            yield GRAPH, f"{EXPECTED} ({problem})"
+    if graph and body.get(NODES):
+        yield NODES, f"does not go together with {GRAPH}: put the values into that graph (803)"
 
 
 def _node_problems(nodes: Json, needed: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,18 @@ from msgspec import Struct
 
 from receiver.model.records import Json, JsonObject, Node, Price
 from receiver.model.views import AppView, QueueView
-from receiver.runninghub.wire import Unreadable, from_text, object_of, read_code, read_id, read_object, text_of
+from receiver.runninghub.graphs import graph_of
+from receiver.runninghub.lenient import mended
+from receiver.runninghub.wire import (
+    Unreadable,
+    from_text,
+    object_of,
+    read_code,
+    read_id,
+    read_json,
+    read_object,
+    text_of,
+)
 
 NODES_LIMIT = 5000
 OPTIONS_LIMIT = 500
@@ -26,9 +37,7 @@ def read_workflow(data: Json) -> list[Node]:
 
     The graph comes as the text of a JSON object (page "Get Workflow JSON").
     """
-    graph = from_text(data.get("prompt")) if isinstance(data, dict) else None
-    if not isinstance(graph, dict):
-        raise Unreadable("a workflow without a graph")
+    graph, _ = graph_of(data, lambda text: read_json(mended(text) or text))
     return [field for name, node in graph.items() for field in _fields(name, node)][:NODES_LIMIT]
 
 

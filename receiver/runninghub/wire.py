@@ -20,6 +20,8 @@ from receiver.runninghub.lenient import mended
 
 DEPTH = 32
 """Deeper nesting than this in a field we do not know is dropped."""
+BOM = b"\xef\xbb\xbf"
+"""What editors on Windows write before a text. It is no part of it, but a stranger's bytes must not begin so."""
 ID_LIMIT = 64
 TEXT_LIMIT = 4000
 """Characters kept of an error's sentence."""
@@ -41,6 +43,7 @@ BUSY_WORDS = (
     *("busy", "queue limit", "queue is full", "queue full", "too many requests"),
     *("繁忙", "负载已饱和", "队列已满", "排队已满"),
 )
+PLACE, NO_NUMBER = re.compile(r"\(byte (\d+)\)"), re.compile(rb"NaN|Infinity")
 NAME = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)+")
 BY_NAME = {entry.name: code for code, entry in CODES.items() if code.isdecimal()}
 """The provider's own names of its codes, which it says now and then in place of the code."""
@@ -92,16 +95,24 @@ def read_json(body: bytes) -> Json:
 
 
 def decode_json(body: bytes) -> Json:
-    """Any bytes as JSON data, as it stands there. Raises Unreadable."""
+    """Any bytes as JSON data, as it stands there. Raises Unreadable, which says where it is wrong."""
     try:
         decoded: Json = msgspec.json.decode(body)
         return decoded
     except RecursionError:
-        raise Unreadable("nested too deeply") from None
+        raise Unreadable("not JSON: nested too deeply") from None
     except UnicodeError:
-        raise Unreadable("not UTF-8") from None
-    except (msgspec.DecodeError, ValueError):
-        raise Unreadable("not JSON") from None
+        raise Unreadable("not JSON: not UTF-8") from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Unreadable(f"not JSON: {_malformed(body, str(error))}") from None
+
+
+def _malformed(body: bytes, said: str) -> str:
+    """What is wrong with a body and where: told by name for what Python and ComfyUI write where there is no number."""
+    place = PLACE.search(said)
+    word = NO_NUMBER.match(body, int(place[1])) if place else None
+    what = f"{word[0].decode()} is no number; put a number or null there" if word else "invalid character"
+    return said.removeprefix("JSON is malformed: ").replace("invalid character", what)
 
 
 def read_object(body: bytes) -> JsonObject:

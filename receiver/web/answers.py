@@ -14,7 +14,7 @@ from receiver.model.records import Json, JsonObject
 from receiver.model.views import ErrorDocument, ErrorView
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
-from receiver.runninghub.wire import DEPTH, Unreadable, decode_json
+from receiver.runninghub.wire import BOM, DEPTH, Unreadable, decode_json
 from receiver.server.service import Service
 
 Handler: TypeAlias = Callable[[Service, Request], Awaitable[Response]]
@@ -67,7 +67,7 @@ async def read_object(request: Request) -> JsonObject:
     if not body:
         return {}
     try:
-        value = decode_json(body)
+        value = decode_json(body.removeprefix(BOM))
     except Unreadable as problem:
         raise Refused(400, "not_json", f"the body cannot be read: {problem}") from None
     if not isinstance(value, dict):

@@ -18,12 +18,14 @@ from receiver.model.shown import shown
 from receiver.model.views import AccountView, AppView, FileNameView, ModelRow, PageView, QueueView, UploadView
 from receiver.orders import upload as uploads
 from receiver.orders.reading import NUMBER
+from receiver.orders.signatures import HEAD, content_problem
 from receiver.runninghub import catalogue
 from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.shown import model_view
 from receiver.server.service import Service
 from receiver.web.answers import answer, refuse_without_key
+from receiver.web.forms import BESIDE_LIMIT, form_of
 
 T = TypeVar("T")
 
@@ -34,7 +36,7 @@ NO_SUCH = frozenset({"380", "901"})
 
 
 async def upload(service: Service, request: Request) -> Response:
-    """A file as the body, its name as `name`. The same bytes are sent to the provider once a day at the most.
+    """A file as the body with its name as `name`, or in a form. The same bytes go to the provider once a day at most.
 
     With `as=lora` it is a LoRA, with `as=nodes` it goes the provider's older way; both give a file name for nodes.
     """
@@ -43,18 +45,24 @@ async def upload(service: Service, request: Request) -> Response:
     if purpose not in UPLOAD_LIMITS:
         raise invalid("as", f"expected one of {', '.join(UPLOAD_LIMITS)}")
     limit = UPLOAD_LIMITS[purpose]
-    if not NAME.fullmatch(name) or name in (".", ".."):
-        raise invalid("name", "expected the file's name, without folders, such as one.jpg")
+    form = form_of(request)
+    if name or form is None:
+        _refuse_no_name(name)
     refuse_without_key(service.provider)
     problem = service.store.problem()
     if problem is not None:
         raise StoreUnavailable(problem, "nothing can be stored now")
-    _refuse_too_long(int(length) if (length := request.headers.get("content-length", "")).isdigit() else 0, limit)
+    length = int(said) if (said := request.headers.get("content-length", "")).isdigit() else 0
+    _refuse_too_long(length - (BESIDE_LIMIT if form else 0), limit)
     # A file without a name: whatever happens, nothing is left behind.
     with tempfile.TemporaryFile(dir=service.scratch) as kept:
-        size, sha256 = await _keep(request, kept, limit)
+        size, sha256 = await _keep(form.file(request.stream()) if form else request.stream(), kept, limit)
+        name = name or (form.name if form else "")
+        _refuse_no_name(name)
         if size == 0:
             raise invalid("body", "the file is empty")
+        if problem := content_problem(name, os.pread(kept.fileno(), HEAD, 0), size, purpose):
+            raise invalid("body", f"{name} {problem}")
         file = FileToSend(name=name, size=size, open=lambda: _read(kept))
         if purpose == "nodes":
             return answer(FileNameView(file_name=await service.resources.upload_for_nodes(file)), 201)
@@ -121,10 +129,10 @@ async def _found(request: Request, what: str, ask: Callable[[str], Awaitable[T]]
         raise
 
 
-async def _keep(request: Request, kept: IO[bytes], limit: int) -> tuple[int, str]:
-    """The body into a file. Returns its size and its SHA-256."""
+async def _keep(chunks: AsyncIterator[bytes], kept: IO[bytes], limit: int) -> tuple[int, str]:
+    """The bytes into a file. Returns its size and its SHA-256."""
     size, digest = 0, hashlib.sha256()
-    async for chunk in request.stream():
+    async for chunk in chunks:
         size += len(chunk)
         _refuse_too_long(size, limit)
         digest.update(chunk)
@@ -152,6 +160,11 @@ def _md5(kept: IO[bytes]) -> str:
     """What the provider knows a LoRA by."""
     kept.seek(0)
     return hashlib.file_digest(kept, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()  # type: ignore[arg-type]
+
+
+def _refuse_no_name(name: str) -> None:
+    if not NAME.fullmatch(name) or name in (".", ".."):
+        raise invalid("name", "expected the file's name, without folders, such as one.jpg")
 
 
 def _refuse_too_long(size: int, limit: int) -> None:

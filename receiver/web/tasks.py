@@ -31,7 +31,7 @@ async def submit(service: Service, request: Request) -> Response:
         raise problems(order.unknown)
     task, new = await accept(service.store, order.task, service.clock())
     service.wake()
-    return answer(task_view(OrderedView, task, note=order.note), 202 if new else 200)
+    return answer(task_view(OrderedView, task, note=order.note, new=new), 202 if new else 200)
 
 
 async def preview(service: Service, request: Request) -> Response:
@@ -91,7 +91,7 @@ async def submit_again(service: Service, request: Request) -> Response:
     order = read_order(document, str(uuid_utils.uuid7()), key, again_of=task.id)
     again, new = await accept(service.store, replace(order.task, uploads=uploads), now)
     service.wake()
-    return answer(task_view(OrderedView, again, note=order.note), 202 if new else 200)
+    return answer(task_view(OrderedView, again, note=order.note, new=new), 202 if new else 200)
 
 
 async def show(service: Service, request: Request) -> Response:

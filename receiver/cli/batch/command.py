@@ -60,6 +60,7 @@ def _seconds(option: str, usual: float, help: str) -> Callable[[F], F]:
 @click.option("--literal", is_flag=True, help="Leave {braces} in the file as they are.")
 @click.option("--force", is_flag=True, help="Send the inputs unchecked, to any endpoint.")
 @click.option("--dry-run", is_flag=True, help="Read and check the file, and order nothing.")
+@click.option("--retry-failed", is_flag=True, help="Order lines again whose tasks failed or were rejected before.")
 @click.option("--no-wait", is_flag=True, help="Order everything, and leave the rest to the server.")
 @_seconds("--patience", 300.0, "For how long a server that is away is waited for.")
 @_seconds("--doubt-patience", 900.0, DOUBT)
@@ -77,6 +78,7 @@ def batch(
     literal: bool,
     force: bool,
     dry_run: bool,
+    retry_failed: bool,
     no_wait: bool,
     patience: float,
     doubt_patience: float,
@@ -96,7 +98,8 @@ def batch(
     uploaded once, when the first order needs it, and counts by its content: an edited file makes a new order.
 
     Every line is checked before the first is sent. The same command again, after an interruption or with an edited
-    file, orders only what is new. The exit code is 0 when every line succeeded.
+    file, orders only what is new; with --retry-failed also, once more, what failed in an earlier run. The exit code is
+    0 when every line succeeded.
 
     \b
     Examples:
@@ -113,7 +116,8 @@ def batch(
     if dry_run:
         _show_orders(lines, common, as_json)
         return
-    made = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, report)
+    doubt = None if no_wait else doubt_patience
+    made = _reported(lines, common, concurrency, patience, doubt, report, retry=retry_failed)
     answer(made, as_json, _show_report)
     fine = ("succeeded", *ON_THEIR_WAY) if no_wait else ("succeeded",)
     if count_of(made.counts, fine) != made.lines:
@@ -201,7 +205,14 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _reported(
-    lines: "list[BatchLine]", common: "Common", threads: int, patience: float, doubt: float | None, path: Path | None
+    lines: "list[BatchLine]",
+    common: "Common",
+    threads: int,
+    patience: float,
+    doubt: float | None,
+    path: Path | None,
+    *,
+    retry: bool,
 ) -> "Report":
     """Orders all lines, and reports what became of them, whatever ends it. With None for `doubt` none is awaited."""
     from receiver.cli.batch.refusals import Patience
@@ -216,7 +227,7 @@ def _reported(
                 teller(tally.counts(), waited.away, work.uploads.under_way())
 
             waited = Patience(patience, threading.Event(), tell)
-            work = Batch(client, tally, waited, checked=common.checked)
+            work = Batch(client, tally, waited, checked=common.checked, retry=retry)
             work.run(lines, threads, tell, doubt)
             work.refresh(for_files=doubt is not None)
     except KeyboardInterrupt:
@@ -246,9 +257,17 @@ def _show_report(report: "Report") -> None:
     from receiver.cli.batch.tally import spent
 
     counts = [(state.replace("_", " "), count) for state, count in report.counts.items()]
-    cost = ", ".join(f"{name} {amount}" for name, amount in spent(report.cost).items())
-    fields(("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost))
+    cost, earlier = (
+        ", ".join(f"{name} {amount}" for name, amount in spent(each).items())
+        for each in (report.cost, report.earlier_cost)
+    )
+    there = sum(each.task is not None and not each.new for each in report.tasks)
+    orders = [("ordered now", report.new), ("were there", there)]
+    costs = [("cost", cost), ("paid before", earlier)]
+    fields(("batch", report.batch), ("lines", report.lines), *orders, *counts, ("files saved", report.files), *costs)
     for reason in report.reasons:
         what = f"{reason.state.replace('_', ' ')} {reason.code}".strip()
         why = f": {reason.message}" if reason.message else ""
-        click.echo(clean(f"{len(reason.lines)} {what}{why} ({_listed(reason.lines)})"))
+        click.echo(clean(f"{len(reason.lines)} {what}{why} ({_listed(reason.lines)}); {reason.again}"))
+    for told, count in Counter(each.note for each in report.tasks if each.note).items():
+        note(f"{count} lines: {told}")

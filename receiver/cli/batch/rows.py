@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from io import StringIO
 
-import msgspec
 from msgspec import Struct
 
 from receiver.model.errors import Refused, invalid
 from receiver.model.records import Json, JsonObject
+from receiver.runninghub.wire import Unreadable, decode_json
 
 WHOLE_ORDER = frozenset({"kind", "api", "target", "input", "labels"})
 LABEL = "label."
@@ -61,9 +61,9 @@ def json_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
 
 def _read_json(line: bytes, common: Common) -> Given:
     try:
-        value: Json = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid("", f"not JSON: {error}") from None
+        value = decode_json(line)
+    except Unreadable as problem:
+        raise invalid("", str(problem)) from None
     if not isinstance(value, dict):
         raise invalid("", "expected a JSON object")
     whole = common.model is None or (value.keys() <= WHOLE_ORDER and isinstance(value.get("input"), dict))

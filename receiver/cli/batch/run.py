@@ -14,11 +14,11 @@ from typing import TypeVar, Unpack
 
 from receiver.cli.batch.lines import BatchLine
 from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal, reasons
-from receiver.cli.batch.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
+from receiver.cli.batch.tally import IN_DOUBT, LOST, RETRIED, UNSENT, WAITING, Tally
 from receiver.cli.batch.uploads import Uploads, wanting
 from receiver.cli.waiting import is_unattempted
 from receiver.client import ApiError, Client, Listed, ListFilter
-from receiver.model.views import EventView, TaskView
+from receiver.model.views import EventView, OrderedView, TaskView
 
 T = TypeVar("T")
 
@@ -33,17 +33,31 @@ SAVING_PATIENCE = 60.0
 """Seconds for which files are waited for when all has ended."""
 
 
-class Batch:
-    """Orders lines and follows their tasks until all have ended, on several threads."""
+def is_new(task: TaskView) -> bool:
+    """Whether a task was ordered by the request that it answers."""
+    return isinstance(task, OrderedView) and task.new
 
-    def __init__(self, client: Client, tally: Tally, patience: Patience, *, checked: bool = True) -> None:
+
+class Batch:
+    """Orders lines and follows their tasks until all have ended, on several threads.
+
+    With `retry`, lines that failed in an earlier run are ordered again.
+    """
+
+    def __init__(
+        self, client: Client, tally: Tally, patience: Patience, *, checked: bool = True, retry: bool = False
+    ) -> None:
         self._client = client
         self._tally = tally
         self._patience = patience
         self._stop = patience.stop
         self._checked = checked
+        self._retry = retry
         self._names = {tally.batch}
         self._doubt_since: float | None = None
+        self._again: dict[str, dict[str, TaskView]] = {}
+        """By the batch that they belong to, the tasks that were ordered again, by the task they stand for."""
+        self._lock = threading.Lock()
         self.uploads = Uploads(client, patience)
 
     def run(
@@ -94,7 +108,7 @@ class Batch:
         """
         sent = self.uploads.sent.copy()
         try:
-            self._tally.ordered(line, self._task(line))
+            self._tally.ordered(line, *self._last_task(line))
         except ApiError as error:
             if is_fatal(error):
                 raise
@@ -107,6 +121,27 @@ class Batch:
             else:
                 self._order(line, again=True)
 
+    def _last_task(self, line: BatchLine) -> tuple[TaskView, bool, list[str]]:
+        """The last task of a line, whether it was ordered now, and the tasks before it, which failed."""
+        task, before = self._task(line), list[str]()
+        while task.state in RETRIED and not is_new(task):
+            later = self._ordered_again(task)
+            if later is None and not self._retry:
+                break
+            key = f"{line.key}-again-{task.id}"
+            before.append(task.id)
+            task = later or self._asked(partial(self._client.submit_again, task.id, idempotency_key=key))
+        return task, is_new(task), before
+
+    def _ordered_again(self, task: TaskView) -> TaskView | None:
+        """The task that was last ordered in the place of one that failed, by an earlier run or by hand."""
+        name = task.labels[BATCH_LABEL]
+        with self._lock:
+            if name not in self._again:
+                newest_first = [*self._list(self._client.tasks, name)]
+                self._again[name] = {each.again_of: each for each in reversed(newest_first) if each.again_of}
+        return self._again[name].get(task.id)
+
     def _task(self, line: BatchLine) -> TaskView:
         """The task of a line, ordered now or earlier: another batch's, when the file was moved since.
 
@@ -115,7 +150,12 @@ class Batch:
         order = line.order
         labels = {**order.labels, BATCH_LABEL: self._tally.batch}
         how = {"kind": order.kind.value, "api": order.api.value, "idempotency_key": line.key}
-        submit = partial(self._client.submit, order.target, order.input, validate=self._checked, labels=labels, **how)
+        return self._asked(
+            partial(self._client.submit, order.target, order.input, validate=self._checked, labels=labels, **how)
+        )
+
+    def _asked(self, submit: Callable[[], TaskView]) -> TaskView:
+        """The task that an order makes or has made, which may be another batch's."""
         try:
             return self._patience.ask(submit)
         except ApiError as error:
@@ -173,10 +213,13 @@ class Batch:
         return any(is_unattempted(action) for actions in listed for action in islice(actions, PAGE))
 
     def _lists(self, page: Callable[..., Listed[T]], *states: str) -> list[Iterator[T]]:
-        """All of a list for each label that the batch's tasks have, every page of it asked for with patience."""
+        """All of a list for each label that the batch's tasks have."""
+        return [self._list(page, name, *states) for name in tuple(self._names)]
+
+    def _list(self, page: Callable[..., Listed[T]], name: str, *states: str) -> Iterator[T]:
+        """All of a list for one label, every page of it asked for with patience."""
 
         def asked(**narrow: Unpack[ListFilter]) -> Listed[T]:
             return self._patience.ask(partial(page, **narrow))
 
-        labels = [{BATCH_LABEL: name} for name in tuple(self._names)]
-        return [self._client.each(asked, label=label, state=states, limit=PAGE) for label in labels]
+        return self._client.each(asked, label={BATCH_LABEL: name}, state=states, limit=PAGE)

@@ -4,12 +4,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from receiver.cli.batch.lines import BatchLine
-from receiver.model.views import EventView, TaskView
+from receiver.model.views import EventView, OrderedView, TaskView
 
 UNSENT = "unsent"
 REFUSED = "refused"
@@ -19,6 +20,17 @@ SUCCEEDED = "succeeded"
 NOT_UPLOADED = "not_uploaded"
 """The code of a line's end for want of a file."""
 WAITING = frozenset({"queued", "submitting", "submitted"})
+RETRIED = ("failed", "rejected")
+"""Ends after which --retry-failed orders a line again: nothing more is to come of them, and nobody wanted them."""
+AGAIN = {
+    REFUSED: "correct what is wrong, and give the same command again",
+    UNSENT: "give the same command again",
+    **dict.fromkeys(RETRIED, "give the same command with --retry-failed to order it again"),
+    **{
+        state: f"receiver tasks --state {state} names it, and receiver submit-again ID orders it again, for money"
+        for state in ("cancelled", IN_DOUBT, LOST)
+    },
+}
 TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
 """States of which a report says more than how many there are."""
 SPENT = {"consumeMoney": "money", "thirdPartyConsumeMoney": "money", "consumeCoins": "coins"}
@@ -34,7 +46,7 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class LineReport(Struct, frozen=True, kw_only=True):
-    """What became of one line."""
+    """What became of one line: `new` when this run ordered its task; `note` is what to know of the order."""
 
     line: int
     key: str
@@ -42,25 +54,33 @@ class LineReport(Struct, frozen=True, kw_only=True):
     state: str = UNSENT
     errors: list[Why] = []
     files: list[str] = []
+    new: bool = False
+    note: str | None = None
 
 
 class Reason(Struct, frozen=True, kw_only=True):
-    """Lines that came to the same end for the same reason."""
+    """Lines that came to the same end for the same reason, and how to order them again."""
 
     state: str
     code: str
     message: str
     lines: list[int]
+    again: str
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What became of a batch; `cost` is by the provider's own names, `files` are those saved."""
+    """What became of a batch; costs are by the provider's own names, `files` are those saved.
+
+    `new` lines were ordered by this run, which took `cost`; all others were there, and took `earlier_cost` before.
+    """
 
     batch: str
     lines: int
     counts: dict[str, int]
     reasons: list[Reason]
     cost: dict[str, str]
+    earlier_cost: dict[str, str]
+    new: int
     files: int
     tasks: list[LineReport]
 
@@ -72,14 +92,19 @@ class Tally:
         self.batch = batch
         self._told = {line.number: LineReport(line=line.number, key=line.key) for line in lines}
         """What the server said of each line's order."""
+        self._before: dict[int, Sequence[str]] = {}
+        """The tasks of each line that failed before its last one."""
         self._events: dict[str, EventView] = {}
         self._doubtful: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
-    def ordered(self, line: BatchLine, task: TaskView) -> None:
-        """The server has a task for a line."""
+    def ordered(self, line: BatchLine, task: TaskView, new: bool, before: Sequence[str] = ()) -> None:
+        """The server has a task for a line: a `new` one, or one of an earlier run; those `before` it failed."""
+        note = task.note if isinstance(task, OrderedView) else None
         with self._lock:
-            self._told[line.number] = replace(self._told[line.number], task=task.id, state=task.state)
+            told = self._told[line.number]
+            self._told[line.number] = replace(told, task=task.id, state=task.state, new=new, note=note)
+            self._before[line.number] = before
 
     def refused(self, line: BatchLine, errors: Sequence[Why]) -> None:
         """A line was not ordered."""
@@ -110,16 +135,24 @@ class Tally:
     def report(self) -> Report:
         with self._lock:
             tasks = [self._reported(line) for _, line in sorted(self._told.items())]
-            usages = [self._events[each.task].usage for each in tasks if each.task in self._events]
+            cost = self._cost(each.task for each in tasks if each.new)
+            there = (each.task for each in tasks if not each.new)
+            earlier_cost = self._cost(chain(there, *self._before.values()))
         return Report(
             batch=self.batch,
             lines=len(tasks),
             counts=dict(sorted(Counter(each.state for each in tasks).items())),
             reasons=grouped(tasks),
-            cost=summed(usages),
+            cost=cost,
+            earlier_cost=earlier_cost,
+            new=sum(each.new for each in tasks),
             files=sum(len(each.files) for each in tasks),
             tasks=tasks,
         )
+
+    def _cost(self, tasks: Iterable[str | None]) -> dict[str, str]:
+        """What the provider took for tasks, each counted once."""
+        return summed(self._events[task].usage for task in dict.fromkeys(tasks) if task in self._events)
 
     def _state(self, line: LineReport) -> str:
         if line.task is None:
@@ -150,7 +183,13 @@ def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
             found.setdefault((each.state, _code(each), file), []).append(each)
     ordered = sorted(found.items(), key=lambda group: (TROUBLE.index(group[0][0]), -len(group[1])))
     return [
-        Reason(state=state, code=code, message=_message(group[0]), lines=[each.line for each in group])
+        Reason(
+            state=state,
+            code=code,
+            message=_message(group[0]),
+            lines=[each.line for each in group],
+            again=AGAIN[state],
+        )
         for (state, code, _), group in ordered
     ]
 

@@ -147,9 +147,9 @@ def _check_machine(wanted: Mapping[str, Any]) -> None:
     if (wanted.get("instanceType") or "default") not in RATES:
         raise Refused(301, f"instanceType must be one of {', '.join(RATES)}")
     seconds = wanted.get("retainSeconds")
-    if seconds is not None and not (type(seconds) is int and 10 <= seconds <= 180):
+    if seconds is not None and not (type(seconds) is int and (seconds == 0 or 10 <= seconds <= 180)):
         raise Refused(301, "retainSeconds must be between 10 and 180")
-    for name in ("usePersonalQueue", "addMetadata"):
+    for name in ("usePersonalQueue", "addMetadata", "randomSeed"):
         _boolean(wanted, name)
 
 
