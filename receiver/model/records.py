@@ -133,6 +133,7 @@ class AlertKind(StrEnum):
     EVENT_CONTRADICTED = "event_contradicted"
     ID_TAKEN = "id_taken"
     DEFINITION_MISSING = "definition_missing"
+    DISK_LOW = "disk_low"
     KEY_REFUSED = "provider_key_refused"
     LINKS_EXPIRING = "links_expiring"
     MOVED = "provider_moved"

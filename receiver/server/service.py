@@ -6,12 +6,15 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import httpx
+import structlog
 
 from receiver.actions import Performer
+from receiver.actions.download.partial import free_room
 from receiver.actions.kinds import performers
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
@@ -20,8 +23,9 @@ from receiver.housekeep import housekeep
 from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Abandoned
+from receiver.model.errors import Refused
 from receiver.model.links import Links
-from receiver.model.records import Line
+from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
 from receiver.reconcile import Reconciler
 from receiver.runninghub.client import RunningHub, open_http
@@ -32,8 +36,9 @@ from receiver.server.settings import Settings
 from receiver.store import Store, database_path, open_store
 from receiver.submit import submit_next
 
+log = structlog.get_logger()
+
 ADMIN_TOKEN = "admin_token"
-LINK_SECRET = "link_secret"
 WORKERS = 4
 """Of those who submit, and of those who reconcile."""
 RECONCILER, HOUSEKEEPER = "reconcile", "housekeep"
@@ -86,10 +91,12 @@ class Service:
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self.resources = Resources(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
-        self._performers = perform or performers(self._egress, clock=clock)
+        self._performers = perform or performers(self._egress, clock=clock, room=self.room)
         self._loops: list[Loop] = []
         self._housekeeping_at = 0.0
         self._in_hand: set[int] = set()
+        self._refused = self._unlogged = 0
+        self._logged_at = float("-inf")
         self.uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Held while a file is brought to the provider, by its SHA-256: the same bytes go once."""
 
@@ -100,9 +107,11 @@ class Service:
         """
         await self.store.open()
         self.admin_token = self.settings.admin_token or await self.store.secret(ADMIN_TOKEN)
-        secrets = self.settings.secrets or (await self.store.secret(LINK_SECRET),)
-        self.links = Links(secrets, self.settings.public_url)
-        self.redact = Redactor([self.settings.api_key, self.admin_token, *secrets, *secrets_of(self.definitions)])
+        await self.store.begin_signing(self.clock(), given=bool(self.settings.secrets))
+        self._secrets = await self._all_secrets()
+        self.links = Links(self._secrets, self.settings.public_url)
+        known = [self.settings.api_key, self.admin_token, *self._secrets, *secrets_of(self.definitions)]
+        self.redact = Redactor(known)
         self.asker = Asker(self.provider, self.store, self.redact, self.clock)
         self.reconciler = Reconciler(
             self.store, self.asker, self.links, self.definitions, self.settings.policy, self.clock
@@ -132,6 +141,27 @@ class Service:
         await self._http.aclose()
         await self.store.close()
 
+    def room(self, folder: Path) -> int:
+        """Bytes that files may still take on the disk of a folder."""
+        return free_room(folder, self.scratch, self.settings.disk_floor)
+
+    async def rotate_secret(self) -> float:
+        """Another secret signs callback URLs. Until when the old one is accepted. Raises Refused (409)."""
+        if self.settings.secrets:
+            remedy = "put a new one first in RECEIVER_SECRETS, keep the old one behind it for a day, and restart"
+            raise Refused(409, "secrets_given", f"the signing secrets stand in the settings: {remedy}")
+        now = self.clock()
+        await self.store.rotate_signing(now)
+        await self._look_at_secrets()
+        return now + rules.SECRET_KEPT
+
+    def refuse_callback(self) -> None:
+        """A callback came whose URL is none of ours: it is counted, and logged with those before it."""
+        self._refused += 1
+        self._unlogged += 1
+        if abs(self.clock() - self._logged_at) >= rules.REFUSALS_LOGGED:
+            self._log_refused()
+
     def problems(self) -> list[str]:
         """Reason codes for why this server is not ready; empty when it is."""
         store = self.store.problem()
@@ -157,7 +187,40 @@ class Service:
         found = await housekeep(self.store, self.definitions, self.settings.policy, self.clock(), self._in_hand)
         if found:
             self.wake()
+        await self._look_at_secrets()
+        await self._count_refused()
+        await self._look_at_disk()
         return None
+
+    async def _all_secrets(self) -> list[str]:
+        return [*self.settings.secrets, *await self.store.signing_secrets(self.clock())]
+
+    async def _look_at_secrets(self) -> None:
+        """One may have been made, or have been accepted for long enough."""
+        if (secrets := await self._all_secrets()) != self._secrets:
+            self._secrets = secrets
+            self.links.accept(secrets)
+            self.redact.learn(secrets)
+
+    async def _count_refused(self) -> None:
+        if self._unlogged:
+            self._log_refused()
+        if refused := self._refused:
+            await self.store.count("callbacks_refused", refused)
+            self._refused -= refused
+
+    def _log_refused(self) -> None:
+        log.warning("callbacks refused: their URLs were signed with no secret of ours", count=self._unlogged)
+        self._unlogged, self._logged_at = 0, self.clock()
+
+    async def _look_at_disk(self) -> None:
+        """Files wait for room, which only somebody else can make."""
+        now, floor = self.clock(), self.settings.disk_floor
+        if await asyncio.to_thread(self.room, self.scratch) >= 0:
+            await self.store.clear_alert(AlertKind.DISK_LOW, "files", now)
+            return
+        message = f"the disk is nearly full: files are neither saved nor uploaded; below {floor} bytes nothing is taken"
+        await self.store.raise_alert(AlertKind.DISK_LOW, "files", message, now)
 
     def wake(self, only: str | None = None) -> None:
         """There may be something to do: one loop looks, or every one but the one that keeps its own time."""

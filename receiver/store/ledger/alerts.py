@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from receiver.model.records import Alert, AlertKind, Filter, Page
-from receiver.store.ledger.access import Access, Conditions, reads, record, writes
+from receiver.store.ledger.access import Access, Conditions, count_up, reads, record, writes
 from receiver.store.ledger.pages import Range, Table, page_of
 from receiver.store.ledger.transaction import Transaction
 
@@ -32,6 +32,7 @@ def close_alert(tx: Transaction, kind: AlertKind, subject: str, now: float) -> N
         tx.changed("alert", row["id"], "closed")
 
 
+count = writes(count_up)
 raise_alert = writes(open_alert)
 _close = writes(close_alert)
 

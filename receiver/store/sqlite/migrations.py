@@ -353,6 +353,8 @@ NOTHING_LOST = (
     "alter table tasks add column overdue integer not null default 0",
     # Since when a definition is missing from the settings.
     "alter table definitions add column gone_at real",
+    # When a signing secret was replaced: it is accepted for a while.
+    "alter table secrets add column replaced_at real",
 )
 
 
