@@ -5,13 +5,13 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import httpx
-import structlog
 
 from receiver.actions import Performer
 from receiver.actions.download.partial import free_room
@@ -23,7 +23,7 @@ from receiver.housekeep import housekeep
 from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Abandoned
-from receiver.model.errors import Refused
+from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.links import Links
 from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
@@ -32,11 +32,10 @@ from receiver.runninghub.client import RunningHub, open_http
 from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
 from receiver.server.loop import Loop
+from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
 from receiver.store import Store, database_path, open_store
 from receiver.submit import submit_next
-
-log = structlog.get_logger()
 
 ADMIN_TOKEN = "admin_token"
 WORKERS = 4
@@ -95,8 +94,7 @@ class Service:
         self._loops: list[Loop] = []
         self._housekeeping_at = 0.0
         self._in_hand: set[int] = set()
-        self._refused = self._unlogged = 0
-        self._logged_at = float("-inf")
+        self.refusals = Refusals(clock)
         self.uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Held while a file is brought to the provider, by its SHA-256: the same bytes go once."""
 
@@ -137,6 +135,8 @@ class Service:
     async def close(self) -> None:
         """Closes everything, last of all the store. May follow a `hold`, and may be called without one."""
         await self.hold(patience=0.0)
+        with suppress(StoreUnavailable):
+            await self.refusals.write_down(self.store)
         await self._egress.aclose()
         await self._http.aclose()
         await self.store.close()
@@ -154,13 +154,6 @@ class Service:
         await self.store.rotate_signing(now)
         await self._look_at_secrets()
         return now + rules.SECRET_KEPT
-
-    def refuse_callback(self) -> None:
-        """A callback came whose URL is none of ours: it is counted, and logged with those before it."""
-        self._refused += 1
-        self._unlogged += 1
-        if abs(self.clock() - self._logged_at) >= rules.REFUSALS_LOGGED:
-            self._log_refused()
 
     def problems(self) -> list[str]:
         """Reason codes for why this server is not ready; empty when it is."""
@@ -188,7 +181,7 @@ class Service:
         if found:
             self.wake()
         await self._look_at_secrets()
-        await self._count_refused()
+        await self.refusals.write_down(self.store)
         await self._look_at_disk()
         return None
 
@@ -201,17 +194,6 @@ class Service:
             self._secrets = secrets
             self.links.accept(secrets)
             self.redact.learn(secrets)
-
-    async def _count_refused(self) -> None:
-        if self._unlogged:
-            self._log_refused()
-        if refused := self._refused:
-            await self.store.count("callbacks_refused", refused)
-            self._refused -= refused
-
-    def _log_refused(self) -> None:
-        log.warning("callbacks refused: their URLs were signed with no secret of ours", count=self._unlogged)
-        self._unlogged, self._logged_at = 0, self.clock()
 
     async def _look_at_disk(self) -> None:
         """Files wait for room, which only somebody else can make."""

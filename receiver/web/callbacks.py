@@ -64,7 +64,7 @@ class CallbackDoor:
         return received.status, msgspec.json.encode({"received": True, "duplicate": received.duplicate}), []
 
     def _not_found(self) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-        self._service.refuse_callback()
+        self._service.refusals.note()
         return 404, NOT_FOUND, [CLOSE]
 
 
