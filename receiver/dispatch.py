@@ -89,13 +89,16 @@ class Held(Struct, frozen=True):
         try:
             done = await bounded(self.definition, self._under_lease(performer))
         except ActionFailed as failure:
-            now = self.clock()
-            if failure.expired and await self.store.ask_for_new_links(self.claimed, now):
-                detail: JsonObject = {**_failure_detail(failure), "asked": "for new links"}
-                due_at = self.clock() + rules.EXPIRED_RETRY
-                return Settlement(outcome="retry", due_at=due_at, reason=failure.reason, detail=detail)
-            attempts = action.attempts
-            return judge(self.definition, failure, attempts=attempts, event_at=event.at, now=now, jitter=jitter())
+            now, attempts = self.clock(), action.attempts
+            # Once they have died of age, for whoever has begun anew by hand: nothing is promised then.
+            hoped = failure.expired and (attempts == 1 or now < event.at + rules.LINKS_LIVE)
+            if hoped:
+                await self.store.ask_for_new_links(self.claimed, now)
+                failure.retry_after = max(rules.EXPIRED_RETRY, failure.retry_after or 0.0)
+                failure.detail = {**failure.detail, "asked": "for new links"}
+            return judge(
+                self.definition, failure, attempts=attempts, event_at=event.at, now=now, jitter=jitter(), hoped=hoped
+            )
         return Settlement(outcome="done", detail=done.detail, files=done.files)
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -177,16 +180,26 @@ async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:
 
 
 def judge(
-    definition: Definition, failure: ActionFailed, *, attempts: int, event_at: float, now: float, jitter: float
+    definition: Definition,
+    failure: ActionFailed,
+    *,
+    attempts: int,
+    event_at: float,
+    now: float,
+    jitter: float,
+    hoped: bool = False,
 ) -> Settlement:
-    """What a failed attempt, the `attempts`-th, comes to: a retry, and when, or the end. Times in seconds."""
+    """What a failed attempt, the `attempts`-th, comes to: a retry, and when, or the end. Times in seconds.
+
+    A link that is dead ends it, unless another is `hoped` for.
+    """
     detail = _failure_detail(failure)
     unwell = failure.category.accuses_target and not (failure.permanent or failure.expired)
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason
     outcome = Settlement(outcome="dead")
     links_die = event_at + rules.LINKS_LIVE
-    if failure.expired or (definition.kind is ActionKind.DOWNLOAD and due_at > links_die):
+    if not hoped and (failure.expired or (definition.kind is ActionKind.DOWNLOAD and due_at > links_die)):
         reason = f"expired: {reason}"
     elif not failure.permanent and attempts < definition.max_attempts:
         wait = failure.retry_after or 0.0

@@ -34,7 +34,7 @@ async def housekeep(
     downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]
     unsaved = dict(await store.unsaved_since(downloads, now - rules.LINKS_ALERT))
     for name, count in unsaved.items():
-        message = f"{count} results are not saved by {name}, and their links die within hours"
+        message = f"{count} results are not saved by {name}, and their links die within hours or are refused"
         await store.raise_alert(AlertKind.LINKS_EXPIRING, name, message, now)
     for name in downloads:
         if name not in unsaved:

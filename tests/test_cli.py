@@ -308,6 +308,11 @@ def test_deliveries_come_with_their_totals_and_bodies(operator: Operator) -> Non
     assert json.loads(body)["event"] == "TASK_END"
 
 
+def test_a_signing_secret_that_the_server_made_is_rotated(operator: Operator) -> None:
+    assert "accepted until 2" in operator("secrets", "rotate").stdout
+    assert "accepted_until" in json.loads(operator("secrets", "rotate", "--json").stdout)
+
+
 def test_options_of_a_list_before_another_command_are_a_mistake(operator: Operator) -> None:
     assert "too early" in operator("actions", "--state", "dead", "show", "1", code=2).stderr
 

@@ -31,7 +31,7 @@ from receiver.actions.download.names import (
     safe_name,
     template_problem,
 )
-from receiver.actions.download.partial import NOTE_EVERY, Note, Part, beside, tidy, tidy_stale
+from receiver.actions.download.partial import NO_ROOM, NOTE_EVERY, Note, Part, beside, tidy, tidy_stale
 from receiver.actions.download.ranges import CHANGED, UNFIT, WHOLE, Origin, link_identity
 from receiver.actions.download.save import Downloader
 from receiver.actions.settings import DownloadDefinition
@@ -392,22 +392,25 @@ async def test_what_could_be_saved_stays_when_one_fails(egress: Egress, server: 
 
 
 @pytest.mark.parametrize(
-    ("status", "expired", "permanent", "wait"),
+    ("status", "expired", "wait"),
     [
-        ("403 Forbidden", True, False, None),
-        ("404 Not Found", True, False, None),
-        ("410 Gone", True, False, None),
-        ("429 Too Many Requests", False, False, 7.0),
-        ("503 Service Unavailable", False, False, 7.0),
-        ("400 Bad Request", False, True, None),
-        ("304 Not Modified", False, True, None),
+        ("400 Bad Request", True, None),
+        ("401 Unauthorized", True, None),
+        ("403 Forbidden", True, None),
+        ("404 Not Found", True, None),
+        ("410 Gone", True, None),
+        ("429 Too Many Requests", False, 7.0),
+        ("503 Service Unavailable", False, 7.0),
+        ("202 Accepted", False, 7.0),
+        ("204 No Content", False, 7.0),
+        ("304 Not Modified", False, 7.0),
     ],
 )
-async def test_the_status_of_a_link_decides_what_is_next(
-    egress: Egress, server: Storage, tmp_path: Path, status: str, expired: bool, permanent: bool, wait: float | None
+async def test_a_status_asks_for_another_link_or_for_patience_and_never_ends_a_download(
+    egress: Egress, server: Storage, tmp_path: Path, status: str, expired: bool, wait: float | None
 ) -> None:
     told = await failure(egress, download(tmp_path, Result(url=server.give("/x.png", status=status, Retry_After="7"))))
-    assert (told.expired, told.permanent, told.retry_after) == (expired, permanent, wait)
+    assert (told.expired, told.permanent, told.retry_after) == (expired, False, wait)
     assert names_in(tmp_path) == []
 
 
@@ -605,7 +608,7 @@ async def test_a_full_disk_keeps_what_is_here(egress: Egress, server: Storage, t
     asked = await broken_off(egress, server, tmp_path)
     server.files["/x.mp4"].hangs_at = HALF
     with pytest.raises(ActionFailed, match="No space left on device") as caught:
-        await Downloader(egress, lambda: NOW, spare=1 << 62)(asked)
+        await Downloader(egress, lambda: NOW, room=lambda _: 0)(asked)
     assert lines(caught.value, "broken")[0]["kept"] == HALF
     server.files["/x.mp4"].hangs_at = None
     assert content((await done(egress, asked)).files[0]) == VIDEO
@@ -614,8 +617,8 @@ async def test_a_full_disk_keeps_what_is_here(egress: Egress, server: Storage, t
 def test_only_what_is_missing_needs_room(tmp_path: Path) -> None:
     part = begun(tmp_path / "x", b"12345678", total=20)
     part.put_down()
-    for free, refused in ((111, True), (112, False)):
-        again = Part(tmp_path / "x", spare=100, free=lambda _, free=free: free)  # type: ignore[misc]
+    for room, refused in ((11, True), (12, False)):
+        again = Part(tmp_path / "x", room=lambda _, room=room: room)  # type: ignore[misc]
         again.open("link")
         assert again.size == 8
         if refused:
@@ -849,14 +852,6 @@ def test_a_writer_that_was_given_up_does_nothing_more(tmp_path: Path) -> None:
 # ---- what remains
 
 
-@pytest.mark.parametrize("status", ["400 Bad Request", "304 Not Modified"])
-async def test_a_permanent_failure_leaves_nothing(egress: Egress, server: Storage, tmp_path: Path, status: str) -> None:
-    asked = await broken_off(egress, server, tmp_path)
-    server.give("/x.mp4", status=status)
-    assert (await failure(egress, asked)).permanent
-    assert names_in(tmp_path) == []
-
-
 @pytest.mark.parametrize("status", ["403 Forbidden", "503 Service Unavailable"])
 async def test_a_passing_failure_keeps_what_is_here_until_the_last_try(
     egress: Egress, server: Storage, tmp_path: Path, status: str
@@ -920,8 +915,7 @@ async def test_what_cannot_be_removed_does_not_hide_why_a_try_failed(
     (tmp_path / TASK / ".x.png.part.link").mkdir(parents=True)
     url = server.give("/x.png", status="400 Bad Request")
     told = await failure(egress, download(tmp_path, Result(url=url)))
-    assert told.permanent
-    assert told.reason == f"result 0: {server.url('')} answered 400"
+    assert told.reason == f"result 0: {server.url('')} answered 400: the link is dead"
 
 
 async def test_what_cannot_be_removed_does_not_hide_a_cancellation(
@@ -1022,6 +1016,14 @@ PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
         ("png", "x.png", "application/xml", b"<\0\0\0", None),
         ("jpg", "x.jpg", "", b"<\xff\xd8\xff\xe0" * 9, None),
         ("obj", "x.obj", "text/plain", b"# Blender\nv 0 0 0", None),
+        ("obj", "x.obj", "text/html", b"# Blender\nv 0 0 0", None),
+        ("obj", "x.obj", "application/json", b"mtllib a.mtl\no cube\nv 0 0 0", None),
+        ("model", "x.stl", "text/html; charset=utf-8", b"solid cube\n  facet normal 0 0 1", None),
+        (None, "x.ply", "application/xml", b"ply\nformat ascii 1.0\n", None),
+        ("fbx", "x.fbx", "text/html", b"; FBX 7.3.0 project file\n", None),
+        ("obj", "x.obj", "text/html", b"no file", "a page (HTML) came in place of the obj"),
+        ("stl", "x.stl", "text/plain", HTML, "a page (HTML) came in place of the stl"),
+        ("ply", "x.ply", "", JSON, "a page (JSON) came in place of the ply"),
         ("svg", "x.svg", "image/svg+xml", b"<svg>", None),
         ("image", "x.svg", "image/svg+xml", b"<svg>", None),
         ("image", "x", "image/svg+xml", b"<svg>", None),
@@ -1110,12 +1112,12 @@ async def test_texts_and_inline_data_have_the_same_limit(egress: Egress, tmp_pat
 
 
 async def test_a_disk_that_is_nearly_full_is_not_filled(egress: Egress, server: Storage, tmp_path: Path) -> None:
-    perform = Downloader(egress, lambda: NOW, spare=1 << 62)
+    perform = Downloader(egress, lambda: NOW, room=lambda _: len(VIDEO) - 1)
     server.keep("/x.mp4", VIDEO, TAGGED).hangs_at = 0
     with pytest.raises(ActionFailed) as caught:
         await perform(download(tmp_path, Result(url=server.url("/x.mp4"))))
-    assert caught.value.reason == "result 0: the file could not be written: No space left on device"
-    assert not caught.value.permanent
+    assert caught.value.reason == f"result 0: the file could not be written: {NO_ROOM}"
+    assert (caught.value.permanent, caught.value.category.accuses_target) == (False, False)
     assert names_in(tmp_path) == []
 
 

@@ -723,6 +723,11 @@ async def test_a_lookup_that_hangs_ends_with_the_time() -> None:
         ("x-gzip", gzip.compress(b"scene" * 500) + gzip.compress(b"scene" * 500)),
         ("GZIP", gzip.compress(b"scene" * 1000)),
         ("deflate", zlib.compress(b"scene" * 1000)),
+        ("deflate", zlib.compress(b"scene" * 1000, wbits=-15)),
+        ("gzip, aws-chunked", gzip.compress(b"scene" * 1000)),
+        ("aws-chunked,GZIP", gzip.compress(b"scene" * 1000)),
+        ("gzip, deflate", zlib.compress(gzip.compress(b"scene" * 1000))),
+        ("identity, gzip , gzip", gzip.compress(gzip.compress(b"scene" * 1000))),
     ],
 )
 async def test_a_body_that_was_packed_is_unpacked(egress: Egress, target: Target, encoding: str, packed: bytes) -> None:
@@ -734,19 +739,41 @@ async def test_a_body_that_was_packed_is_unpacked(egress: Egress, target: Target
 
 
 @pytest.mark.parametrize(
-    ("encoding", "packed"),
+    "body", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\0\0\0 ftypisom" + b"\0" * 999, b"v 0 0 0\n", b""]
+)
+@pytest.mark.parametrize(
+    "encoding", ["gzip", "x-gzip, gzip", "deflate", "aws-chunked", "identity,aws-chunked", "utf-8"]
+)
+async def test_a_body_that_is_not_packed_as_was_said_is_taken_as_it_is(
+    egress: Egress, target: Target, encoding: str, body: bytes
+) -> None:
+    url = target.give("/x", body, Content_Encoding=encoding)
+    async with egress.stream(url, allow_private=True) as stream:
+        assert b"".join([part async for part in stream]) == body
+
+
+async def test_a_file_is_taken_as_it_is_whatever_it_is_said_to_be_packed_with(egress: Egress, target: Target) -> None:
+    for encoding in ("br", "zstd", "compress", "br, gzip"):
+        async with egress.stream(
+            target.give("/x", b"\x89PNG", Content_Encoding=encoding), allow_private=True
+        ) as stream:
+            assert b"".join([part async for part in stream]) == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed", "named"),
     [
-        ("gzip", gzip.compress(b"scene" * 1000)[:-9]),
-        ("gzip", b"scene"),
-        ("gzip", b""),
-        ("br", b"scene"),
-        ("gzip, gzip", gzip.compress(gzip.compress(b"scene"))),
+        ("gzip", gzip.compress(b"scene" * 1000)[:-9], "gzip that ends too early"),
+        ("br", b"scene", "br"),
+        ("aws-chunked, br", b"scene", "br"),
+        ("gzip, zstd", b"(\xb5/\xfd", "zstd"),
+        ("gzip," * 5, b"scene", "5 layers"),
     ],
 )
-async def test_a_body_that_cannot_be_unpacked_is_a_failure(
-    egress: Egress, target: Target, encoding: str, packed: bytes
+async def test_a_body_that_cannot_be_unpacked_is_a_failure_that_names_the_packing(
+    egress: Egress, target: Target, encoding: str, packed: bytes, named: str
 ) -> None:
-    with pytest.raises(EgressFailed, match=r"broke off \(Unpackable\)"):
+    with pytest.raises(EgressFailed, match=rf"sent what cannot be unpacked, {named}$"):
         await fetch(egress, target.give("/x", packed, Content_Encoding=encoding), allow_private=True)
 
 

@@ -132,6 +132,60 @@ async def test_a_secret_that_cannot_sign_is_a_permanent_failure(egress: Egress, 
     assert target.requests == []
 
 
+# ---- what an answer must say
+
+
+DINGTALK = b'{"errcode":310000,"errmsg":"keywords not in content"}'
+
+
+@pytest.mark.parametrize(
+    ("expect", "body", "missing"),
+    [
+        ({"errcode": 0}, DINGTALK, "errcode = 0"),
+        ({"errcode": 0}, b'{"errcode":false}', "errcode = 0"),
+        ({"errcode": 0}, b'{"errcode":"0"}', "errcode = 0"),
+        ({"errcode": 0}, b'{"errcode":null}', "errcode = 0"),
+        ({"errcode": 0}, b'{"code":0}', "errcode = 0"),
+        ({"errcode": 0}, b"<html>sign in", "errcode = 0"),
+        ({"errcode": 0}, b"[" * 9999, "errcode = 0"),
+        ({"errcode": 0}, b"", "errcode = 0"),
+        ({"ok": True, "data.0.status": "sent"}, b'{"ok":true,"data":[{"status":"held"}]}', 'data.0.status = "sent"'),
+    ],
+)
+async def test_a_success_that_does_not_say_what_is_expected_is_a_failed_attempt_in_the_service_s_own_words(
+    egress: Egress, target: Target, expect: JsonObject, body: bytes, missing: str
+) -> None:
+    told = await failure(egress, work(url=target.give("/hook", body), expect=expect))
+    assert told.reason == f"the receiver answered 200, but not {missing}: {body.decode()[:300]}"
+    assert (told.permanent, told.detail["status"]) == (False, 200)
+
+
+@pytest.mark.parametrize("body", [b'{"errcode":0,"errmsg":"ok"}', b'{"x":"' + b"y" * 9000 + b'","errcode":0.0}'])
+async def test_a_success_that_says_what_is_expected_is_done(egress: Egress, target: Target, body: bytes) -> None:
+    assert await done(egress, work(url=target.give("/hook", body), expect={"errcode": 0}))
+
+
+async def test_what_is_expected_excuses_no_other_status(egress: Egress, target: Target) -> None:
+    told = await failure(
+        egress, work(url=target.give("/hook", b'{"errcode":0}', "400 Bad Request"), expect={"errcode": 0})
+    )
+    assert told.permanent
+
+
+async def test_what_a_service_echoes_is_no_secret_in_the_reason(egress: Egress, target: Target) -> None:
+    url = target.give("/hook?key=hush-hush-hush", b'{"errcode":93000,"errmsg":"key=hush-hush-hush"}')
+    told = await failure(egress, work(url=url, expect={"errcode": 0}))
+    assert "hush" not in told.reason
+
+
+@pytest.mark.parametrize("expect", ["0", "[0]", "{ errcode = [0] }", "{ a = { b = 0 } }"])
+def test_what_is_expected_is_a_table_of_plain_values(tmp_path: Path, expect: str) -> None:
+    toml = f'[[actions]]\nname = "x"\nkind = "http"\nurl = "https://x.test"\nexpect = {expect}\n'
+    (tmp_path / "receiver.toml").write_text(toml)
+    with pytest.raises(SettingsError, match="expect: expected a table of paths"):
+        load_settings({}, tmp_path)
+
+
 # ---- how the answer is judged
 
 

@@ -127,7 +127,7 @@ QUIRKS: dict[str, tuple[str, ...]] = {
         "test_reconcile.py::test_a_lost_callback_is_missed_explained_resent_and_closed_as_late",
     ),
     "10. links die after 24 hours": (
-        "test_stories.py::test_dead_links_are_asked_for_once_more_and_then_the_action_is_dead",
+        "test_stories.py::test_refused_links_are_tried_and_asked_for_anew_until_links_die",
         "test_uploads.py::test_the_same_bytes_go_there_once_a_day",
     ),
     "11. a key of the wrong site looks like no key": (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from house import INPUT, MODEL, House, open_house
+from house import INPUT, MODEL, START, House, open_house
 from test_receive import BODIES
 
 from receiver.actions import ActionFailed, Done, Work
@@ -347,7 +347,7 @@ async def test_an_action_that_waits_for_another_runs_after_it(tmp_path: Path) ->
         assert house.effects_of(task_id) == ["first", "first", "second"]
 
 
-async def test_dead_links_are_asked_for_once_more_and_then_the_action_is_dead(tmp_path: Path) -> None:
+async def test_refused_links_are_tried_and_asked_for_anew_until_links_die(tmp_path: Path) -> None:
     toml = '[[actions]]\nname = "save"\nkind = "download"\n'
     async with open_house(tmp_path, toml) as house:
 
@@ -356,11 +356,36 @@ async def test_dead_links_are_asked_for_once_more_and_then_the_action_is_dead(tm
 
         house.effect = expired
         task_id = await house.submit()
-        await house.advance(600)
+        await house.advance(3600)
+        action = (await house.task(task_id)).actions[0]
+        assert (action.state, action.reason) == ("owed", "HTTP 404")
+        assert house.simulator.count("query") == 1 + len(action.tries)
+        assert await house.alerts() == ["links_expiring"]
+        await house.advance(25 * 3600)
         action = (await house.task(task_id)).actions[0]
         assert (action.state, action.reason) == ("dead", "expired: HTTP 404")
-        assert [each.outcome for each in action.tries] == ["retry", "dead"]
-        assert house.simulator.count("query") == 2
+        assert await house.alerts() == ["action_dead"]
+        tries = len(action.tries)
+        await house.api.post(f"/actions/{action.id}/retry")
+        await house.advance(600)
+        action = (await house.task(task_id)).actions[0]
+        assert (action.state, len(action.tries)) == ("dead", tries + 2), "asked once more when somebody wants it"
+
+
+@pytest.mark.parametrize("away", [100, 7200, 80_000])
+async def test_a_link_that_is_refused_for_a_while_costs_no_result(tmp_path: Path, away: float) -> None:
+    async with open_house(tmp_path, '[[actions]]\nname = "save"\nkind = "download"\n') as house:
+
+        async def away_for_a_while(_: Work) -> Done:
+            if house.clock.now < START + 40 + away:
+                raise ActionFailed("HTTP 403", expired=True)
+            return Done(detail={})
+
+        house.effect = away_for_a_while
+        task_id = await house.submit()
+        await house.advance(40 + away + 3600 * 1.3)
+        assert (await house.task(task_id)).actions[0].state == "done"
+        assert await house.alerts() == []
 
 
 async def test_a_callback_at_a_fresh_url_is_told_apart_from_the_first(house: House) -> None:

@@ -27,8 +27,8 @@ def filled(template: Json, event: JsonObject) -> Json:
         return template
     names = places(template)
     if len(names) == 1 and template == f"{{{names[0]}}}":
-        return _value(event, names[0].split("."))
-    return fill(template, lambda name: _as_text(_value(event, name.split("."))))
+        return at(event, names[0])
+    return fill(template, lambda name: _as_text(at(event, name)))
 
 
 def body_problems(template: object) -> list[str]:
@@ -91,6 +91,11 @@ def _value(value: Json, path: list[str]) -> Json:
             if (name := ".".join(path[:end])) in value:
                 return _value(value[name], path[end:])
     return None
+
+
+def at(document: Json, path: str) -> Json:
+    """What stands at a path of names and indexes with dots between them; None when nothing does."""
+    return _value(document, path.split("."))
 
 
 def _as_text(value: Json) -> str:

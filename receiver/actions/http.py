@@ -11,21 +11,25 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from receiver.actions import ActionFailed, Done, Work, readable
-from receiver.actions.body import filled, secrets_in
+from receiver.actions.body import at, filled, secrets_in
 from receiver.actions.settings import HttpDefinition
 from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
 from receiver.egress.client import Answer, Egress, EgressFailed, EgressRefused
-from receiver.model.records import JsonObject
+from receiver.model.records import Json, JsonObject
 from receiver.model.redaction import MASK, SHORTEST
 
 ANSWER_KEPT = 1024
+ANSWER_READ = 64 * 1024
+"""Bytes of an answer that is looked into."""
+SAID_KEPT = 300
+"""Characters of an answer that says no."""
 LONGEST_WAIT = 86400.0
 
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "te", "upgrade", "expect"})
 
 
 class Poster(Struct, frozen=True):
-    """Done is any 2xx; the answer decides whether another attempt makes sense."""
+    """Done is any 2xx that says what it should; the answer decides whether another attempt makes sense."""
 
     egress: Egress
     clock: Callable[[], float]
@@ -37,9 +41,15 @@ class Poster(Struct, frozen=True):
         body = msgspec.json.encode(document)
         started = self.clock()
         headers = _headers(definition, work.key, body, started)
-        allowed, timeout = definition.allow_private, definition.timeout
+        allowed, timeout, most = (
+            definition.allow_private,
+            definition.timeout,
+            ANSWER_READ if definition.expect else None,
+        )
         try:
-            answer = await self.egress.post(definition.url, body, headers, allow_private=allowed, timeout=timeout)
+            answer = await self.egress.post(
+                definition.url, body, headers, allow_private=allowed, timeout=timeout, most=most
+            )
         except (EgressRefused, EgressFailed) as error:
             permanent = isinstance(error, EgressRefused)
             raise ActionFailed(str(error), permanent=permanent, category=error.category) from error
@@ -49,7 +59,7 @@ class Poster(Struct, frozen=True):
             "seconds": round(max(0.0, now - started), 3),
             "answer": _shown(answer.body_start, definition, headers),
         }
-        return _judged(answer, now, detail)
+        return _judged(answer, definition.expect, now, detail)
 
 
 def signed(secret: str, key: str, body: bytes, now: float) -> dict[str, str]:
@@ -69,9 +79,12 @@ def _headers(definition: HttpDefinition, key: str, body: bytes, now: float) -> d
     return {"content-type": "application/json", **configured, "idempotency-key": key, **proof}
 
 
-def _judged(answer: Answer, now: float, detail: JsonObject) -> Done:
+def _judged(answer: Answer, expect: JsonObject, now: float, detail: JsonObject) -> Done:
     status, reason = answer.status, f"the receiver answered {answer.status}"
     if 200 <= status <= 299:
+        if (missing := _unmet(expect, answer.body_start)) is not None:
+            said = str(detail["answer"])[:SAID_KEPT]
+            raise ActionFailed(f"{reason}, but not {missing}: {said}", detail=detail)
         return Done(detail=detail)
     if status == 410:
         reason += ": it asked us to stop"
@@ -80,6 +93,19 @@ def _judged(answer: Answer, now: float, detail: JsonObject) -> Done:
     again = is_worth_retrying(status)
     wait = wait_asked(answer.headers, now, longest=LONGEST_WAIT) if again else None
     raise ActionFailed(reason, permanent=not again, retry_after=wait, category=failure_class(status), detail=detail)
+
+
+def _unmet(expect: JsonObject, body: bytes) -> str | None:
+    """The first thing that the JSON of an answer does not say as expected; None when it says all."""
+    try:
+        told: Json = msgspec.json.decode(body) if expect else None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        told = None
+    for path, wanted in expect.items():
+        found = at(told, path)
+        if found != wanted or isinstance(found, bool) != isinstance(wanted, bool):
+            return f"{path} = {msgspec.json.encode(wanted).decode()}"
+    return None
 
 
 def _shown(start: bytes, definition: HttpDefinition, headers: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from receiver.actions import Performer
 from receiver.actions.command import Runner
+from receiver.actions.download.partial import Room, free_room
 from receiver.actions.download.save import Downloader
 from receiver.actions.http import Poster
 from receiver.actions.python import Caller
@@ -11,13 +12,13 @@ from receiver.egress.client import Egress
 from receiver.model.definitions import ActionKind
 
 
-def performers(egress: Egress, *, clock: Callable[[], float]) -> dict[ActionKind, Performer]:
-    """One performer for each kind.
+def performers(egress: Egress, *, clock: Callable[[], float], room: Room = free_room) -> dict[ActionKind, Performer]:
+    """One performer for each kind; `room` is how much files may take of a folder's disk.
 
     The caller bounds each attempt by cancelling it; a performer cleans up before it lets the cancellation through.
     """
     return {
-        ActionKind.DOWNLOAD: Downloader(egress, clock),
+        ActionKind.DOWNLOAD: Downloader(egress, clock, room=room),
         ActionKind.HTTP: Poster(egress, clock),
         ActionKind.COMMAND: Runner(),
         ActionKind.PYTHON: Caller(clock),

@@ -12,7 +12,7 @@ from receiver.actions.body import body_problems, secrets_in
 from receiver.actions.download.names import template_problem
 from receiver.model.definitions import ActionKind, Attempts, Definition, Seconds
 from receiver.model.fields import SHOWN, Condition, Setting, more_than_0
-from receiver.model.records import Json
+from receiver.model.records import Json, JsonObject
 from receiver.model.redaction import MASK
 
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -52,6 +52,10 @@ def _header_problems(headers: dict[str, str]) -> list[str]:
 _ADDRESS = Condition("an http:// or https:// address", bool)
 _SIGNING_KEY = Condition("base64, with or without whsec_ before it", _is_signing_key)
 _ARGUMENTS = Condition('a list of a program and its arguments, such as ["notify", "--quiet"]', bool)
+_EXPECTED = Condition(
+    "a table of paths into the answer's JSON and the values there, such as { errcode = 0 }",
+    lambda given: isinstance(given, dict) and all(isinstance(each, str | int | float) for each in given.values()),
+)
 _FUNCTION = Condition("module:name", re.compile(r"[^:\s]+:[^:\s]+").fullmatch)
 
 
@@ -83,7 +87,10 @@ def _plain(directory: str) -> str:
 
 
 class HttpDefinition(Definition, frozen=True, kw_only=True):
-    """Posts the event to `url`, or a `body` made of it; signed when there is a `secret`."""
+    """Posts the event to `url`, or a `body` made of it; signed when there is a `secret`.
+
+    `expect` is what an answer must say to be a success: what stands at a path of its JSON.
+    """
 
     kind: ActionKind = ActionKind.HTTP
     timeout: Seconds = 30.0
@@ -91,6 +98,7 @@ class HttpDefinition(Definition, frozen=True, kw_only=True):
     secret: Annotated[str | None, Setting(_SIGNING_KEY, secret=True)] = None
     headers: Annotated[dict[str, str], Setting(secret=True, problems=_header_problems)] = field(default_factory=dict)
     body: Annotated[Json, Setting(problems=body_problems, raw=True)] = None
+    expect: Annotated[JsonObject, Setting(_EXPECTED, raw=True)] = field(default_factory=dict)
 
     def secrets(self) -> list[str]:
         """A Content-Type is no secret; what follows `Bearer` is one."""

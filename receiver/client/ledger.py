@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Unpack
 
 from receiver.client.transport import ListFilter, Transport, pauses
-from receiver.model.views import ActionView, AlertView, DefinitionView, DeliveryPage, EventView, PageView, ReplayView
+from receiver.model.views import (
+    ActionView,
+    AlertView,
+    DefinitionView,
+    DeliveryPage,
+    EventView,
+    PageView,
+    ReplayView,
+    RotatedView,
+)
 
 
 class Ledger(Transport):
@@ -96,6 +105,10 @@ class Ledger(Transport):
     def resume_replay(self, replay_id: int) -> ReplayView:
         """Takes up what the replay's cancellation stopped."""
         return self._call("POST", ReplayView, "replays", replay_id, "resume")
+
+    def rotate_secret(self) -> RotatedView:
+        """Another secret signs callback URLs from now on."""
+        return self._call("POST", RotatedView, "secrets", "rotate")
 
     def cancel_replay(self, replay_id: int) -> ReplayView:
         return self._call("DELETE", ReplayView, "replays", replay_id)

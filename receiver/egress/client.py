@@ -7,7 +7,7 @@ and no sentence names more of a URL than scheme, host and port.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
@@ -20,7 +20,7 @@ from msgspec import Struct
 from receiver import __version__
 from receiver.egress.addresses import Address, is_name, is_near, is_public, literal
 from receiver.egress.guard import Guard, GuardedTransport, Judge, NotAdmitted, Resolver, look_up
-from receiver.egress.unpack import Unpackable, unpacked
+from receiver.egress.unpack import Unpackable, packings, unpacked
 from receiver.model.definitions import FailureClass
 from receiver.model.errors import Failed
 
@@ -38,7 +38,6 @@ _NETWORK_ERRORS = (
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     anyio.EndOfStream,
-    Unpackable,
     OSError,
 )
 
@@ -93,11 +92,10 @@ class Stream:
         self.place = _place(response.url)
         self.status = response.status_code
         self.headers = dict(response.headers)
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        encoded = encoding not in ("", "identity")
+        encoding = self.headers.get("content-encoding", "")
         length = self.headers.get("content-length", "")
-        self.length = int(length) if length.isdecimal() and not encoded else None
-        self._parts = unpacked(response.aiter_raw(), encoding) if encoded else response.aiter_raw()
+        self.length = int(length) if length.isdecimal() and not packings(encoding) else None
+        self._parts = unpacked(response.aiter_raw(), encoding)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -107,8 +105,7 @@ class Stream:
             return await self._parts.__anext__()
 
     async def aclose(self) -> None:
-        if isinstance(self._parts, AsyncGenerator):
-            await self._parts.aclose()
+        await self._parts.aclose()
 
 
 class Egress:
@@ -141,11 +138,19 @@ class Egress:
         self._fetching = client(self._admits)
 
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bool, timeout: float
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        allow_private: bool,
+        timeout: float,
+        most: int | None = None,
     ) -> Answer:
         """POST and read the status and the first bytes; `timeout` seconds bound the whole. Redirects are not followed.
 
-        Raises EgressRefused and EgressFailed. The connection is closed when it ends in any way but a whole answer.
+        With `most` so many bytes are waited for, for half of the time that is left. Raises EgressRefused and
+        EgressFailed. The connection is closed when it ends in any way but a whole answer.
         """
         client = self._anywhere if allow_private else self._posting
         until = asyncio.get_running_loop().time() + timeout
@@ -158,7 +163,8 @@ class Egress:
         async with aclosing(response):
             # Never all the time that is left: a status that came must not be lost to a body that does not.
             left = (until - asyncio.get_running_loop().time()) / 2
-            start = await _body_start(response, min(self._patience.body_start, left))
+            patience = left if most else min(self._patience.body_start, left)
+            start = await _body_start(response, patience, most or BODY_START)
             return Answer(status=response.status_code, headers=dict(response.headers), body_start=start)
 
     @asynccontextmanager
@@ -230,16 +236,16 @@ def _client(transport: GuardedTransport, patience: Patience) -> httpx.AsyncClien
     )
 
 
-async def _body_start(response: httpx.Response, patience: float) -> bytes:
+async def _body_start(response: httpx.Response, patience: float, most: int) -> bytes:
     """What can be had of the body at once; the status is the answer, so a broken body spoils nothing."""
     start = bytearray()
     with suppress(TimeoutError, *_NETWORK_ERRORS):
         async with asyncio.timeout(patience):
             async for part in response.aiter_raw():
-                start += part[: BODY_START + 1]
-                if len(start) > BODY_START:
+                start += part[: most + 1]
+                if len(start) > most:
                     break
-    return bytes(start[:BODY_START])
+    return bytes(start[:most])
 
 
 def _port(url: httpx.URL) -> int:
@@ -275,6 +281,8 @@ def _translated(place: str) -> Iterator[None]:
         raise EgressRefused(f"{place} is not an http or https address") from error
     except httpx.RemoteProtocolError as error:
         raise EgressRefused(f"{place} redirects to what is no address") from error
+    except Unpackable as error:
+        raise EgressFailed(f"{place} sent what cannot be unpacked, {error}") from error
     except UnicodeError as error:
         raise EgressRefused(f"a request to {place} cannot be written: {type(error).__name__}") from error
     except (httpcore.TimeoutException, TimeoutError) as error:

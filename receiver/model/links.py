@@ -34,6 +34,11 @@ class Links:
     """
 
     def __init__(self, secrets: Sequence[str], public_url: str | None) -> None:
+        self._public_url = public_url.rstrip("/") if public_url else None
+        self.accept(secrets)
+
+    def accept(self, secrets: Sequence[str]) -> None:
+        """These are the secrets from now on; the first one signs."""
         if not secrets:
             raise ValueError("at least one secret is needed to sign callback URLs")
         # itsdangerous signs with the LAST of a list; our lists stand newest first.
@@ -42,7 +47,6 @@ class Links:
             salt=CALLBACK_SALT,
             signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
         )
-        self._public_url = public_url.rstrip("/") if public_url else None
         # It keeps what was returned and nothing that was raised: a stranger cannot drive out a token of ours.
         self._verified = lru_cache(CACHE_SIZE)(self._verify)
 

@@ -1,7 +1,6 @@
 """The nouns: tasks, deliveries, events, actions, attempts, checks and alerts, as frozen records without behaviour.
 
-Times are seconds since 1970 (UTC) as float inside the program and RFC 3339 with milliseconds and Z outside;
-`rfc3339` is the one place where the first becomes the second.
+Times are seconds since 1970 (UTC) as float inside the program; `rfc3339` makes of them what is shown outside.
 """
 
 from datetime import UTC, datetime
@@ -134,6 +133,7 @@ class AlertKind(StrEnum):
     ID_TAKEN = "id_taken"
     DEFINITION_MISSING = "definition_missing"
     ELSEWHERE = "tasks_elsewhere"
+    DISK_LOW = "disk_low"
     KEY_REFUSED = "provider_key_refused"
     LINKS_EXPIRING = "links_expiring"
     MOVED = "provider_moved"

@@ -39,8 +39,13 @@ class Redactor:
     """Knows the secrets of a running server."""
 
     def __init__(self, secrets: Iterable[str | None]) -> None:
+        self._known: list[str] = []
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str | None]) -> None:
+        """These are masked too from now on."""
         forms = {form for secret in secrets if secret and len(secret) >= SHORTEST for form in _spellings(secret)}
-        self._known = sorted(forms, key=len, reverse=True)
+        self._known = sorted(forms.union(self._known), key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, self._known))) if self._known else None
 
     def text(self, text: str) -> str:

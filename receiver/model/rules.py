@@ -166,6 +166,19 @@ LINKS_LIVE = 86400.0
 """The provider's result links die so many seconds after the end (console page of a model)."""
 LINKS_ALERT = 72000.0
 EXPIRED_RETRY = 60.0
+"""Between two tries of a link that is refused: RunningHub is asked for another meanwhile."""
+EXPIRED_ALERT = 6
+"""After so many tries (some five minutes) such a link is alerted; it is given up only when links die."""
+
+FILES_FLOOR = 2
+"""Files, which can wait, stop at so many times the free space at which callbacks, which cannot, are refused."""
+FILES_SPARE = 64 * 2**20
+"""Bytes that files leave free on a disk that holds no ledger."""
+
+SECRET_KEPT = 86400.0
+"""Seconds for which a signing secret that was replaced is accepted: tasks that were ordered under it end by then."""
+REFUSALS_LOGGED = 1.0
+"""Between two lines about callbacks that were refused: strangers must not fill the log."""
 
 
 def sources(target: TaskState) -> tuple[TaskState, ...]:

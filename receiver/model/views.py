@@ -129,6 +129,12 @@ class DeliveryPage(PageView[DeliveryView], frozen=True, kw_only=True):
     totals: dict[str, int]
 
 
+class RotatedView(Struct, frozen=True, kw_only=True):
+    """A new secret signs callback URLs; those that the old one signed are accepted until then."""
+
+    accepted_until: Time
+
+
 class CheckView(Struct, frozen=True, kw_only=True):
     kind: str
     at: Time

@@ -49,7 +49,7 @@ class MissedCallbacks(Struct, frozen=True):
             raise Refused(429, "too_soon", "another resend was asked for within this second; try again")
 
     async def _refresh(self, task: Task, provider_id: str) -> None:
-        """The links of the results died before they were saved. The provider is asked once; nothing is promised."""
+        """The links of the results were refused before they were saved. Others may come; nothing is promised."""
         with suppress(ProviderError):
             report = await self.asker.query(task, provider_id)
             if report.end is End.SUCCEEDED and rules.has_content(report.results):

@@ -5,7 +5,9 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
@@ -13,6 +15,7 @@ import httpx
 
 from receiver.actions import Performer
 from receiver.actions.child import end_left_behind
+from receiver.actions.download.partial import free_room
 from receiver.actions.kinds import performers
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
@@ -21,6 +24,7 @@ from receiver.housekeep import housekeep
 from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Abandoned
+from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.links import Links
 from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
@@ -29,12 +33,12 @@ from receiver.runninghub.client import RunningHub, open_http
 from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
 from receiver.server.loop import Loop
+from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
 from receiver.store import Store, database_path, open_store
 from receiver.submit import submit_next
 
 ADMIN_TOKEN = "admin_token"
-LINK_SECRET = "link_secret"
 WORKERS = 4
 """Of those who submit, and of those who reconcile."""
 RECONCILER, HOUSEKEEPER = "reconcile", "housekeep"
@@ -87,12 +91,13 @@ class Service:
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self.resources = Resources(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
-        self._performers = perform or performers(self._egress, clock=clock)
+        self._performers = perform or performers(self._egress, clock=clock, room=self.room)
         self._loops: list[Loop] = []
         self._housekeeping_at = 0.0
         self._refused: dict[str, tuple[int, float]] = {}
         self._in_hand: set[int] = set()
         self._sending: set[str] = set()
+        self.refusals = Refusals(clock)
         self.uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Held while a file is brought to the provider, by its SHA-256: the same bytes go once."""
 
@@ -103,9 +108,11 @@ class Service:
         """
         await self.store.open()
         self.admin_token = self.settings.admin_token or await self.store.secret(ADMIN_TOKEN)
-        secrets = self.settings.secrets or (await self.store.secret(LINK_SECRET),)
-        self.links = Links(secrets, self.settings.public_url)
-        self.redact = Redactor([self.settings.api_key, self.admin_token, *secrets, *secrets_of(self.definitions)])
+        await self.store.begin_signing(self.clock(), given=bool(self.settings.secrets))
+        self._secrets = await self._all_secrets()
+        self.links = Links(self._secrets, self.settings.public_url)
+        known = [self.settings.api_key, self.admin_token, *self._secrets, *secrets_of(self.definitions)]
+        self.redact = Redactor(known)
         self.asker = Asker(self.provider, self.store, self.redact, self.clock)
         self.reconciler = Reconciler(
             self.store, self.asker, self.links, self.definitions, self.settings.policy, self.clock
@@ -134,9 +141,25 @@ class Service:
     async def close(self) -> None:
         """Closes everything, last of all the store. May follow a `hold`, and may be called without one."""
         await self.hold(patience=0.0)
+        with suppress(StoreUnavailable):
+            await self.refusals.write_down(self.store)
         await self._egress.aclose()
         await self._http.aclose()
         await self.store.close()
+
+    def room(self, folder: Path) -> int:
+        """Bytes that files may still take on the disk of a folder."""
+        return free_room(folder, self.scratch, self.settings.disk_floor)
+
+    async def rotate_secret(self) -> float:
+        """Another secret signs callback URLs. Until when the old one is accepted. Raises Refused (409)."""
+        if self.settings.secrets:
+            remedy = "put a new one first in RECEIVER_SECRETS, keep the old one behind it for a day, and restart"
+            raise Refused(409, "secrets_given", f"the signing secrets stand in the settings: {remedy}")
+        now = self.clock()
+        await self.store.rotate_signing(now)
+        await self._look_at_secrets()
+        return now + rules.SECRET_KEPT
 
     def problems(self) -> list[str]:
         """Reason codes for why this server is not ready; empty when it is."""
@@ -180,7 +203,29 @@ class Service:
         await self._tell_refusals()
         if found:
             self.wake()
+        await self._look_at_secrets()
+        await self.refusals.write_down(self.store)
+        await self._look_at_disk()
         return None
+
+    async def _all_secrets(self) -> list[str]:
+        return [*self.settings.secrets, *await self.store.signing_secrets(self.clock())]
+
+    async def _look_at_secrets(self) -> None:
+        """One may have been made, or have been accepted for long enough."""
+        if (secrets := await self._all_secrets()) != self._secrets:
+            self._secrets = secrets
+            self.links.accept(secrets)
+            self.redact.learn(secrets)
+
+    async def _look_at_disk(self) -> None:
+        """Files wait for room, which only somebody else can make."""
+        now, floor = self.clock(), self.settings.disk_floor
+        if await asyncio.to_thread(self.room, self.scratch) >= 0:
+            await self.store.clear_alert(AlertKind.DISK_LOW, "files", now)
+            return
+        message = f"the disk is nearly full: files are neither saved nor uploaded; below {floor} bytes nothing is taken"
+        await self.store.raise_alert(AlertKind.DISK_LOW, "files", message, now)
 
     def wake(self, only: str | None = None) -> None:
         """There may be something to do: one loop looks, or every one but the one that keeps its own time."""

@@ -7,17 +7,9 @@ from typing import IO
 
 from receiver.model.entries import Change, NewDelivery, Recorded
 from receiver.store import ledger
-from receiver.store.ledger.access import Access, writes
-from receiver.store.ledger.transaction import Transaction
+from receiver.store.ledger.access import Access
 
 Listener = Callable[[Sequence[Change]], None]
-
-
-@writes
-def _secret(tx: Transaction, name: str, made: str) -> str:
-    tx.change("insert into secrets (name, value) values (?, ?) on conflict (name) do nothing", name, made)
-    kept: str = tx.value("select value from secrets where name = ?", name)
-    return kept
 
 
 class Store(Access):
@@ -107,6 +99,9 @@ class Store(Access):
     settle_alert = ledger.alerts.settle_alert
     alerts = ledger.alerts.alerts
     counters = ledger.alerts.counters
+    count = ledger.alerts.count
+
+    signing_secrets = ledger.secrets.signing_secrets
 
     add_upload = ledger.uploads.add_upload
     uploads = ledger.uploads.uploads
@@ -119,7 +114,15 @@ class Store(Access):
 
     async def secret(self, name: str, *, length: int = 32) -> str:
         """A secret of the database's own, made when it is first asked for. `length` in random bytes."""
-        return await _secret(self, name, secrets.token_urlsafe(length))
+        return await ledger.secrets.secret(self, name, secrets.token_urlsafe(length))
+
+    async def rotate_signing(self, now: float) -> None:
+        """Another secret signs callback URLs from now on."""
+        await ledger.secrets.rotate_signing(self, secrets.token_urlsafe(32), now)
+
+    async def begin_signing(self, now: float, *, given: bool) -> None:
+        """There is a secret to sign with, unless the settings have `given` some."""
+        await ledger.secrets.begin_signing(self, secrets.token_urlsafe(32), now, given=given)
 
     async def probe(self) -> None:
         """Tries to write, so that a storage that failed is noticed to be well again. Raises StoreUnavailable."""

@@ -47,7 +47,7 @@ class CallbackDoor:
             return 405, _error("method_not_allowed", "callbacks are POSTed"), [(b"allow", b"POST"), CLOSE]
         token: str = scope["path_params"]["token"]
         if service.links.read(token) is None:
-            return 404, NOT_FOUND, [CLOSE]
+            return self._not_found()
         try:
             async with asyncio.timeout(READ_PATIENCE):
                 inbound = await _read(receive_, service.settings.max_body)
@@ -56,12 +56,16 @@ class CallbackDoor:
         try:
             received = await receive(service.store, service.links, token, inbound, service.clock())
         except Refused:
-            return 404, NOT_FOUND, [CLOSE]
+            return self._not_found()
         if received.due:
             service.wake(only=RECONCILER)
         if received.status == 413:
             return 413, _error("too_large", "the body is too large; its beginning is kept"), [CLOSE]
         return received.status, msgspec.json.encode({"received": True, "duplicate": received.duplicate}), []
+
+    def _not_found(self) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+        self._service.refusals.note()
+        return 404, NOT_FOUND, [CLOSE]
 
 
 async def _read(receive_: Receive, limit: int) -> Inbound:

@@ -11,9 +11,18 @@ from starlette.responses import Response, StreamingResponse
 
 from receiver.model.entries import Selection
 from receiver.model.errors import Refused, not_found
+from receiver.model.records import rfc3339
 from receiver.model.rules import REPLAYABLE
 from receiver.model.shown import action_view, definition_view, shown
-from receiver.model.views import AlertView, DefinitionView, DeliveryPage, DeliveryView, PageView, ReplayView
+from receiver.model.views import (
+    AlertView,
+    DefinitionView,
+    DeliveryPage,
+    DeliveryView,
+    PageView,
+    ReplayView,
+    RotatedView,
+)
 from receiver.replay import replay
 from receiver.server.service import Service
 from receiver.web.answers import answer, found_by_id, read_id, read_object
@@ -36,6 +45,10 @@ async def delivery_body(service: Service, request: Request) -> Response:
     body = await found_by_id(request, "delivery", service.store.delivery_body)
     headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
     return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+async def rotate_secret(service: Service, _: Request) -> Response:
+    return answer(RotatedView(accepted_until=rfc3339(await service.rotate_secret()) or ""))
 
 
 async def action(service: Service, request: Request) -> Response:

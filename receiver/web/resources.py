@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import IO, TypeVar
 
 from msgspec.structs import asdict
@@ -54,9 +55,10 @@ async def upload(service: Service, request: Request) -> Response:
         raise StoreUnavailable(problem, "nothing can be stored now")
     length = int(said) if (said := request.headers.get("content-length", "")).isdigit() else 0
     _refuse_too_long(length - (BESIDE_LIMIT if form else 0), limit)
+    await _on_disk(service, _nothing, length)
     # A file without a name: whatever happens, nothing is left behind.
     with tempfile.TemporaryFile(dir=service.scratch) as kept:
-        size, sha256 = await _keep(form.file(request.stream()) if form else request.stream(), kept, limit)
+        size, sha256 = await _keep(service, form.file(request.stream()) if form else request.stream(), kept, limit)
         name = name or (form.name if form else "")
         _refuse_no_name(name)
         if size == 0:
@@ -129,22 +131,32 @@ async def _found(request: Request, what: str, ask: Callable[[str], Awaitable[T]]
         raise
 
 
-async def _keep(chunks: AsyncIterator[bytes], kept: IO[bytes], limit: int) -> tuple[int, str]:
+async def _keep(service: Service, chunks: AsyncIterator[bytes], kept: IO[bytes], limit: int) -> tuple[int, str]:
     """The bytes into a file. Returns its size and its SHA-256."""
     size, digest = 0, hashlib.sha256()
     async for chunk in chunks:
         size += len(chunk)
         _refuse_too_long(size, limit)
         digest.update(chunk)
-        await _on_disk(kept.write, chunk)
-    await _on_disk(kept.flush)
+        await _on_disk(service, partial(kept.write, chunk), len(chunk))
+    await _on_disk(service, kept.flush)
     return size, digest.hexdigest()
 
 
-async def _on_disk(work: Callable[..., object], *given: bytes) -> None:
-    """Does something to a file, on another thread. Raises StoreUnavailable."""
+def _nothing() -> None:
+    pass
+
+
+async def _on_disk(service: Service, work: Callable[[], object], size: int = 0) -> None:
+    """Does something to a file, on another thread, when there is room for `size` bytes. Raises StoreUnavailable."""
+
+    def within() -> None:
+        if service.room(service.scratch) < size:
+            raise StoreUnavailable("disk_low", "there is no room on the disk for the file", retry_after=60)
+        work()
+
     try:
-        await asyncio.to_thread(work, *given)
+        await asyncio.to_thread(within)
     except OSError as error:
         raise StoreUnavailable("disk_full", f"the file cannot be kept: {error.strerror}") from error
 

@@ -101,4 +101,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/workflows/{id}", resources.workflow, views.AppView),
     Endpoint("GET", "/account", resources.account, views.AccountView),
     Endpoint("GET", "/backup", ledger.backup, bytes),
+    Endpoint("POST", "/secrets/rotate", ledger.rotate_secret, views.RotatedView),
 )

@@ -21,6 +21,7 @@ MEDIA = frozenset(
     )
 )
 """Endings of files that are never empty and never a page."""
+TEXTUAL = frozenset({"obj", "stl", "ply", "fbx"})
 FAMILIES = frozenset({"image", "video", "audio"})
 VAGUE = FAMILIES | {"", "file", "model"}
 """Types that leave it to the name what kind of file it is."""
@@ -30,6 +31,8 @@ _FORMS = (
     ("XML", re.compile(rb"<(\?xml|!--|error|[a-z])", re.IGNORECASE)),
     ("JSON", re.compile(rb'\{\s*"|\{\s*\}|\[\s*[\[{"\]]')),
 )
+_TEXTS = re.compile(rb"solid|ply\b|;? ?FBX|#|(v[ntp]?|[fogslp]|mtllib|usemtl)\s")
+"""How 3D models that are texts (STL, PLY, FBX, OBJ) begin; servers call them anything."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
@@ -44,7 +47,10 @@ def what_is_wrong(kind: str | None, name: str, media_type: str, head: bytes) -> 
         return None
     if not head:
         return f"an empty file came in place of the {expected}"
-    form = _page(media_type.partition(";")[0].strip().lower(), head)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if expected in TEXTUAL and _TEXTS.match(start):
+        return None
+    form = _page(media_type.partition(";")[0].strip().lower(), start)
     return f"a page ({form}) came in place of the {expected}" if form else None
 
 
@@ -81,8 +87,7 @@ def _expected(told: str, name: str) -> str | None:
     return family if family in FAMILIES else None
 
 
-def _page(media_type: str, head: bytes) -> str | None:
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+def _page(media_type: str, start: bytes) -> str | None:
     if media_type == "image/svg+xml" or not _is_text(start):
         return None
     told = next((form for ending, form in _PAGE_TYPES if media_type.endswith(ending)), None)

@@ -27,8 +27,11 @@ from msgspec import Struct
 
 from receiver.actions.download.folder import CHUNK, Kept, kept, sync_folder
 from receiver.actions.download.ranges import Origin
+from receiver.model import rules
 
-SPARE = 64 * 1024 * 1024
+Room = Callable[[Path], int]
+"""Bytes that files may still take on the disk of a folder."""
+NO_ROOM = "No space left on device beside what is kept free, so that callbacks can be received; free disk space"
 NOTE_EVERY = 1024 * 1024
 """Bytes after which the note is written again: what a killed process may have fetched in vain."""
 PART, NOTE, NEW_NOTE = ".part", ".part.json", ".part.json.new"
@@ -50,15 +53,13 @@ class Note(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Part:
     """A file that is being written. Its methods may be called from any thread; once it is closed they do nothing.
 
-    `now` is the time of the note, in seconds since 1970; `spare` bytes are left of those that `free` says there are;
-    `sync` makes the bytes of a descriptor durable.
+    `now` is the time of the note, in seconds since 1970; `sync` makes the bytes of a descriptor durable.
     """
 
     path: Path
     _: KW_ONLY
     now: float = 0.0
-    spare: int = SPARE
-    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
+    room: Room = lambda folder: free_room(folder)
     sync: Callable[[int], None] = os.fsync
 
     def __post_init__(self) -> None:
@@ -102,7 +103,7 @@ class Part:
                 self._note(origin)
 
     def reserve(self, total: int | None) -> None:
-        """Refuse with ENOSPC unless the disk holds what is missing to `total` bytes, and a reserve."""
+        """Refuse with ENOSPC unless there is room for what is missing to `total` bytes."""
         self._require_space((total or 0) - self.size)
 
     def write(self, data: bytes | bytearray) -> None:
@@ -228,8 +229,16 @@ class Part:
         self._noted = self.size
 
     def _require_space(self, more: int) -> None:
-        if self.free(self.path.parent) < more + self.spare:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self.room(self.path.parent) < more:
+            raise OSError(errno.ENOSPC, NO_ROOM)
+
+
+def free_room(folder: Path, ledger: Path | None = None, floor: int = 0) -> int:
+    """What files may take of a folder's disk: on the disk of the `ledger` they stop long before the door's `floor`."""
+    disk = shutil.disk_usage(folder)
+    # By its size: one disk may have several device numbers.
+    shared = ledger is not None and floor > 0 and shutil.disk_usage(ledger).total == disk.total
+    return disk.free - (rules.FILES_FLOOR * floor if shared else rules.FILES_SPARE)
 
 
 def beside(path: Path, end: str) -> Path:

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from msgspec import Struct
 
+from receiver.egress.unpack import packings
+
 _STRONG = re.compile(r'"[\x21\x23-\x7e]{1,500}"')
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
 _UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})", re.IGNORECASE)
@@ -50,7 +52,7 @@ def link_identity(url: str) -> str:
 
 def origin_of(link: str, headers: Mapping[str, str], length: int | None, now: float) -> Origin:
     """What a whole answer says of its file. `headers` have lower-case names, `length` is its bytes, None: unknown."""
-    encoded = headers.get("content-encoding", "identity") != "identity"
+    encoded = bool(packings(headers.get("content-encoding", "")))
     refused = headers.get("accept-ranges", "").strip().lower() == "none"
     return Origin(link=link, validator=None if encoded or refused else _validator(headers, now), total=length)
 
@@ -75,8 +77,15 @@ def judge(origin: Origin, size: int, status: int, headers: Mapping[str, str], le
         return CHANGED
     if status == 416:
         return total if total == size else UNFIT
-    plain = headers.get("content-encoding", "identity") == "identity"
+    plain = not packings(headers.get("content-encoding", ""))
     return total if plain and int(found[1]) == size <= int(found[2]) < total else UNFIT
+
+
+def is_whole(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer that was asked for all of a file has all of it; a proxy may have changed it on the way (203),
+    or a storage have served it as a range."""
+    told = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip()) if status == 206 else None
+    return status in (200, 203) or (told is not None and int(told[1]) == 0 and int(told[2]) + 1 == int(told[3]))
 
 
 def _differs(origin: Origin, headers: Mapping[str, str], total: int | None) -> bool:

@@ -5,6 +5,7 @@ no use, when no attempt is left, or when none has touched it for as long as link
 """
 
 import asyncio
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,16 +17,15 @@ from receiver.actions import ActionFailed, Done, Work, cause
 from receiver.actions.download.content import HEAD, data_bytes, is_data, what_is_wrong
 from receiver.actions.download.folder import CHUNK, Kept, Outside, kept, open_folder
 from receiver.actions.download.names import file_paths
-from receiver.actions.download.partial import SPARE, Part, tidy, tidy_stale
-from receiver.actions.download.ranges import PARTIAL, Origin, asking, judge, link_identity, origin_of
+from receiver.actions.download.partial import Part, Room, free_room, tidy, tidy_stale
+from receiver.actions.download.ranges import PARTIAL, Origin, asking, is_whole, judge, link_identity, origin_of
 from receiver.actions.settings import DownloadDefinition
-from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
+from receiver.egress.answers import AGAIN, failure_class, wait_asked
 from receiver.egress.client import Egress, EgressFailed, EgressRefused, Stream
 from receiver.model import rules
 from receiver.model.definitions import FailureClass
 from receiver.model.records import Json, JsonObject, SavedFile
 
-EXPIRED = frozenset({403, 404, 410})
 LONGEST_WAIT = 3600.0
 TIDY_EVERY = 6 * 3600.0
 """Seconds between two looks for parts that nobody will continue: of tasks that were skipped, or ran out of time."""
@@ -38,11 +38,11 @@ class Useless(ActionFailed):
 class Downloader:
     """Saves every result it can, then fails with the first reason if any was not saved.
 
-    A file that has its final name is complete and is not fetched again. `spare` bytes of the disk are left free.
+    A file that has its final name is complete and is not fetched again. `room` says how much a disk may take.
     """
 
-    def __init__(self, egress: Egress, clock: Callable[[], float], *, spare: int = SPARE) -> None:
-        self.egress, self.clock, self.spare = egress, clock, spare
+    def __init__(self, egress: Egress, clock: Callable[[], float], *, room: Room = free_room) -> None:
+        self.egress, self.clock, self.room = egress, clock, room
         self._tidied: dict[str, float] = {}
 
     async def __call__(self, work: Work) -> Done:
@@ -86,7 +86,7 @@ class _Save:
     """One result's way to its file; `told` is what the attempt should say of it."""
 
     def __init__(self, hands: Downloader, work: Work, definition: DownloadDefinition, index: int) -> None:
-        self._egress, self._clock, self._spare = hands.egress, hands.clock, hands.spare
+        self._egress, self._clock, self._room = hands.egress, hands.clock, hands.room
         self._definition = definition
         self._index, self._result = index, work.results[index]
         self._last = work.attempt >= definition.max_attempts
@@ -107,7 +107,9 @@ class _Save:
             permanent = isinstance(error, EgressRefused)
             raise ActionFailed(str(error), permanent=permanent, category=error.category) from error
         except OSError as error:
-            raise ActionFailed(f"the file could not be written: {cause(error)}") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            category = FailureClass.POSTPONED if full else FailureClass.FAILED
+            raise ActionFailed(f"the file could not be written: {cause(error)}", category=category) from error
 
     async def _place(self, path: str) -> Path:
         *folders, name = path.split("/")
@@ -119,7 +121,7 @@ class _Save:
             raise ActionFailed(f"the folder could not be made: {cause(error)}") from error
 
     async def _fetch(self, path: Path) -> Kept:
-        part = Part(path, now=self._clock(), spare=self._spare)
+        part = Part(path, now=self._clock(), room=self._room)
         try:
             media_type = await self._fill(part)
             head = await asyncio.to_thread(part.head, HEAD)
@@ -183,7 +185,7 @@ class _Save:
         return True
 
     async def _whole(self, part: Part, stream: Stream, link: str) -> str:
-        if stream.status != 200:
+        if not is_whole(stream.status, stream.headers):
             raise _refusal(stream, self._clock())
         await self._begin(part, origin_of(link, stream.headers, stream.length, self._clock()))
         await self._pour(part, stream, stream.length)
@@ -226,13 +228,12 @@ class _Save:
 
 
 def _refusal(stream: Stream, now: float) -> ActionFailed:
-    reason = f"{stream.place} answered {stream.status}"
-    category = failure_class(stream.status)
-    if stream.status in EXPIRED:
-        return ActionFailed(f"{reason}: the link is dead", expired=True, category=FailureClass.REFUSED)
-    again = is_worth_retrying(stream.status)
-    wait = wait_asked(stream.headers, now, longest=LONGEST_WAIT) if again else None
-    return ActionFailed(reason, permanent=not again, retry_after=wait, category=category)
+    """No status ends a download: a link that is refused now may work later, or there is another for it."""
+    dead = 400 <= stream.status <= 499 and stream.status not in AGAIN
+    wait = None if dead else wait_asked(stream.headers, now, longest=LONGEST_WAIT)
+    reason = f"{stream.place} answered {stream.status}{': the link is dead' if dead else ''}"
+    category = FailureClass.REFUSED if dead else failure_class(stream.status)
+    return ActionFailed(reason, expired=dead, retry_after=wait, category=category)
 
 
 def _together(failures: list[ActionFailed], detail: JsonObject) -> ActionFailed:

@@ -10,6 +10,7 @@ from receiver.store.ledger import misses as misses
 from receiver.store.ledger import reconciling as reconciling
 from receiver.store.ledger import replays as replays
 from receiver.store.ledger import rereading as rereading
+from receiver.store.ledger import secrets as secrets
 from receiver.store.ledger import submissions as submissions
 from receiver.store.ledger import tasks as tasks
 from receiver.store.ledger import uploads as uploads

@@ -258,21 +258,24 @@ def skip_action(tx: Transaction, action_id: int, reason: str, now: float) -> boo
 
 
 @writes
-def ask_for_new_links(tx: Transaction, claimed: Claimed, now: float) -> bool:
-    """The result links are dead: the provider is asked once for new ones. False when it was asked already."""
-    sql = "update tasks set refresh = 1, check_at = ? where key = ? and refresh = 0"
-    return bool(tx.change(sql, now, claimed.task.key))
+def ask_for_new_links(tx: Transaction, claimed: Claimed, now: float) -> None:
+    """The result links are refused: the provider is to be asked for new ones."""
+    tx.change("update tasks set refresh = 1, check_at = ? where key = ?", now, claimed.task.key)
 
 
 @reads
 def unsaved_since(tx: Transaction, names: Sequence[str], before: float) -> list[tuple[str, int]]:
-    """Definitions among `names` with unfinished actions for events before a time, each with how many."""
+    """Definitions among `names` with unfinished actions for events before a time, each with how many.
+
+    Those whose links were refused in many tries are among them, whatever their age.
+    """
     rows = tx.all(
         f"""
-        select a.name, count(*) as n from actions a join events e on e.key = a.event
-        where a.state in ('owed', 'running') and a.name in ({marks(names)}) and e.at < ? group by a.name
+        select a.name, count(*) as n from actions a join events e on e.key = a.event join tasks t on t.key = a.task
+        where a.state in ('owed', 'running') and a.name in ({marks(names)})
+          and (e.at < ? or (t.refresh > 0 and a.attempts >= ?)) group by a.name
         """,
-        *(*names, before),
+        *(*names, before, rules.EXPIRED_ALERT),
     )
     return [(row["name"], row["n"]) for row in rows]
 

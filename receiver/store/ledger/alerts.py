@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from receiver.model.records import Alert, AlertKind, Filter, Page
-from receiver.store.ledger.access import Access, Conditions, marks, reads, record, writes
+from receiver.store.ledger.access import Access, Conditions, count_up, marks, reads, record, writes
 from receiver.store.ledger.pages import Range, Table, page_of
 from receiver.store.ledger.transaction import Transaction
 
@@ -69,6 +69,7 @@ def settle_alert(tx: Transaction, alert_id: int, now: float, *, close: bool) -> 
     return None if row is None else record(Alert, row)
 
 
+count = writes(count_up)
 raise_alert = writes(open_alert)
 _close = writes(close_alert)
 

@@ -39,7 +39,7 @@ def record_event(tx: Transaction, new: NewEvent, owed: Sequence[OwedAction], now
 
 @writes
 def refresh_results(tx: Transaction, task: Task, results: Sequence[Result]) -> None:
-    """New links for the results of an ended task, in place of links that died. They are asked for once only."""
+    """New links for the results of an ended task, in place of links that are refused."""
     tx.change("update events set results = ? where task = ?", encode(results), task.key)
     tx.change("update tasks set refresh = 2 where key = ?", task.key)
 

@@ -364,6 +364,8 @@ NOTHING_LOST = (
     """,
     # The program that an action runs: its process id, and when it was started.
     "alter table actions add column process text",
+    # When a signing secret was replaced: it is accepted for a while.
+    "alter table secrets add column replaced_at real",
 )
 
 
