@@ -10,7 +10,7 @@ from receiver.model.errors import Refused
 from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Page
 from receiver.store.ledger import definitions
 from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
-from receiver.store.ledger.alerts import close_alert, open_alert
+from receiver.store.ledger.alerts import close_alert, is_alerted, open_alert
 from receiver.store.ledger.events import SELECT as SELECT_EVENT
 from receiver.store.ledger.events import with_files
 from receiver.store.ledger.owing import release_waiting
@@ -330,7 +330,7 @@ def _owe_again(tx: Transaction, action: int, settlement: Settlement) -> None:
 
 def _close_when_none_is_dead(tx: Transaction, name: str, now: float) -> None:
     """Closes the alert of a definition of whose actions none is dead any more."""
-    if not definitions.count(tx, name, ActionState.DEAD):
+    if is_alerted(tx, AlertKind.ACTION_DEAD, name) and not definitions.count(tx, name, ActionState.DEAD):
         close_alert(tx, AlertKind.ACTION_DEAD, name, now)
 
 
