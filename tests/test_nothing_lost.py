@@ -65,6 +65,14 @@ async def test_an_answer_about_another_task_is_no_answer() -> None:
     assert (await hub.query("2052287938007814145")).content.task_id == "2052287938007814145"
 
 
+async def test_a_callback_of_another_task_is_no_answer_either() -> None:
+    detail = {"id": "1", "taskId": "2052287938007814145", "webhookUrl": "http://x.test/y", "callbackStatus": "SUCCESS"}
+    hub = provider(lambda _: httpx.Response(200, json={"code": 0, "msg": "success", "data": detail}))
+    with pytest.raises(ProviderError, match="another task"):
+        await hub.webhook_detail("2052287938007814146")
+    assert (await hub.webhook_detail("2052287938007814145")).content is not None
+
+
 ODD = {
     "a lone surrogate": rb'"\ud800"',
     "no number": b"NaN",
@@ -335,6 +343,36 @@ async def test_times_that_a_wrong_clock_left_behind_come_back(house: House) -> N
     house.clock.now -= 10 * 86_400
     await house.advance(60)
     assert (await house.task(task_id)).state == "succeeded"
+
+
+async def test_a_doubt_of_the_future_holds_no_place_for_days(tmp_path: Path) -> None:
+    async with open_house(tmp_path, environment={"RUNNINGHUB_MAX_IN_FLIGHT": "1"}) as house:
+        house.simulator.outage("submit", "500", times=1)
+        await house.submit()
+        house.clock.now += 3 * 86_400
+        await house.settle()
+        house.clock.now -= 3 * 86_400
+        second = await house.submit()
+        await house.advance(rules.IN_DOUBT_COUNTS + 60)
+        assert (await house.task(second)).state == "succeeded"
+
+
+async def test_what_was_retried_while_the_clock_was_wrong_comes_back_with_it(tmp_path: Path) -> None:
+    async with open_house(tmp_path, ONE) as house:
+        (task,) = await end_tasks(house.store, 1, house.service.definitions, house.clock())
+        (action,) = (await house.task(task.id)).actions
+        assert await house.store.skip_action(action.id, "by hand", house.clock())
+        house.clock.now += 10 * 86_400
+        assert (await house.api.post(f"/actions/{action.id}/retry")).status_code == 200
+        house.clock.now -= 10 * 86_400
+        await house.advance(60)
+        assert house.effects_of(task.id) == ["one"]
+
+
+async def test_a_server_that_is_stopping_is_not_ready(house: House) -> None:
+    assert house.service.problems() == []
+    await house.service.hold()
+    assert house.service.problems() == ["stopping"]
 
 
 # ---------------------------------------------------------------- what is owed

@@ -33,6 +33,7 @@ C = TypeVar("C", bound="Channel")
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of an answer that are read at the most."""
 ANSWER_KEPT = 16 * 1024
+ANOTHER_TASK = "the answer is about another task"
 V2_ROOT = "/openapi/v2"
 """Where the vendor's own client begins its paths; whoever copies its base URL means the site all the same."""
 OUTPUT_CODES = NO_SUCH_TASK | {"0", "804", "805", "813"}
@@ -240,7 +241,7 @@ class RunningHub(Channel):
         elif report is None or (code and _is_about_the_question(report)):
             raise refusal(code, message, answered)
         elif report.task_id not in (None, task_id):
-            raise refusal("unreadable", "the answer is about another task", answered)
+            raise refusal("unreadable", ANOTHER_TASK, answered)
         return Reply(content=report, raw=kept(answered))
 
     @asked_again
@@ -263,6 +264,8 @@ class RunningHub(Channel):
                 raise
             data = None
         detail = None if data is None else understood(answered, lambda _: wire.read_webhook_detail(data))
+        if detail is not None and detail.task_id not in (None, task_id):
+            raise refusal("unreadable", ANOTHER_TASK, answered)
         return Reply(content=detail, raw=kept(answered))
 
     async def resend(self, webhook_id: str, callback_url: str) -> Reply[None]:

@@ -93,6 +93,7 @@ class Service:
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
         self._performers = perform or performers(self._egress, clock=clock, room=self.room)
         self._loops: list[Loop] = []
+        self._stopping = False
         self._housekeeping_at = 0.0
         self._refused: dict[str, tuple[int, float]] = {}
         self._in_hand: set[int] = set()
@@ -133,6 +134,7 @@ class Service:
 
     async def hold(self, patience: float = STOP_PATIENCE) -> None:
         """Begins nothing new, waits `patience` seconds for what is in hand, then gives it back."""
+        self._stopping = True
         for loop in self._loops:
             loop.stop()
         until = time.monotonic() + patience
@@ -163,6 +165,8 @@ class Service:
 
     def problems(self) -> list[str]:
         """Reason codes for why this server is not ready; empty when it is."""
+        if self._stopping:
+            return ["stopping"]
         store = self.store.problem()
         return ([store] if store else []) + [f"loop_dead:{loop.name}" for loop in self._loops if not loop.alive]
 

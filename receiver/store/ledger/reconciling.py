@@ -9,6 +9,9 @@ from receiver.store.ledger.submissions import PAUSED
 from receiver.store.ledger.tasks import first_readable, known, set_state
 from receiver.store.ledger.transaction import Transaction
 
+MARKS = ("sent_at", "submitted_at", "delivered_at", "queried_at", "empty_since", "unknown_at")
+"""When something happened to a task from which a time is counted."""
+
 
 @writes
 def take_due_task(tx: Transaction, now: float, hold: float) -> Task | None:
@@ -32,7 +35,7 @@ def next_check_at(tx: Transaction) -> float | None:
 def bound_times(tx: Transaction, now: float, patience: float) -> int:
     """Brings back every time that only a wrong clock can have set so far ahead. Returns how many tasks and actions.
 
-    A replay may spread its actions over any time, so those keep theirs.
+    A replay may spread its actions over any time, so those keep theirs, but when it was itself begun in the future.
     """
     furthest = now + max(patience, rules.LOST_REST) + rules.LADDER_REST
     tasks = tx.change("update tasks set check_at = ? where check_at > ?", now, furthest)
@@ -40,8 +43,16 @@ def bound_times(tx: Transaction, now: float, patience: float) -> int:
     tx.change(sent, now + rules.SUBMIT_PATIENCE, now + rules.SUBMIT_PATIENCE)
     actions = 0
     for row in tx.all("select name from definitions"):
-        owed = "update actions set due_at = ? where name = ? and state = 'owed' and due_at > ? and replay is null"
-        actions += tx.change(owed, now, row["name"], now + rules.LINKS_LIVE)
+        owed = """
+        update actions set due_at = ? where name = ? and state = 'owed' and due_at > ?
+          and (replay is null or replay in (select id from replays where created_at > ?))
+        """
+        actions += tx.change(owed, now, row["name"], now + rules.LINKS_LIVE, now)
+    # What is said to have happened in the future would be waited for as long, and count as in flight.
+    marks = ", ".join(f"{mark} = case when {mark} > ? then ? else {mark} end" for mark in MARKS)
+    ahead = " or ".join(f"{mark} > ?" for mark in MARKS)
+    times = [now] * len(MARKS)
+    tx.change(f"update tasks set {marks} where check_at is not null and ({ahead})", *times, *times, *times)
     for name, most in ((PAUSED, rules.BACKOFF_CAP), (RESEND_FREE, rules.RESEND_SPACING)):
         tx.change("update facts set value = ? where name = ? and value > ?", now, name, now + most)
     return tasks + actions
