@@ -9,11 +9,12 @@ def index(event: Event) -> None:
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from receiver.model import records
 from receiver.model.records import Json, JsonObject, Result, Task, TaskError, rfc3339
@@ -48,20 +49,7 @@ class EventAction(Struct, frozen=True, kw_only=True):
     attempt: int
 
 
-class _Document(Struct, frozen=True, kw_only=True):
-    type: str
-    id: str
-    time: Aware
-    source: str
-    confirmed: bool
-    task: EventTask
-    results: list[Result]
-    error: TaskError | None
-    usage: dict[str, Any]
-    action: EventAction
-    idempotency_key: str
-
-
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Event(dict[str, Any]):
     """How a task ended: the JSON document that every kind of action receives, with typed attributes beside.
 
@@ -70,65 +58,38 @@ class Event(dict[str, Any]):
     the field.
     """
 
+    type: str
+    """`task.succeeded`, `task.failed`, `task.cancelled` or `task.rejected`."""
+    id: str
+    """The event's id: the same in every action and every try."""
+    time: Aware
+    """When the end was recorded, in UTC."""
+    source: str
+    """How the end was learned: callback, resend, query, detail, submit or cancel."""
+    confirmed: bool
+    """Whether RunningHub itself was asked; an unsigned callback alone confirms nothing."""
+    task: EventTask
+    results: list[Result]
+    """What the task made. `url` dies after a day; `file` is the path it was saved under, when it was by then."""
+    error: TaskError | None
+    """Why the task did not succeed: RunningHub's code, its name, and a sentence."""
+    usage: dict[str, Any]
+    """What the task cost, as far as RunningHub says it."""
+    action: EventAction
+    idempotency_key: str
+    """The same in every try of this action: an effect that carries it can be told from its repetition."""
+
     def __init__(self, document: Mapping[str, Any]) -> None:
         super().__init__(document)
         try:
-            self._read = msgspec.convert(dict(document), _Document)
+            vars(self).update(structs.asdict(msgspec.convert(dict(document), _Document)))
         except msgspec.ValidationError as error:
             raise ValueError(f"not an event document: {_placed(error)}") from None
 
-    @property
-    def type(self) -> str:
-        """`task.succeeded`, `task.failed`, `task.cancelled` or `task.rejected`."""
-        return self._read.type
 
-    @property
-    def id(self) -> str:
-        """The event's id: the same in every action and every try."""
-        return self._read.id
-
-    @property
-    def time(self) -> datetime:
-        """When the end was recorded, in UTC."""
-        return self._read.time
-
-    @property
-    def source(self) -> str:
-        """How the end was learned: callback, resend, query, detail, submit or cancel."""
-        return self._read.source
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether RunningHub itself was asked; an unsigned callback alone confirms nothing."""
-        return self._read.confirmed
-
-    @property
-    def task(self) -> EventTask:
-        return self._read.task
-
-    @property
-    def results(self) -> list[Result]:
-        """What the task made. `url` dies after a day; `file` is the path it was saved under, when it was by then."""
-        return self._read.results
-
-    @property
-    def error(self) -> TaskError | None:
-        """Why the task did not succeed: RunningHub's code, its name, and a sentence."""
-        return self._read.error
-
-    @property
-    def usage(self) -> dict[str, Any]:
-        """What the task cost, as far as RunningHub says it."""
-        return self._read.usage
-
-    @property
-    def action(self) -> EventAction:
-        return self._read.action
-
-    @property
-    def idempotency_key(self) -> str:
-        """The same in every try of this action: an effect that carries it can be told from its repetition."""
-        return self._read.idempotency_key
+_Document = msgspec.defstruct("_Document", Event.__annotations__.items())
+EVENT_FIELDS = _Document.__struct_fields__
+"""The names of the event document's fields, in their order."""
 
 
 class Retry(Exception):
@@ -201,34 +162,20 @@ def idempotency_key(task_id: str, name: str, generation: int) -> str:
     return f"{task_id}:{name}:{generation}"
 
 
-EVENT_FIELDS = (
-    *("type", "id", "time", "source", "confirmed", "task", "results"),
-    *("error", "usage", "action", "idempotency_key"),
-)
-"""The names of the event document's fields, in their order."""
-
-
 def event_body(
     event: records.Event, task: Task, *, results: list[Result], action: Mapping[str, Json], key: str
 ) -> JsonObject:
     """The JSON document an action receives, as POST body, on stdin or as function argument. Fields are only added."""
+    told = {name: getattr(task, name) for name in EventTask.__struct_fields__}
+    times = {"submitted_at": rfc3339(task.submitted_at), "ended_at": rfc3339(task.ended_at)}
     return {
         "type": f"task.{event.state}",
         "id": event.id,
         "time": rfc3339(event.at),
         "source": event.source.value,
         "confirmed": event.confirmed,
-        "task": {
-            "id": task.id,
-            "kind": task.kind.value,
-            "target": task.target,
-            "labels": dict(task.labels),
-            "provider_task_id": task.provider_task_id,
-            "state": task.state.value,
-            "submitted_at": rfc3339(task.submitted_at),
-            "ended_at": rfc3339(task.ended_at),
-        },
-        "results": [msgspec.to_builtins(result) for result in results],
+        "task": msgspec.to_builtins({**told, **times}),
+        "results": msgspec.to_builtins(results),
         "error": msgspec.to_builtins(event.error),
         "usage": event.usage,
         "action": dict(action),

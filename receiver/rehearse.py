@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
-from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -49,6 +48,8 @@ PIXEL = bytes.fromhex(
 TASK_SECONDS = 60.0
 MIDDLE = 0.5
 """The backoff is told without its spread."""
+_tls = cache(httpx.create_ssl_context)
+"""Made once: it takes 50 ms, which a suite of many tests would feel."""
 
 
 class Rehearsal(Struct, frozen=True, kw_only=True):
@@ -145,23 +146,19 @@ def fitting_event(definition: Definition, end: str | None = None, **given: Any) 
     chosen = end or (End.SUCCEEDED if End.SUCCEEDED in ends else ends[0]).value
     when = definition.when
     if given.get("target") is None:
-        given["target"] = TARGET if when.target is None else _spelled_out(when.target)
+        given["target"] = TARGET if when.target is None else when.target.replace("*", "test").replace("?", "x")
     given["labels"] = {**when.labels, **(given.get("labels") or {})}
     return make_event(chosen, **given)
 
 
 def mismatch(definition: Definition, event: Event, settings: Settings | None = None) -> str | None:
     """Why a server would not run the definition for this event by itself, redacted; None when it would."""
-    doubt = _mismatch(definition, event)
-    return doubt and _redactor(definition, settings).text(doubt)
-
-
-def _mismatch(definition: Definition, event: Event) -> str | None:
     end = event.type.removeprefix("task.")
     task = _task(target=event.task.target, labels=event.task.labels)
     if end not in list(End) or not rules.matches(definition, End(end), task):
         found = f"the event is {event.type} of {event.task.target} with {_labels(event.task.labels)}"
-        return f"a server would not run it for this event: it is for {_wanted(definition)}; {found}"
+        doubt = f"a server would not run it for this event: it is for {_wanted(definition)}; {found}"
+        return _redactor(definition, settings).text(doubt)
     if not event.confirmed and not definition.unconfirmed:
         return "a server would hold it back until the event is confirmed: it has not `unconfirmed = true`"
     return None
@@ -214,21 +211,19 @@ async def run_once(
     """
     key = key or new_key(definition.name)
     action = {**TRIED, "name": definition.name, "attempt": attempt}
-    received = Event({**event, "action": action, "idempotency_key": key})
+    event = Event({**event, "action": action, "idempotency_key": key})
     redact = _redactor(definition, settings)
-    shown = _shown(received, redact)
+    try:
+        shown = Event(redact.data(event))
+    except RecursionError:
+        raise ValueError("the event is nested too deeply") from None
     work = Work(
-        definition=definition,
-        body=dict(received),
-        results=received.results,
-        task_id=received.task.id,
-        key=key,
-        attempt=attempt,
+        definition=definition, body=dict(event), results=event.results, task_id=event.task.id, key=key, attempt=attempt
     )
     egress = Egress([host_and_port(settings.base_url)] if settings else [], tls=_tls())
     started = clock.perf_counter()
     try:
-        settled, wait = await _settled(work, egress, received.time.timestamp())
+        settled, wait = await _settled(work, egress, event.time.timestamp())
         seconds = clock.perf_counter() - started
     finally:
         await egress.aclose()
@@ -241,13 +236,6 @@ async def run_once(
         seconds=round(seconds, 3),
         event=shown,
     )
-
-
-def _shown(event: Event, redact: Redactor) -> Event:
-    try:
-        return Event(redact.data(event))
-    except RecursionError:
-        raise ValueError("the event is nested too deeply") from None
 
 
 async def _settled(work: Work, egress: Egress, event_at: float) -> tuple[Settlement, float | None]:
@@ -267,12 +255,6 @@ def _redactor(definition: Definition, settings: Settings | None) -> Redactor:
         return Redactor(secrets_of((definition,)))
     own = [settings.api_key, settings.admin_token, *settings.secrets]
     return Redactor([*own, *secrets_of((definition, *settings.definitions))])
-
-
-@cache
-def _tls() -> SSLContext:
-    """Made once: it takes 50 ms, which a suite of many tests would feel."""
-    return httpx.create_ssl_context()
 
 
 def _seconds(moment: datetime | float | None) -> float:
@@ -298,20 +280,10 @@ def _result(given: Result | Mapping[str, Any] | str) -> Result:
         return given
     if not isinstance(given, str):
         return msgspec.convert(dict(given), Result)
-    if given.startswith("data:"):
-        return Result(url=given, type=_subtype(given[5:]))
+    if given.startswith("data:"):  # `png` of `data:image/png;base64,…`
+        return Result(url=given, type=given[5:].partition(",")[0].partition(";")[0].rpartition("/")[2] or None)
     _, dot, ending = urlsplit(given).path.rpartition("/")[2].rpartition(".")
     return Result(url=given, type=ending if dot else None)
-
-
-def _subtype(data: str) -> str | None:
-    """`png` of `image/png;base64,…`."""
-    return data.partition(",")[0].partition(";")[0].rpartition("/")[2] or None
-
-
-def _spelled_out(pattern: str) -> str:
-    """A target that matches a pattern of stars and question marks; of another one, the pattern itself."""
-    return pattern.replace("*", "test").replace("?", "x")
 
 
 def _wanted(definition: Definition) -> str:

@@ -14,7 +14,7 @@ from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 
 from receiver.actions import Work
 from receiver.actions.download.save import Downloader
-from receiver.actions.download.settings import DownloadDefinition
+from receiver.actions.settings import DownloadDefinition
 from receiver.egress.client import Egress
 from receiver.model.records import Result
 

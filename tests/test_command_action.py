@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from receiver.actions import ActionFailed, Done, Work, left_behind
 from receiver.actions.child import Child
 from receiver.actions.command import SECRET_VARIABLES, Runner
-from receiver.actions.command_settings import CommandDefinition
+from receiver.actions.settings import CommandDefinition
 from receiver.testing import ActionRunner, make_event
 
 TASK = "019a0000-0000-7000-8000-000000000001"

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from documents import ROOT, TOPICS, blocks, names, rows, section
 
 from receiver.actions.download.names import PLACES
-from receiver.actions.kinds import DEFINITIONS
+from receiver.actions.settings import DEFINITIONS
 from receiver.cli import main
 from receiver.cli.docs import draw, read_topics, summary
 from receiver.model import breaker, rules

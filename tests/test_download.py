@@ -34,7 +34,7 @@ from receiver.actions.download.names import (
 from receiver.actions.download.partial import NOTE_EVERY, Note, Part, beside, tidy, tidy_stale
 from receiver.actions.download.ranges import CHANGED, UNFIT, WHOLE, Origin, link_identity
 from receiver.actions.download.save import Downloader
-from receiver.actions.download.settings import DownloadDefinition
+from receiver.actions.settings import DownloadDefinition
 from receiver.egress.client import Egress
 from receiver.model import rules
 from receiver.model.records import JsonObject, Result, SavedFile
@@ -806,7 +806,7 @@ class FollowedAtOnce(Part):
     """Another try begins between the renaming of its part and the removal of what stands beside it."""
 
     def _clear(self) -> None:
-        self.next = begun(self._path, b"other")
+        self.next = begun(self.path, b"other")
         super()._clear()
 
 

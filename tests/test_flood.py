@@ -14,7 +14,7 @@ from servers import rows
 
 from receiver.actions import Done, Work
 from receiver.actions.http import Poster
-from receiver.actions.http_settings import HttpDefinition
+from receiver.actions.settings import HttpDefinition
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
 from receiver.model.definitions import ActionKind, Definition

@@ -19,7 +19,7 @@ from receiver import __version__
 from receiver.actions import ActionFailed, Done, Work
 from receiver.actions.body import body_problems, filled, secrets_in
 from receiver.actions.http import LONGEST_WAIT, Poster
-from receiver.actions.http_settings import HttpDefinition
+from receiver.actions.settings import HttpDefinition
 from receiver.egress.answers import wait_asked
 from receiver.egress.client import Egress
 from receiver.events import EVENT_FIELDS

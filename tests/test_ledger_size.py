@@ -10,7 +10,7 @@ import pytest
 from ledgers import end_tasks
 from long_ledger import filters, make
 
-from receiver.actions.http_settings import HttpDefinition
+from receiver.actions.settings import HttpDefinition
 from receiver.model.entries import Settlement
 from receiver.model.records import End, Filter
 from receiver.server.definitions import KEEP_FILES

@@ -11,7 +11,7 @@ import pytest
 
 from receiver.actions import ActionFailed, Done, Work, left_behind
 from receiver.actions.python import Caller, load
-from receiver.actions.python_settings import PythonDefinition
+from receiver.actions.settings import PythonDefinition
 from receiver.events import Event, Retry, Stop
 from receiver.model.records import JsonObject
 from receiver.testing import make_event

@@ -5,11 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receiver.actions.command_settings import CommandDefinition
-from receiver.actions.download.settings import DownloadDefinition
-from receiver.actions.http_settings import HttpDefinition
-from receiver.actions.kinds import DEFINITIONS
-from receiver.actions.python_settings import PythonDefinition
+from receiver.actions.settings import (
+    DEFINITIONS,
+    CommandDefinition,
+    DownloadDefinition,
+    HttpDefinition,
+    PythonDefinition,
+)
 from receiver.model.definitions import ActionKind, When
 from receiver.model.errors import SettingsError
 from receiver.model.fields import fields_of

@@ -15,7 +15,7 @@ from house import MODEL, House, open_house
 
 from receiver.actions import ActionFailed
 from receiver.actions.python import Caller
-from receiver.actions.python_settings import PythonDefinition
+from receiver.actions.settings import PythonDefinition
 from receiver.events import Event, Result, Retry, Stop, TaskError
 from receiver.model.definitions import When
 from receiver.model.records import End

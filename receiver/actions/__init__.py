@@ -1,6 +1,7 @@
 """What every kind of action has in common: the work it is given, what it gives back, and how it fails."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -28,6 +29,7 @@ class Done(Struct, frozen=True, kw_only=True):
     files: tuple[SavedFile, ...] = ()
 
 
+@dataclass(eq=False, repr=False)
 class ActionFailed(Failed):
     """An attempt that did not work.
 
@@ -36,23 +38,16 @@ class ActionFailed(Failed):
     with the attempt, with reason and category beside it.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        permanent: bool = False,
-        retry_after: float | None = None,
-        expired: bool = False,
-        category: FailureClass = FailureClass.FAILED,
-        detail: JsonObject | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.permanent = permanent
-        self.retry_after = retry_after
-        self.expired = expired
-        self.category = category
-        self.detail: JsonObject = detail or {}
+    reason: str
+    _: KW_ONLY
+    permanent: bool = False
+    retry_after: float | None = None
+    expired: bool = False
+    category: FailureClass = FailureClass.FAILED
+    detail: JsonObject = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 def quoted(text: str) -> str:

@@ -14,8 +14,7 @@ from typing import cast
 
 from msgspec import Struct
 
-OUT_KEPT = 2048
-ERR_KEPT = 2048
+KEPT = 2048
 TERM_GRACE = 2.0
 
 _PIPE_GRACE = 0.25
@@ -24,7 +23,7 @@ _DEATH_GRACE = 0.2
 _LOOK_AGAIN = 0.02
 
 
-class ExitStatus(Struct, frozen=True, kw_only=True):
+class ExitStatus(Struct, frozen=True):
     """How a program ended: `code` is negative for a signal; with the start of stdout and the end of stderr."""
 
     code: int
@@ -43,7 +42,8 @@ class Child(asyncio.SubprocessProtocol):
         self._exited = asyncio.Event()
         self._drained = asyncio.Event()
         self._open_pipes = {1, 2}
-        self._stopped = asyncio.Event()
+        self._stopped = False
+        self._exited_or_stopped = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)
@@ -51,10 +51,10 @@ class Child(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         data = data.encode() if isinstance(data, str) else data
         if fd == 1:
-            self._out += data[: OUT_KEPT - len(self._out)]
+            self._out += data[: KEPT - len(self._out)]
         else:
             self._err += data
-            del self._err[:-ERR_KEPT]
+            del self._err[:-KEPT]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._open_pipes.discard(fd)
@@ -63,9 +63,11 @@ class Child(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self._exited.set()
+        self._exited_or_stopped.set()
 
     def stop(self) -> None:
-        self._stopped.set()
+        self._stopped = True
+        self._exited_or_stopped.set()
 
     def kill(self) -> None:
         """End the group now, without waiting for anything."""
@@ -85,15 +87,13 @@ class Child(asyncio.SubprocessProtocol):
         )
         try:
             self._feed(transport, stdin)
-            await self._exit_or_stop()
+            await self._exited_or_stopped.wait()
             if self._exited.is_set():
                 await _within(_PIPE_GRACE, self._drained.wait())
-            if self._stopped.is_set():
+            if self._stopped:
                 await self._end_group(transport.get_pid())
             code = transport.get_returncode()
-            return ExitStatus(
-                code=-signal.SIGKILL if code is None else code, out=bytes(self._out), err=bytes(self._err)
-            )
+            return ExitStatus(-signal.SIGKILL if code is None else code, bytes(self._out), bytes(self._err))
         finally:
             if not self._exited.is_set():
                 self.kill()
@@ -106,14 +106,6 @@ class Child(asyncio.SubprocessProtocol):
         with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
             pipe.write(stdin)
             pipe.close()
-
-    async def _exit_or_stop(self) -> None:
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._exited, self._stopped)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     async def _end_group(self, group: int) -> None:
         """1. Ask all of them to end. 2. Give them a moment. 3. End whoever is left. 4. See the child buried."""

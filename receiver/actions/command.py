@@ -7,10 +7,11 @@ import signal
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import Struct
 
 from receiver.actions import ActionFailed, Done, Work, cause, quoted, readable
 from receiver.actions.child import TERM_GRACE, Child, ExitStatus
-from receiver.actions.command_settings import CommandDefinition
+from receiver.actions.settings import CommandDefinition
 from receiver.model.records import JsonObject
 
 SECRET_VARIABLES = frozenset(
@@ -18,15 +19,14 @@ SECRET_VARIABLES = frozenset(
 )
 
 
-class Runner:
+class Runner(Struct, frozen=True):
     """Exit code 0 is done, any other is tried again. `environment` is the server's own (None: as it is then).
 
     A program that is stopped has `grace` seconds to end by itself.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None, *, grace: float = TERM_GRACE) -> None:
-        self._environment = environment
-        self._grace = grace
+    environment: Mapping[str, str] | None = None
+    grace: float = TERM_GRACE
 
     async def __call__(self, work: Work) -> Done:
         assert isinstance(work.definition, CommandDefinition)
@@ -35,7 +35,7 @@ class Runner:
             raise ActionFailed("`command` is empty", permanent=True)
         started = asyncio.get_running_loop().time()
         try:
-            status = await _run(Child(self._grace), argv, msgspec.json.encode(work.body), self._variables(work))
+            status = await _run(Child(self.grace), argv, msgspec.json.encode(work.body), self._variables(work))
         except (FileNotFoundError, NotADirectoryError):
             raise ActionFailed(f"there is no program {quoted(argv[0])}", permanent=True) from None
         except (OSError, ValueError) as error:
@@ -44,7 +44,7 @@ class Runner:
         return _judged(status, asyncio.get_running_loop().time() - started)
 
     def _variables(self, work: Work) -> dict[str, str]:
-        given = os.environ if self._environment is None else self._environment
+        given = os.environ if self.environment is None else self.environment
         return {
             **{name: value for name, value in given.items() if name not in SECRET_VARIABLES},
             "RECEIVER_TASK_ID": work.task_id,

@@ -1,18 +1,18 @@
 """The action that POSTs the event, or a body made of it; with a secret, signed by the Standard Webhooks scheme."""
 
-import binascii
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from receiver.actions import ActionFailed, Done, Work, readable
 from receiver.actions.body import filled, secrets_in
-from receiver.actions.http_settings import HttpDefinition
+from receiver.actions.settings import HttpDefinition
 from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
 from receiver.egress.client import Answer, Egress, EgressFailed, EgressRefused
 from receiver.model.records import JsonObject
@@ -24,29 +24,26 @@ LONGEST_WAIT = 86400.0
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection", "te", "upgrade", "expect"})
 
 
-class Poster:
+class Poster(Struct, frozen=True):
     """Done is any 2xx; the answer decides whether another attempt makes sense."""
 
-    def __init__(self, egress: Egress, clock: Callable[[], float]) -> None:
-        self._egress = egress
-        self._clock = clock
+    egress: Egress
+    clock: Callable[[], float]
 
     async def __call__(self, work: Work) -> Done:
         definition = work.definition
         assert isinstance(definition, HttpDefinition)
         document = work.body if definition.body is None else filled(definition.body, work.body)
         body = msgspec.json.encode(document)
-        started = self._clock()
+        started = self.clock()
         headers = _headers(definition, work.key, body, started)
+        allowed, timeout = definition.allow_private, definition.timeout
         try:
-            allowed = definition.allow_private
-            answer = await self._egress.post(
-                definition.url, body, headers, allow_private=allowed, timeout=definition.timeout
-            )
+            answer = await self.egress.post(definition.url, body, headers, allow_private=allowed, timeout=timeout)
         except (EgressRefused, EgressFailed) as error:
             permanent = isinstance(error, EgressRefused)
             raise ActionFailed(str(error), permanent=permanent, category=error.category) from error
-        now = self._clock()
+        now = self.clock()
         detail: JsonObject = {
             "status": answer.status,
             "seconds": round(max(0.0, now - started), 3),
@@ -60,35 +57,29 @@ def signed(secret: str, key: str, body: bytes, now: float) -> dict[str, str]:
     moment = datetime.fromtimestamp(int(now), UTC)
     try:
         signature = Webhook(secret).sign(key, moment, body.decode())
-    except (EmptyWebhookSecretError, binascii.Error, ValueError):
+    except (EmptyWebhookSecretError, ValueError):
         raise ActionFailed("`secret` is not a Standard Webhooks secret (whsec_ and base64)", permanent=True) from None
     return {"webhook-id": key, "webhook-timestamp": str(int(now)), "webhook-signature": signature}
 
 
 def _headers(definition: HttpDefinition, key: str, body: bytes, now: float) -> dict[str, str]:
     """Configured headers may replace the content type, never the key, the signature or the framing."""
-    headers = {"content-type": "application/json"}
-    configured = {name.lower(): value for name, value in definition.headers.items()}
-    headers.update((name, value) for name, value in configured.items() if name not in _FRAMING)
-    headers["idempotency-key"] = key
-    if definition.secret is not None:
-        headers.update(signed(definition.secret, key, body, now))
-    return headers
+    configured = {name.lower(): value for name, value in definition.headers.items() if name.lower() not in _FRAMING}
+    proof = {} if definition.secret is None else signed(definition.secret, key, body, now)
+    return {"content-type": "application/json", **configured, "idempotency-key": key, **proof}
 
 
 def _judged(answer: Answer, now: float, detail: JsonObject) -> Done:
-    status = answer.status
+    status, reason = answer.status, f"the receiver answered {answer.status}"
     if 200 <= status <= 299:
         return Done(detail=detail)
-    reason, category = f"the receiver answered {status}", failure_class(status)
-    if is_worth_retrying(status):
-        wait = wait_asked(answer.headers, now, longest=LONGEST_WAIT)
-        raise ActionFailed(reason, retry_after=wait, category=category, detail=detail)
     if status == 410:
         reason += ": it asked us to stop"
     if 300 <= status <= 399:
         reason += ", a redirect; set `url` to the address it leads to"
-    raise ActionFailed(reason, permanent=True, category=category, detail=detail)
+    again = is_worth_retrying(status)
+    wait = wait_asked(answer.headers, now, longest=LONGEST_WAIT) if again else None
+    raise ActionFailed(reason, permanent=not again, retry_after=wait, category=failure_class(status), detail=detail)
 
 
 def _shown(start: bytes, definition: HttpDefinition, headers: Mapping[str, str]) -> str:

@@ -1,42 +1,24 @@
-"""The table of the kinds of actions: what each is configured with, and what performs it."""
+"""What performs each kind of action."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from receiver.actions import Performer
-from receiver.actions.command_settings import CommandDefinition
-from receiver.actions.download.settings import DownloadDefinition
-from receiver.actions.http_settings import HttpDefinition
-from receiver.actions.python_settings import PythonDefinition
-from receiver.model.definitions import ActionKind, Definition
-
-if TYPE_CHECKING:
-    from receiver.egress.client import Egress
-
-DEFINITIONS: dict[ActionKind, type[Definition]] = {
-    ActionKind.DOWNLOAD: DownloadDefinition,
-    ActionKind.HTTP: HttpDefinition,
-    ActionKind.COMMAND: CommandDefinition,
-    ActionKind.PYTHON: PythonDefinition,
-}
+from receiver.actions.command import Runner
+from receiver.actions.download.save import Downloader
+from receiver.actions.http import Poster
+from receiver.actions.python import Caller
+from receiver.egress.client import Egress
+from receiver.model.definitions import ActionKind
 
 
-def performers(
-    egress: "Egress", *, clock: Callable[[], float], environment: Mapping[str, str] | None = None
-) -> dict[ActionKind, Performer]:
-    """One performer for each kind. `environment` is what commands inherit (None: the process's own).
+def performers(egress: Egress, *, clock: Callable[[], float]) -> dict[ActionKind, Performer]:
+    """One performer for each kind.
 
     The caller bounds each attempt by cancelling it; a performer cleans up before it lets the cancellation through.
     """
-    # Imported here, because whoever only reads the settings needs none of them, nor the network they use.
-    from receiver.actions.command import Runner
-    from receiver.actions.download.save import Downloader
-    from receiver.actions.http import Poster
-    from receiver.actions.python import Caller
-
     return {
         ActionKind.DOWNLOAD: Downloader(egress, clock),
         ActionKind.HTTP: Poster(egress, clock),
-        ActionKind.COMMAND: Runner(environment),
+        ActionKind.COMMAND: Runner(),
         ActionKind.PYTHON: Caller(clock),
     }

@@ -18,9 +18,10 @@ from traceback import walk_tb
 from typing import TypeAlias, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from receiver.actions import ActionFailed, Done, Work, quoted
-from receiver.actions.python_settings import PythonDefinition
+from receiver.actions.settings import PythonDefinition
 from receiver.events import Event, Retry, Stop
 from receiver.model.definitions import FailureClass
 from receiver.model.records import Json, JsonObject
@@ -34,25 +35,21 @@ Function: TypeAlias = Callable[[Event], object]
 T = TypeVar("T")
 
 
-class Caller:
+class Caller(Struct, frozen=True):
     """Imports each function once and calls it with an Event of its own; an exception is a failed attempt.
 
     Retry and Stop say what comes after it. `clock` is what a Retry until some moment is measured against.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._loaded: dict[str, Function] = {}
+    clock: Callable[[], float]
+    loaded: dict[str, Function] = {}
 
     async def __call__(self, work: Work) -> Done:
         assert isinstance(work.definition, PythonDefinition)
         function = await self._function(work.definition.function)
         event = Event(deepcopy(work.body))
         try:
-            if _is_async(function):
-                returned = function(event)
-            else:
-                returned = await in_own_thread(lambda: function(event))
+            returned = function(event) if _is_async(function) else await in_own_thread(lambda: function(event))
             if inspect.isawaitable(returned):
                 returned = await returned
         except (ActionFailed, KeyboardInterrupt, GeneratorExit):
@@ -60,15 +57,15 @@ class Caller:
         except BaseException as error:  # a worker must outlive whatever an async function raises
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
-            raise _failed(error, self._clock()) from error
+            raise _failed(error, self.clock()) from error
         if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
             raise ActionFailed(NOTHING_RAN, permanent=True)
         return Done(detail=_returned(returned))
 
     async def _function(self, name: str) -> Function:
-        if name not in self._loaded:
-            self._loaded[name] = await in_own_thread(lambda: load(name))
-        return self._loaded[name]
+        if name not in self.loaded:
+            self.loaded[name] = await in_own_thread(lambda: load(name))
+        return self.loaded[name]
 
 
 def load(function: str) -> Function:

@@ -10,11 +10,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from receiver.actions import ActionFailed
-from receiver.actions.command_settings import CommandDefinition
-from receiver.actions.download.settings import DownloadDefinition
-from receiver.actions.http_settings import HttpDefinition
 from receiver.actions.python import load
-from receiver.actions.python_settings import PythonDefinition
+from receiver.actions.settings import CommandDefinition, DownloadDefinition, HttpDefinition, PythonDefinition
 from receiver.cli.connect import database_file
 from receiver.egress.addresses import is_near
 from receiver.model.definitions import Definition

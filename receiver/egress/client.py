@@ -8,7 +8,7 @@ and no sentence names more of a URL than scheme, host and port.
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
 
@@ -155,13 +155,11 @@ class Egress:
             _refuse_unfit(request.url, near=allow_private)
             async with asyncio.timeout_at(until):
                 response = await client.send(request, stream=True)
-        try:
+        async with aclosing(response):
             # Never all the time that is left: a status that came must not be lost to a body that does not.
             left = (until - asyncio.get_running_loop().time()) / 2
             start = await _body_start(response, min(self._patience.body_start, left))
             return Answer(status=response.status_code, headers=dict(response.headers), body_start=start)
-        finally:
-            await response.aclose()
 
     @asynccontextmanager
     async def stream(
@@ -172,14 +170,8 @@ class Egress:
         Raises EgressRefused and EgressFailed, also while it is read: when nothing comes for `Patience.idle` seconds.
         """
         response = await self._follow(url, allow_private, headers)
-        try:
-            stream = Stream(response)
-            try:
-                yield stream
-            finally:
-                await stream.aclose()
-        finally:
-            await response.aclose()
+        async with aclosing(response), aclosing(Stream(response)) as stream:
+            yield stream
 
     async def aclose(self) -> None:
         for client in (self._posting, self._fetching, self._anywhere):
@@ -188,8 +180,7 @@ class Egress:
     async def _follow(self, url: str, allow_private: bool, headers: Mapping[str, str] | None) -> httpx.Response:
         client = self._anywhere if allow_private else self._fetching
         until = asyncio.get_running_loop().time() + self._patience.head
-        place = _place_of(url)
-        with _translated(place):
+        with _translated(place := _place_of(url)):
             request = client.build_request("GET", _unambiguous(url), headers=headers)
         for _ in range(REDIRECTS + 1):
             with _translated(_place(request.url)):

@@ -7,6 +7,7 @@ connection is judged; none is made, not even for a moment, before all addresses 
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import TypeAlias
@@ -35,13 +36,13 @@ async def look_up(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+@dataclass(frozen=True)
 class Guard(httpcore.AsyncNetworkBackend):
     """Connects to addresses that `admits` admits. One that it does not spoils all of its name's."""
 
-    def __init__(self, admits: Judge, resolve: Resolver, network: httpcore.AsyncNetworkBackend) -> None:
-        self._admits = admits
-        self._resolve = resolve
-        self._network = network
+    admits: Judge
+    resolve: Resolver
+    network: httpcore.AsyncNetworkBackend
 
     async def connect_tcp(
         self,
@@ -59,15 +60,15 @@ class Guard(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout from error
 
     async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
+        await self.network.sleep(seconds)
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         spelled = literal(host)
         try:
-            found = [spelled] if spelled else [ip_address(text) for text in await self._resolve(host, port)]
+            found = [spelled] if spelled else [ip_address(text) for text in await self.resolve(host, port)]
         except OSError as error:
             raise httpcore.ConnectError("the name could not be looked up") from error
-        if not all(self._admits(host, port, address) for address in found):
+        if not all(self.admits(host, port, address) for address in found):
             raise NotAdmitted(host)
         return [str(address) for address in found]
 
@@ -78,7 +79,7 @@ class Guard(httpcore.AsyncNetworkBackend):
             left = None if until is None else max(0.0, until - asyncio.get_running_loop().time())
             share = None if left is None else left / (len(addresses) - tried)
             try:
-                return await self._network.connect_tcp(address, port, timeout=share)
+                return await self.network.connect_tcp(address, port, timeout=share)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
         raise failed

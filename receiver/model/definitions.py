@@ -18,8 +18,6 @@ LONGEST = 30 * 86400.0
 """Seconds; what would take longer is a slip of the pen, and no calendar has the year in which it ends."""
 SLOWEST_RATE = 1 / LONGEST
 MOST_BREAKER = 1000
-MOST_WORKERS = 1000
-"""A worker costs memory and a look at the ledger; of more than a thousand none would find the machine free."""
 
 
 class ActionKind(StrEnum):
@@ -64,10 +62,9 @@ class When(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 Seconds: TypeAlias = Annotated[float, Setting(more_than_0(LONGEST))]
 Attempts: TypeAlias = Annotated[int, Setting(more_than_0(1_000_000))]
-Workers: TypeAlias = Annotated[int, Setting(more_than_0(MOST_WORKERS))]
+Workers: TypeAlias = Annotated[int, Setting(more_than_0(1000))]
+"""One costs memory and a look at the ledger; of more than a thousand none would find the machine free."""
 
-_NAME = Condition("lower-case letters, digits, - and _", NAME.fullmatch)
-_ENDS = Condition(f"at least one of {', '.join(End)}", bool)
 _RATE = Condition(
     f"a finite number, at least one in 30 days ({SLOWEST_RATE:.1e} in a second)",
     lambda rate: rate is None or SLOWEST_RATE <= rate < math.inf,
@@ -86,9 +83,9 @@ class Definition(Struct, frozen=True, kw_only=True):
     until the target is well again (0: never).
     """
 
-    name: Annotated[str, Setting(_NAME)]
+    name: Annotated[str, Setting(Condition("lower-case letters, digits, - and _", NAME.fullmatch))]
     kind: ActionKind
-    on: Annotated[tuple[End, ...], Setting(_ENDS)] = (End.SUCCEEDED,)
+    on: Annotated[tuple[End, ...], Setting(Condition(f"at least one of {', '.join(End)}", bool))] = (End.SUCCEEDED,)
     when: When = When()
     timeout: Seconds = 300.0
     lease: Seconds = 60

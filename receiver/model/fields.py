@@ -1,6 +1,6 @@
 """How a setting is declared and read: a record's attribute, annotated with what there is to know of it. Pure.
 
-port: Annotated[int, Setting(Condition("a port", is_port), help="the port to listen on", variables=("PORT",))] = 8000
+port: Annotated[int, Setting(Condition("a port", is_port), variables=("PORT",)), "the port to listen on"] = 8000
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Condition(Struct, frozen=True):
 
 
 class Setting(Struct, frozen=True):
-    """What there is to know of a setting beside its name, type and default.
+    """What there is to know of a setting beside its name, type, default, and what it is for: a text after it.
 
     It stands in `table` of the file; the first of its `variables` that is set goes before the file. The value of a
     `secret` is never repeated. `problems` tells what is wrong inside a value, a sentence each that begins with the
@@ -41,7 +41,6 @@ class Setting(Struct, frozen=True):
     """
 
     condition: Condition | None = None
-    help: str = ""
     table: str = ""
     variables: tuple[str, ...] = ()
     secret: bool = False
@@ -50,11 +49,12 @@ class Setting(Struct, frozen=True):
 
 
 class Field(Setting, frozen=True, kw_only=True):
-    """A setting with its name, its type, and its default (NODEFAULT: it must be given)."""
+    """A setting with its name, its type, its default (NODEFAULT: it must be given), and what it is for."""
 
     name: str
     type: Any
     default: object
+    help: str
 
     @property
     def key(self) -> str:
@@ -92,8 +92,9 @@ def fields_of(record: type[Struct]) -> dict[str, Field]:
 def _field(info: msgspec.structs.FieldInfo) -> Field:
     wanted, *notes = get_args(info.type) if get_origin(info.type) is Annotated else (info.type,)
     setting = next((note for note in notes if isinstance(note, Setting)), Setting())
+    told = next((note for note in notes if isinstance(note, str)), "")
     default = info.default if info.default_factory is NODEFAULT else info.default_factory()
-    return Field(**msgspec.structs.asdict(setting), name=info.name, type=wanted, default=default)
+    return Field(**msgspec.structs.asdict(setting), name=info.name, type=wanted, default=default, help=told)
 
 
 def at_least(least: float) -> Condition:

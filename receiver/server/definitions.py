@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from receiver.actions.download.settings import DownloadDefinition
-from receiver.actions.kinds import DEFINITIONS
+from receiver.actions.settings import DEFINITIONS, DownloadDefinition
 from receiver.model.definitions import Definition
 from receiver.model.fields import fields_of
 
@@ -57,9 +56,8 @@ def _together(definitions: Sequence[Definition]) -> list[str]:
     problems = [f"the name {name} is used twice" for name in sorted({name for name in names if names.count(name) > 1})]
     before = {definition.name: definition.after for definition in definitions}
     for definition in definitions:
-        problems += [
-            f"{definition.name}: after: there is no action {name}" for name in definition.after if name not in before
-        ]
+        unknown = [name for name in definition.after if name not in before]
+        problems += [f"{definition.name}: after: there is no action {name}" for name in unknown]
         if _waits_for_itself(definition.name, before):
             problems.append(f"{definition.name}: after: it waits for itself")
     for index, definition in enumerate(definitions):
@@ -69,13 +67,7 @@ def _together(definitions: Sequence[Definition]) -> list[str]:
 
 
 def _waits_for_itself(name: str, before: Mapping[str, Sequence[str]]) -> bool:
-    seen: set[str] = set()
-    waiting = list(before[name])
-    while waiting:
-        current = waiting.pop()
-        if current == name:
-            return True
-        if current not in seen:
-            seen.add(current)
-            waiting += before.get(current, ())
-    return False
+    found = set(before[name])
+    while further := {each for known in found for each in before.get(known, ())} - found:
+        found |= further
+    return name in found

@@ -11,6 +11,7 @@ from receiver.model.redaction import Redactor
 
 LOUD_LIBRARIES = ("httpx", "httpcore", "uvicorn.access", "asyncio")
 """Their lines hold full URLs, and so tokens, or are noise."""
+LEVEL, TIME = structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
@@ -21,16 +22,11 @@ def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) ->
     root.setLevel(level)
     for name in LOUD_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("stamina").setLevel(
-        logging.ERROR
-    )  # a read that is tried again is no event; a failed one is a check
+    # A read that is tried again is no event; a failed one is a check.
+    logging.getLogger("stamina").setLevel(logging.ERROR)
     redact_logs(Redactor([]))
     structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[LEVEL, TIME, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
@@ -44,31 +40,16 @@ def redact_logs(redact: Redactor) -> None:
             handler.setFormatter(_formatter(redact, terminal=handler.stream.isatty()))
 
 
-class _Masked(structlog.stdlib.ProcessorFormatter):
-    """A formatter whose last step masks the whole line, tracebacks included."""
-
-    def __init__(self, redact: Redactor, **options: object) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
-        self._redact = redact
-
-    def format(self, record: logging.LogRecord) -> str:
-        return self._redact.text(super().format(record))
-
-
 def _formatter(redact: Redactor, *, terminal: bool) -> logging.Formatter:
     renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    return _Masked(
-        redact,
-        foreign_pre_chain=[
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-        ],
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[LEVEL, structlog.stdlib.add_logger_name, TIME],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _without_none,
             structlog.processors.format_exc_info,
             renderer,
+            lambda _, __, line: redact.text(str(line)),  # last: the whole line, tracebacks included
         ],
     )
 

@@ -6,6 +6,7 @@ workers that are woken together look once for all of them.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
 
 import structlog
 
@@ -22,38 +23,30 @@ CANCEL_PATIENCE = 2.5
 log = structlog.get_logger()
 
 
+@dataclass(eq=False)
 class Loop:
     """Runs `step` while `next_due` says that there is something to do; None is "not by itself".
 
     `workers` of them run side by side. A step that raises is logged and tried again; it never ends the loop.
     """
 
-    def __init__(
-        self,
-        name: str,
-        step: Callable[[], Awaitable[Line | None]],
-        next_due: Callable[[], Awaitable[float | None]],
-        clock: Callable[[], float],
-        *,
-        workers: int = 1,
-        after: Callable[[], None] | None = None,
-    ) -> None:
-        self.name = name
-        self._step = step
-        self._next_due = next_due
-        self._clock = clock
-        self._workers = workers
-        self._after = after
-        self._wakes: list[asyncio.Event] = []
-        self._resting: dict[asyncio.Event, None] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
-        self._looking = asyncio.Lock()
-        self._seen: float | None = None
-        self._is_current = False
+    name: str
+    step: Callable[[], Awaitable[Line | None]]
+    next_due: Callable[[], Awaitable[float | None]]
+    clock: Callable[[], float]
+    _: KW_ONLY
+    workers: int = 1
+    after: Callable[[], None] | None = None
+    _wakes: list[asyncio.Event] = field(default_factory=list, init=False)
+    _resting: dict[asyncio.Event, None] = field(default_factory=dict, init=False)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _seen: float | None = field(default=None, init=False)
+    _is_current: bool = field(default=False, init=False)
 
     def start(self) -> None:
-        for number in range(self._workers):
+        for number in range(self.workers):
             wake = asyncio.Event()
             self._wakes.append(wake)
             self._tasks.append(asyncio.create_task(self._run(wake), name=f"{self.name}-{number}"))
@@ -93,14 +86,14 @@ class Loop:
             try:
                 due = await self._look()
                 # What is due but cannot be taken is in other hands: then it rests too, and nobody spins.
-                if due is not None and due <= self._clock() and await self._work():
+                if due is not None and due <= self.clock() and await self._work():
                     continue
             except StoreUnavailable as problem:
                 log.warning(self.name, problem=problem.reason)
-                due = self._clock() + AFTER_AN_ERROR
+                due = self.clock() + AFTER_AN_ERROR
             except Exception:
                 log.exception(self.name)
-                due = self._clock() + AFTER_AN_ERROR
+                due = self.clock() + AFTER_AN_ERROR
             await self._rest(wake, due)
 
     async def _look(self) -> float | None:
@@ -109,7 +102,7 @@ class Loop:
             while not self._is_current:
                 self._is_current = True  # before the look, so that what happens meanwhile is not missed
                 try:
-                    self._seen = await self._next_due()
+                    self._seen = await self.next_due()
                 except BaseException:
                     self._is_current = False
                     raise
@@ -119,11 +112,11 @@ class Loop:
         """Steps until there is nothing left to do. Whether there was anything."""
         worked = False
         try:
-            while not self._stopping and (line := await self._step()) is not None:
+            while not self._stopping and (line := await self.step()) is not None:
                 worked = True
                 log.info(self.name, **line)
-                if self._after is not None:
-                    self._after()
+                if self.after is not None:
+                    self.after()
                 self._call_another()
         finally:
             self._is_current = False
@@ -132,12 +125,11 @@ class Loop:
     def _call_another(self) -> None:
         """While this worker goes on, perhaps for long, another one knows when the next thing is due."""
         self._is_current = False
-        for wake in self._resting:
-            wake.set()
-            break
+        if self._resting:
+            next(iter(self._resting)).set()
 
     async def _rest(self, wake: asyncio.Event, due: float | None) -> None:
-        seconds = IDLE if due is None else min(IDLE, max(SHORTEST_REST, due - self._clock()))
+        seconds = IDLE if due is None else min(IDLE, max(SHORTEST_REST, due - self.clock()))
         self._resting[wake] = None
         try:
             async with asyncio.timeout(seconds):

@@ -5,7 +5,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import partial
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
@@ -34,9 +34,9 @@ from receiver.submit import submit_next
 
 ADMIN_TOKEN = "admin_token"
 LINK_SECRET = "link_secret"
-SUBMITTERS = 4
-RECONCILERS = 4
-HOUSEKEEPER = "housekeep"
+WORKERS = 4
+"""Of those who submit, and of those who reconcile."""
+RECONCILER, HOUSEKEEPER = "reconcile", "housekeep"
 HOUSEKEEPING = 10.0
 """Seconds between two rounds of housekeeping."""
 STOP_PATIENCE = 6.0
@@ -75,6 +75,11 @@ class Service:
         self.node = node
         self.definitions = settings.definitions
         self.store = open_store(settings.database, disk_floor=settings.disk_floor)
+        self.database = database_path(settings.database)
+        self.scratch = self.database.parent
+        """The directory for files that are in hand: beside the database, where there is room."""
+        self.address_file = address_file(self.database)
+        """The file in which the command line finds the URL of this server."""
         self._jitter = jitter
         tls = tls or httpx.create_ssl_context()
         self._http = open_http(transport, tls)
@@ -126,21 +131,6 @@ class Service:
         await self._http.aclose()
         await self.store.close()
 
-    @property
-    def database(self) -> str:
-        """Where the ledger is, as a person may be told."""
-        return str(database_path(self.settings.database))
-
-    @property
-    def scratch(self) -> Path:
-        """The directory for files that are in hand: beside the database, where there is room."""
-        return database_path(self.settings.database).parent
-
-    @property
-    def address_file(self) -> Path:
-        """The file in which the command line finds the URL of this server."""
-        return address_file(database_path(self.settings.database))
-
     def problems(self) -> list[str]:
         """Reason codes for why this server is not ready; empty when it is."""
         store = self.store.problem()
@@ -156,15 +146,9 @@ class Service:
         return await self.reconciler.step()
 
     async def dispatch_next(self, definition: Definition) -> Line | None:
+        store, hands, node = self.store, self._in_hand, self.node
         return await dispatch(
-            self.store,
-            self._performers,
-            definition,
-            self.redact,
-            self.clock,
-            self._jitter,
-            in_hand=self._in_hand,
-            node=self.node,
+            store, self._performers, definition, self.redact, self.clock, self._jitter, in_hand=hands, node=node
         )
 
     async def housekeep(self) -> Line | None:
@@ -174,30 +158,19 @@ class Service:
             self.wake()
         return None
 
-    def wake(self) -> None:
-        """There may be something to do: every loop looks, but the one that keeps its own time."""
+    def wake(self, only: str | None = None) -> None:
+        """There may be something to do: one loop looks, or every one but the one that keeps its own time."""
         for loop in self._loops:
-            if loop.name != HOUSEKEEPER:
-                loop.wake()
-
-    def wake_reconcile(self) -> None:
-        """A task is due."""
-        for loop in self._loops:
-            if loop.name == "reconcile":
+            if loop.name == only or (only is None and loop.name != HOUSEKEEPER):
                 loop.wake()
 
     # ------------------------------------------------------------ loops
 
     def _start_loops(self) -> None:
         self._loops = [
-            Loop("submit", self.submit_next, self._submit_due, self.clock, workers=SUBMITTERS, after=self.wake),
+            Loop("submit", self.submit_next, self._submit_due, self.clock, workers=WORKERS, after=self.wake),
             Loop(
-                "reconcile",
-                self.reconcile_next,
-                self.store.next_check_at,
-                self.clock,
-                workers=RECONCILERS,
-                after=self.wake,
+                RECONCILER, self.reconcile_next, self.store.next_check_at, self.clock, workers=WORKERS, after=self.wake
             ),
             Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
             *(self._dispatcher(definition) for definition in self.definitions),
@@ -207,21 +180,19 @@ class Service:
 
     def _dispatcher(self, definition: Definition) -> Loop:
         """A definition's own workers, so that a backlog of one never holds up another."""
-
-        async def step() -> Line | None:
-            return await self.dispatch_next(definition)
+        name = definition.name
 
         async def due() -> float | None:
-            return await self.store.next_action_at(definition.name, self.clock())
+            return await self.store.next_action_at(name, self.clock())
 
-        waited_for = any(definition.name in other.after for other in self.definitions)
+        waited_for = any(name in other.after for other in self.definitions)
         after = self.wake if waited_for or definition.kind == "download" else None
-        return Loop(f"dispatch:{definition.name}", step, due, self.clock, workers=definition.concurrency, after=after)
+        step = partial(self.dispatch_next, definition)
+        return Loop(f"dispatch:{name}", step, due, self.clock, workers=definition.concurrency, after=after)
 
     async def _submit_due(self) -> float | None:
-        if not self.provider.has_key:
-            return None
-        return await self.store.queue_resumes_at(self.clock(), self.settings.max_in_flight)
+        has_key, most = self.provider.has_key, self.settings.max_in_flight
+        return await self.store.queue_resumes_at(self.clock(), most) if has_key else None
 
     async def housekeeping_due(self) -> float:
         """When the next round is, in seconds since 1970."""

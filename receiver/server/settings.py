@@ -4,7 +4,8 @@ The environment wins over the file. Every setting stands once, in `Settings`: it
 file and in the environment, and what it is for; the documents and the example file are held to it.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -39,15 +40,12 @@ def _is_word(text: str) -> bool:
 
 _SITE = Condition("an http:// or https:// address without a query", _is_site)
 _DATABASE = Condition(
-    "sqlite:///PATH (other databases are not supported yet)",
-    lambda url: url.startswith("sqlite:///") and len(url) > len("sqlite:///"),
+    "sqlite:///PATH (other databases are not supported yet)", re.compile("sqlite:///.", re.DOTALL).match
 )
 _SECRETS = Condition(
     "secrets of at least 16 characters each, newest first", lambda secrets: all(len(secret) >= 16 for secret in secrets)
 )
-_TOKEN = Condition(
-    "a token of at least 16 characters, without spaces", lambda token: len(token) >= 16 and _is_word(token)
-)
+_TOKEN = Condition("a token of at least 16 characters, without spaces", lambda text: len(text) >= 16 and _is_word(text))
 _KEY = Condition("a key of printable characters, without spaces or line ends", _is_word)
 _PORT = Condition("a port from 0 to 65535", lambda port: 0 <= port <= 65535)
 _RESEND = Condition("missed, unknown or never", lambda resend: resend in ("missed", "unknown", "never"))
@@ -58,117 +56,75 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     public_url: Annotated[
         str | None,
-        Setting(
-            _SITE,
-            help="where RunningHub reaches this server; without it no callback URL is sent, and RunningHub is polled",
-            variables=("RECEIVER_PUBLIC_URL",),
-        ),
+        Setting(_SITE, variables=("RECEIVER_PUBLIC_URL",)),
+        "where RunningHub reaches this server; without it no callback URL is sent, and RunningHub is polled",
     ] = None
     database: Annotated[
-        str, Setting(_DATABASE, help="the database file", variables=("RECEIVER_DATABASE", "DATABASE_URL"), secret=True)
+        str, Setting(_DATABASE, variables=("RECEIVER_DATABASE", "DATABASE_URL"), secret=True), "the database file"
     ] = "sqlite:///receiver.db"
     secrets: Annotated[
         tuple[str, ...],
-        Setting(
-            _SECRETS,
-            help="sign callback URLs; newest first, all are accepted; generated and kept in the database if not set",
-            variables=("RECEIVER_SECRETS",),
-            secret=True,
-        ),
+        Setting(_SECRETS, variables=("RECEIVER_SECRETS",), secret=True),
+        "sign callback URLs; newest first, all are accepted; generated and kept in the database if not set",
     ] = ()
     admin_token: Annotated[
         str | None,
-        Setting(
-            _TOKEN,
-            help="needed to use the API; generated and kept in the database if not set; `receiver token` prints it",
-            variables=("RECEIVER_ADMIN_TOKEN",),
-            secret=True,
-        ),
+        Setting(_TOKEN, variables=("RECEIVER_ADMIN_TOKEN",), secret=True),
+        "needed to use the API; generated and kept in the database if not set; `receiver token` prints it",
     ] = None
     api_key: Annotated[
         str | None,
-        Setting(
-            _KEY,
-            help="without it tasks cannot be submitted; callbacks are still received",
-            table="runninghub",
-            variables=("RUNNINGHUB_API_KEY",),
-            secret=True,
-        ),
+        Setting(_KEY, table="runninghub", variables=("RUNNINGHUB_API_KEY",), secret=True),
+        "without it tasks cannot be submitted; callbacks are still received",
     ] = None
     base_url: Annotated[
         str,
-        Setting(
-            _SITE,
-            help="the provider's site; a key works only on the site it was made on (.ai or .cn)",
-            table="runninghub",
-            variables=("RUNNINGHUB_BASE_URL",),
-        ),
+        Setting(_SITE, table="runninghub", variables=("RUNNINGHUB_BASE_URL",)),
+        "the provider's site; a key works only on the site it was made on (.ai or .cn)",
     ] = "https://www.runninghub.ai"
     max_in_flight: Annotated[
         int,
-        Setting(
-            at_least(1),
-            help="how many tasks RunningHub may work on at once; the rest wait in the local queue",
-            table="runninghub",
-            variables=("RUNNINGHUB_MAX_IN_FLIGHT",),
-        ),
+        Setting(at_least(1), table="runninghub", variables=("RUNNINGHUB_MAX_IN_FLIGHT",)),
+        "how many tasks RunningHub may work on at once; the rest wait in the local queue",
     ] = 3
     host: Annotated[
         str,
-        Setting(
-            help="the address to listen on; 0.0.0.0 when PORT comes from the environment and HOST does not",
-            variables=("HOST",),
-        ),
+        Setting(variables=("HOST",)),
+        "the address to listen on; 0.0.0.0 when PORT comes from the environment and HOST does not",
     ] = "127.0.0.1"
-    port: Annotated[int, Setting(_PORT, help="the port to listen on; 0 takes a free one", variables=("PORT",))] = 8000
+    port: Annotated[int, Setting(_PORT, variables=("PORT",)), "the port to listen on; 0 takes a free one"] = 8000
     confirm: Annotated[
         bool,
-        Setting(
-            help="ask RunningHub before trusting a callback, because callbacks are not signed",
-            table="callbacks",
-            variables=("RECEIVER_CONFIRM",),
-        ),
+        Setting(table="callbacks", variables=("RECEIVER_CONFIRM",)),
+        "ask RunningHub before trusting a callback, because callbacks are not signed",
     ] = True
     max_body: Annotated[
         int,
-        Setting(
-            at_least(1024), help="bytes of a callback; only the beginning of a larger one is kept", table="callbacks"
-        ),
+        Setting(at_least(1024), table="callbacks"),
+        "bytes of a callback; only the beginning of a larger one is kept",
     ] = 4 * MIB
     disk_floor: Annotated[
         int,
-        Setting(
-            at_least(0),
-            help="bytes of free disk below which callbacks are answered 503, so that RunningHub tries again",
-            table="callbacks",
-        ),
+        Setting(at_least(0), table="callbacks"),
+        "bytes of free disk below which callbacks are answered 503, so that RunningHub tries again",
     ] = 512 * MIB
     confirm_patience: Annotated[
         float,
-        Setting(
-            at_least(0),
-            help="seconds until a callback is recorded unconfirmed when RunningHub cannot be asked",
-            table="callbacks",
-        ),
+        Setting(at_least(0), table="callbacks"),
+        "seconds until a callback is recorded unconfirmed when RunningHub cannot be asked",
     ] = 600.0
     patience: Annotated[
-        float, Setting(at_least(60), help="seconds without any news until a task is lost", table="reconcile")
+        float, Setting(at_least(60), table="reconcile"), "seconds without any news until a task is lost"
     ] = 86400.0
     resend: Annotated[
         str,
-        Setting(
-            _RESEND,
-            help="which callbacks RunningHub is asked to send again: missed, unknown (to its query) or never",
-            table="reconcile",
-        ),
+        Setting(_RESEND, table="reconcile"),
+        "which callbacks RunningHub is asked to send again: missed, unknown (to its query) or never",
     ] = "missed"
     metrics_public: Annotated[
-        bool,
-        Setting(help="whether metrics may be read without the admin token", variables=("RECEIVER_METRICS_PUBLIC",)),
+        bool, Setting(variables=("RECEIVER_METRICS_PUBLIC",)), "whether metrics may be read without the admin token"
     ] = False
-    keep_files: Annotated[
-        bool, Setting(help="with no [[actions]] configured, save every result file below results/")
-    ] = True
+    keep_files: Annotated[bool, "with no [[actions]] configured, save every result file below results/"] = True
     definitions: tuple[Definition, ...] = ()
 
     __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets
@@ -230,11 +186,9 @@ def _take(field: Field, environment: Mapping[str, str], document: dict[str, obje
     return (source, in_file) if variable is None else (variable, environment[variable])
 
 
-def _flat(table: dict[str, object], prefix: str = "") -> list[str]:
-    names = []
+def _flat(table: dict[str, object], prefix: str = "") -> Iterator[str]:
     for key, value in table.items():
         if isinstance(value, dict) and (value or prefix + key in TABLES):
-            names += _flat(value, f"{prefix}{key}.")
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            names.append(prefix + key)
-    return names
+            yield prefix + key

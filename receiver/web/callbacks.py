@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.receive import Inbound, receive
-from receiver.server.service import Service
+from receiver.server.service import RECONCILER, Service
 
 READ_PATIENCE = 30.0
 """Seconds in which a body must have come."""
@@ -55,7 +55,7 @@ class CallbackDoor:
         except Refused:
             return 404, NOT_FOUND, [CLOSE]
         if received.due:
-            service.wake_reconcile()
+            service.wake(only=RECONCILER)
         if received.status == 413:
             return 413, _error("too_large", "the body is too large; its beginning is kept"), [CLOSE]
         return received.status, _ACCEPTED[received.duplicate], []

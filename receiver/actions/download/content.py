@@ -5,7 +5,6 @@ is told apart is a file from the page of a storage or a proxy that stands in its
 """
 
 import base64
-import binascii
 import re
 from urllib.parse import unquote_to_bytes
 
@@ -64,7 +63,7 @@ def data_bytes(url: str) -> bytes:
         return raw
     try:
         return base64.b64decode(b"".join(raw.split()), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ActionFailed("the data URL is not base64", permanent=True) from None
 
 

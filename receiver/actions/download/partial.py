@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -45,11 +46,7 @@ class Note(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: float
 
 
-def free_space(folder: Path) -> int:
-    """Bytes that may yet be written there."""
-    return shutil.disk_usage(folder).free
-
-
+@dataclass(eq=False)
 class Part:
     """A file that is being written. Its methods may be called from any thread; once it is closed they do nothing.
 
@@ -57,28 +54,21 @@ class Part:
     `sync` makes the bytes of a descriptor durable.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        now: float = 0.0,
-        spare: int = SPARE,
-        free: Callable[[Path], int] = free_space,
-        sync: Callable[[int], None] = os.fsync,
-    ) -> None:
-        self._path = path
-        self._part = beside(path, PART)
-        self._now = now
-        self._spare = spare
-        self._free = free
-        self._sync = sync
+    path: Path
+    _: KW_ONLY
+    now: float = 0.0
+    spare: int = SPARE
+    free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
+    sync: Callable[[int], None] = os.fsync
+
+    def __post_init__(self) -> None:
+        self._part = beside(self.path, PART)
         self._lock = Lock()
         self._file: BinaryIO | None = None
         self._over = False
         self._digest = hashlib.sha256()
-        self._noted = 0
+        self._noted = self.size = 0
         self.origin: Origin | None = None
-        self.size = 0
 
     def open(self, link: str = "") -> None:
         """Take the part, with the bytes of `link` (ranges.link_identity) that are there and can be continued, if any.
@@ -95,7 +85,7 @@ class Part:
             if not _is_sole(self._file, self._part):
                 self._close()
                 raise OSError(errno.EBUSY, "another attempt is writing it")
-            note = _read_note(self._path)
+            note = _read_note(self.path)
             vouched = note is not None and note.origin.link == link and self._vouched_for(self._file, note)
             if self._over:  # given up while it was read: nothing is known, so nothing is changed
                 self._close()
@@ -136,13 +126,13 @@ class Part:
                 raise OSError(errno.ECANCELED, "given up")
             if not _leads_to(self._part, self._file):
                 raise OSError(errno.ESTALE, "what came was removed before it was whole")
-            if (there := kept(self._path)) is not None:  # another attempt was quicker, and has told what it saved
+            if (there := kept(self.path)) is not None:  # another attempt was quicker, and has told what it saved
                 self._clear()
                 return there
             self._make_durable(self._file)
-            self._part.replace(self._path)
+            self._part.replace(self.path)
             self._clear()
-            sync_folder(self._path.parent)
+            sync_folder(self.path.parent)
             return Kept(size=self.size, sha256=self._digest.hexdigest())
 
     def put_down(self, tail: bytes = b"") -> int:
@@ -184,13 +174,13 @@ class Part:
         try:
             # Once its part was renamed or removed, what has the part's name is another attempt's.
             if self._file is None or _leads_to(self._part, self._file) or not os.path.lexists(self._part):
-                _remove(self._path, PART, *LEFTOVERS)
+                _remove(self.path, PART, *LEFTOVERS)
         finally:
             self._close()
 
     def _make_durable(self, file: BinaryIO) -> None:
         try:
-            self._sync(file.fileno())
+            self.sync(file.fileno())
         except OSError:
             # The kernel forgets what it could not write, yet shows it to readers: the next attempt would believe in it.
             self._clear()
@@ -229,16 +219,16 @@ class Part:
         return True
 
     def _note(self, origin: Origin) -> None:
-        note = Note(origin=origin, size=self.size, sha256=self._digest.hexdigest(), at=self._now)
-        new = beside(self._path, NEW_NOTE)
+        note = Note(origin=origin, size=self.size, sha256=self._digest.hexdigest(), at=self.now)
+        new = beside(self.path, NEW_NOTE)
         new.unlink(missing_ok=True)
         with new.open("xb") as file:
             file.write(msgspec.json.encode(note))
-        new.replace(beside(self._path, NOTE))
+        new.replace(beside(self.path, NOTE))
         self._noted = self.size
 
     def _require_space(self, more: int) -> None:
-        if self._free(self._path.parent) < more + self._spare:
+        if self.free(self.path.parent) < more + self.spare:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

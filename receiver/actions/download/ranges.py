@@ -37,16 +37,6 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     total: int | None
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """What the answer to a range is good for: its bytes follow those that are there (`goes_on`), there is nothing to
-    follow (`complete`), or neither, and why. `total` is the file's size."""
-
-    goes_on: bool = False
-    complete: bool = False
-    total: int | None = None
-    why: str = ""
-
-
 def link_identity(url: str) -> str:
     """The same text for the same link however often it was signed anew; it does not show the link."""
     try:
@@ -71,21 +61,22 @@ def asking(origin: Origin, size: int) -> dict[str, str]:
     return {"Range": f"bytes={size}-", "If-Range": origin.validator}
 
 
-def judge(origin: Origin, size: int, status: int, headers: Mapping[str, str], length: int | None) -> Answer:
-    """What an answer (200, 206 or 416) of `length` bytes (None: unknown) to `asking` means."""
+def judge(origin: Origin, size: int, status: int, headers: Mapping[str, str], length: int | None) -> int | str:
+    """The file's size, when an answer (200, 206 or 416) of `length` bytes (None: unknown) to `asking` goes on after
+    the first `size` bytes, or says that these are all; else why the file must be begun anew."""
     if status == 200:
-        return Answer(why=CHANGED if _differs(origin, headers, length) else WHOLE)
+        return CHANGED if _differs(origin, headers, length) else WHOLE
     pattern = _CONTENT_RANGE if status == 206 else _UNSATISFIED
     found = pattern.fullmatch(headers.get("content-range", "").strip())
     if found is None:
-        return Answer(why=UNFIT)
+        return UNFIT
     total = int(found[found.re.groups])
     if _differs(origin, headers, total):
-        return Answer(why=CHANGED)
+        return CHANGED
     if status == 416:
-        return Answer(complete=total == size, total=total, why=UNFIT)
-    fits = int(found[1]) == size <= int(found[2]) < total and headers.get("content-encoding", "identity") == "identity"
-    return Answer(goes_on=fits, total=total, why=UNFIT)
+        return total if total == size else UNFIT
+    plain = headers.get("content-encoding", "identity") == "identity"
+    return total if plain and int(found[1]) == size <= int(found[2]) < total else UNFIT
 
 
 def _differs(origin: Origin, headers: Mapping[str, str], total: int | None) -> bool:

@@ -7,7 +7,7 @@ no use, when no attempt is left, or when none has touched it for as long as link
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from receiver.actions.download.folder import CHUNK, Kept, Outside, kept, open_fo
 from receiver.actions.download.names import file_paths
 from receiver.actions.download.partial import SPARE, Part, tidy, tidy_stale
 from receiver.actions.download.ranges import PARTIAL, Origin, asking, judge, link_identity, origin_of
-from receiver.actions.download.settings import DownloadDefinition
+from receiver.actions.settings import DownloadDefinition
 from receiver.egress.answers import failure_class, is_worth_retrying, wait_asked
 from receiver.egress.client import Egress, EgressFailed, EgressRefused, Stream
 from receiver.model import rules
@@ -59,6 +59,7 @@ class Downloader:
             try:
                 file = await one(path)
             except ActionFailed as failure:
+                failure.reason = f"result {index}: {failure.reason}"
                 failures.append(failure)
                 broken.append({"result": index, "error": failure.reason, **one.told})
                 continue
@@ -93,7 +94,7 @@ class _Save:
         self.told: JsonObject = {}
 
     async def __call__(self, path: str) -> Kept:
-        """The file at a path below the directory. Raises ActionFailed, its reason naming the result."""
+        """The file at a path below the directory. Raises ActionFailed."""
         try:
             place = await self._place(path)
             there = await asyncio.to_thread(kept, place)
@@ -102,13 +103,11 @@ class _Save:
             file = there or await self._fetch(place)
             self.told["fetched"] = there is None
             return file
-        except ActionFailed as failure:
-            raise _with_reason(failure, f"result {self._index}: {failure.reason}") from failure.__cause__
         except (EgressRefused, EgressFailed) as error:
-            permanent, reason = isinstance(error, EgressRefused), f"result {self._index}: {error}"
-            raise ActionFailed(reason, permanent=permanent, category=error.category) from error
+            permanent = isinstance(error, EgressRefused)
+            raise ActionFailed(str(error), permanent=permanent, category=error.category) from error
         except OSError as error:
-            raise ActionFailed(f"result {self._index}: the file could not be written: {cause(error)}") from error
+            raise ActionFailed(f"the file could not be written: {cause(error)}") from error
 
     async def _place(self, path: str) -> Path:
         *folders, name = path.split("/")
@@ -172,15 +171,15 @@ class _Save:
 
     async def _goes_on(self, part: Part, origin: Origin, stream: Stream) -> bool:
         """Whether the answer completed what is there; else why it must be begun anew is told."""
-        answer = judge(origin, part.size, stream.status, stream.headers, stream.length)
-        if not answer.goes_on and not answer.complete:
-            self.told["begun_anew"] = f"{answer.why}; {part.size} bytes were here"
+        total = judge(origin, part.size, stream.status, stream.headers, stream.length)
+        if isinstance(total, str):
+            self.told["begun_anew"] = f"{total}; {part.size} bytes were here"
             return False
         self.told["continued_at"] = part.size
-        self._require_size(answer.total or 0, whole=True)
-        if answer.goes_on:
-            await asyncio.to_thread(part.reserve, answer.total)
-            await self._pour(part, stream, answer.total)
+        self._require_size(total, whole=True)
+        if total > part.size:
+            await asyncio.to_thread(part.reserve, total)
+            await self._pour(part, stream, total)
         return True
 
     async def _whole(self, part: Part, stream: Stream, link: str) -> str:
@@ -239,17 +238,11 @@ def _refusal(stream: Stream, now: float) -> ActionFailed:
 def _together(failures: list[ActionFailed], detail: JsonObject) -> ActionFailed:
     """One failure for all: the first reason, and permanent only when no result is left to hope for."""
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    together = _with_reason(failures[0], failures[0].reason + more)
-    together.permanent = all(failure.permanent for failure in failures)
-    together.expired = any(failure.expired for failure in failures)
-    together.retry_after = max((f.retry_after for f in failures if f.retry_after is not None), default=None)
-    together.detail = detail
-    return together
-
-
-def _with_reason(failure: ActionFailed, reason: str) -> ActionFailed:
-    """The same failure, told otherwise."""
-    told = copy(failure)
-    told.reason = reason
-    told.args = (reason,)
-    return told
+    return replace(
+        failures[0],
+        reason=failures[0].reason + more,
+        permanent=all(failure.permanent for failure in failures),
+        expired=any(failure.expired for failure in failures),
+        retry_after=max((f.retry_after for f in failures if f.retry_after is not None), default=None),
+        detail=detail,
+    )
