@@ -6,6 +6,7 @@ from receiver.model import rules
 from receiver.model.definitions import Definition
 from receiver.model.entries import Candidate, NewEvent, OwedAction, Reading, Selection
 from receiver.model.records import End, JsonObject, Replay, ReplayMode, Source
+from receiver.model.views import ReplayBody
 from receiver.runninghub import wire
 from receiver.store import Store
 
@@ -14,35 +15,28 @@ PAGE = 200
 
 
 async def replay(
-    store: Store,
-    definitions: Sequence[Definition],
-    mode: ReplayMode,
-    wanted: Selection,
-    note: JsonObject,
-    *,
-    rate: float | None,
-    dry_run: bool,
-    now: float,
+    store: Store, definitions: Sequence[Definition], order: ReplayBody, note: JsonObject, now: float
 ) -> tuple[int, Replay | None]:
-    """Owes actions again and returns how many, and the replay unless it was a dry run.
+    """Owes actions again and returns how many, and the replay unless it was a dry run. `note` is kept with it.
 
     `retry` takes up the same rows with a fresh budget of tries; `again` owes today's definitions as a new generation;
     `missing` owes only the definitions an event has no action of; `reprocess` reads kept deliveries with today's eyes.
     `rate` is actions (deliveries) per second, None for at once.
     """
+    mode, wanted, rate = order.mode, order.filter, order.rate
     if mode is ReplayMode.REPROCESS:
-        if dry_run:
+        if order.dry_run:
             return await store.count_kept_deliveries(wanted), None
         replayed = await _reprocess(store, wanted, note, rate, now)
     elif mode is ReplayMode.RETRY:
-        if dry_run:
+        if order.dry_run:
             return await store.count_retries(wanted), None
         replayed = await store.retry(wanted, note, rate, now)
     else:
         chosen = [each for each in definitions if wanted.name in (None, each.name)]
         found = [(each, *_owed_anew(mode, chosen, each)) for each in await store.candidates(wanted)]
         owed = [each for each in found if each[2]]
-        if dry_run:
+        if order.dry_run:
             return sum(len(actions) for _, _, actions in owed), None
         replayed = await store.owe_anew(mode, owed, note, rate, now)
     return replayed.matched, replayed

@@ -92,13 +92,13 @@ async def _with_current_links(store: Store, task: Task, site: str, now: float) -
 
     It may have waited in our queue for longer than its links live, and a dead link may cost money.
     """
-    attached, problems = await refreshed(store, task, site, now)
+    input, uploads, problems = await refreshed(store, task, site, now)
     if problems:
         message = "; ".join(f"{path}: {problem}" for path, problem in problems)
         return task, TaskError(code=UPLOAD_TOO_OLD, name="UPLOAD_TOO_OLD", message=f"{message}; then submit it again")
-    if attached.uploads != task.uploads:
-        await store.replace_uploads(task, attached.input, attached.uploads)
-    return replace(task, input=attached.input, uploads=attached.uploads), None
+    if uploads != task.uploads:
+        await store.replace_uploads(task, input, uploads)
+    return replace(task, input=input, uploads=uploads), None
 
 
 def _summary(submission: Submission) -> str:

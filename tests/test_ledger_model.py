@@ -33,6 +33,7 @@ from receiver.model.records import (
     Source,
     TaskState,
 )
+from receiver.model.views import ReplayBody
 from receiver.replay import replay
 from receiver.server.definitions import KEEP_FILES
 from receiver.server.settings import Settings
@@ -204,7 +205,7 @@ class Ledger(RuleBasedStateMachine):
     def somebody_replays(self, mode: ReplayMode, name: str | None, states: tuple[str, ...], rate: float | None) -> None:
         wanted = Selection(name=name, action_state=states)
         matched, made = self.runner.run(
-            replay(self.store, DEFINITIONS, mode, wanted, {"name": name}, rate=rate, dry_run=False, now=self.now)
+            replay(self.store, DEFINITIONS, ReplayBody(mode=mode, filter=wanted, rate=rate), {"name": name}, self.now)
         )
         assert made is not None
         assert matched == made.matched

@@ -223,8 +223,13 @@ class Site:
         return httpx.Response(self.status, content=self.body)
 
     def hub(self) -> RunningHub:
-        http = open_http(httpx.MockTransport(self), TLS)
-        return RunningHub(http, self.base_url, API_KEY, read_attempts=1, read_wait=0.0)
+        return RunningHub(self.http(), self.base_url, API_KEY, attempts=1, read_wait=0.0)
+
+    def resources(self) -> Resources:
+        return Resources(self.http(), self.base_url, API_KEY, attempts=1, read_wait=0.0)
+
+    def http(self) -> httpx.AsyncClient:
+        return open_http(httpx.MockTransport(self), TLS)
 
     async def submit(self, kind: Kind = Kind.MODEL, api: Api = Api.V2) -> Submission:
         target = MODEL if kind is Kind.MODEL else ID
@@ -368,7 +373,7 @@ async def test_each_of_the_four_envelopes_is_told_apart() -> None:
     early: JsonObject = {"code": 412, "msg": "TOKEN_INVALID"}
     assert (await Site(v1).submit(Kind.WORKFLOW, Api.V1)).task_id == TASK
     assert (await Site(told_of()).submit()).task_id == TASK
-    assert (await Resources(Site(media).hub()).queue()).limit == 2
+    assert (await Site(media).resources().queue()).limit == 2
     assert await Site(early).verdict() == await Site(early).verdict(Kind.WORKFLOW, Api.V1) == Rejected()
     # Each in the place of the other is no success: what cannot be read leaves a task in doubt.
     assert await Site(v1).verdict() == InDoubt()

@@ -9,9 +9,10 @@ import pytest
 from house import API_KEY, TLS
 
 from receiver.model.records import JsonObject, Node, Price
-from receiver.runninghub.client import FileToSend, RunningHub, open_http
+from receiver.model.views import QueueView
+from receiver.runninghub.client import FileToSend, open_http
 from receiver.runninghub.errors import ProviderError
-from receiver.runninghub.nodes import Queue, Stored
+from receiver.runninghub.nodes import Stored
 from receiver.runninghub.resources import Resources
 
 ID = "1904136902449209346"
@@ -67,7 +68,7 @@ class Provider:
 
     async def ask(self, name: str, key: str | None = API_KEY) -> object:
         async with open_http(httpx.MockTransport(self), TLS) as http:
-            return await ASKS[name](Resources(RunningHub(http, "http://provider.test", key, read_wait=0.0)))
+            return await ASKS[name](Resources(http, "http://provider.test", key, read_wait=0.0))
 
     @property
     def sent(self) -> JsonObject:
@@ -140,7 +141,7 @@ async def test_a_status_is_a_bare_word_and_an_unknown_task_an_error() -> None:
 async def test_the_queues_counts_are_read_whether_texts_or_numbers() -> None:
     said = {"apiKeyType": "NORMAL", "concurrentLimit": 2, "runningCount": "1", "queuedCount": "0", "other": {}}
     provider = Provider({"code": 0, "message": "success", "data": said})
-    assert await provider.ask("queue") == Queue(type="NORMAL", limit=2, running=1, queued=0, total=None)
+    assert await provider.ask("queue") == QueueView(limit=2, running=1, queued=0, total=None)
     assert (provider.asked[0].method, provider.asked[0].url.path) == ("GET", "/openapi/v2/queue/status")
 
 
@@ -170,7 +171,7 @@ async def test_a_price_that_is_refused_is_told_by_its_code(answer: object, code:
 
 async def test_an_upload_is_one_part_of_a_form_with_a_length_and_its_size_may_be_a_text() -> None:
     provider = Provider({"code": 0, "message": "success", "data": STORED})
-    expected = Stored(type="image", url="https://x.test/a.png?q-sign", file_name="openapi/a.png", size=3490)
+    expected = Stored(type="image", url="https://x.test/a.png?q-sign", file_name="openapi/a.png")
     assert await provider.ask("upload") == expected
     request = provider.asked[0]
     assert request.url.path == "/openapi/v2/media/upload/binary"
@@ -188,7 +189,7 @@ async def test_an_upload_is_one_part_of_a_form_with_a_length_and_its_size_may_be
 async def test_a_file_name_cannot_break_out_of_its_form() -> None:
     provider = Provider({"code": 0, "message": "success", "data": STORED})
     async with open_http(httpx.MockTransport(provider), TLS) as http:
-        hub = Resources(RunningHub(http, "http://provider.test", API_KEY))
+        hub = Resources(http, "http://provider.test", API_KEY)
         await hub.upload(a_file('a"\r\nX: y.png'))
     assert b'filename="a%22%0D%0AX: y.png"' in provider.asked[0].content
 

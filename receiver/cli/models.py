@@ -39,10 +39,10 @@ def models(pattern: str, as_json: bool) -> None:
         if not found:
             raise Ended(unknown.message, NOT_FOUND) from unknown
     if as_json:
-        from receiver.model.views import PageView
-        from receiver.runninghub.shown import model_row
+        from receiver.model.shown import shown
+        from receiver.model.views import ModelRow, PageView
 
-        document(PageView(items=[model_row(model) for model in found], next=None))
+        document(PageView(items=[shown(ModelRow, model) for model in found], next=None))
         return
     rows = [(model.name, model.endpoint, model.output, "yes" if model.listed else "no") for model in found]
     table(["name", "endpoint", "makes", "documented"], rows)

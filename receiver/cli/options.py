@@ -114,7 +114,7 @@ def gather(client: "Client", page: "Callable[..., P]", everything: bool, given: 
     if not everything or found.next is None:
         return found
     narrow["cursor"] = found.next
-    return replace(found, items=[*found.items, *client.each(page, **narrow)], next=None)  # type: ignore[type-var]
+    return replace(found, items=[*found.items, *client.each(page, **narrow)], next=None)
 
 
 def is_for_subcommand() -> bool:

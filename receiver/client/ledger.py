@@ -47,8 +47,6 @@ class Ledger(Transport):
     def resume(self, name: str) -> DefinitionView:
         return self._call("POST", DefinitionView, "definitions", name, "resume")
 
-    # ------------------------------------------------------------ replays
-
     def replay(
         self,
         filter: Mapping[str, object] | None = None,

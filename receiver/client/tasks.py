@@ -4,17 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias, TypedDict, TypeVar, Unpack
 
-from receiver.client.transport import Listed, ListFilter, Transport, pauses
-from receiver.model.views import (
-    OrderedView,
-    OutputsView,
-    PageView,
-    PreviewView,
-    StatusView,
-    TaskDetail,
-    TaskView,
-    WebhookView,
-)
+from receiver.client.transport import ListFilter, Transport, pauses
+from receiver.model import views
 
 T = TypeVar("T")
 
@@ -24,7 +15,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "rejected", "lost"})
 """States in which waiting for a task is over."""
 
 
-def has_ended(task: TaskView) -> bool:
+def has_ended(task: views.TaskView) -> bool:
     """Whether nothing more is waited for; even a lost task may still be heard of."""
     return task.state in ENDED
 
@@ -44,22 +35,22 @@ class Tasks(Transport):
 
     def submit(
         self, target: str, input: Input, *, idempotency_key: str | None = None, **order: Unpack[OrderOptions]
-    ) -> OrderedView:
+    ) -> views.OrderedView:
         """Orders a task. With an idempotency key, the same order again is the same task."""
         headers = {} if idempotency_key is None else {b"idempotency-key": idempotency_key.encode()}
-        return self._call("POST", OrderedView, "tasks", body=_body(target, input, order), headers=headers)
+        return self._call("POST", views.OrderedView, "tasks", body=_body(target, input, order), headers=headers)
 
-    def preview(self, target: str, input: Input, **order: Unpack[OrderOptions]) -> PreviewView:
+    def preview(self, target: str, input: Input, **order: Unpack[OrderOptions]) -> views.PreviewView:
         """The order as it would be sent, and its price. Nothing is ordered."""
-        return self._call("POST", PreviewView, "previews", body=_body(target, input, order))
+        return self._call("POST", views.PreviewView, "previews", body=_body(target, input, order))
 
-    def task(self, task_id: str) -> TaskDetail:
-        return self._call("GET", TaskDetail, "tasks", task_id)
+    def task(self, task_id: str) -> views.TaskDetail:
+        return self._call("GET", views.TaskDetail, "tasks", task_id)
 
-    def tasks(self, **narrow: Unpack[ListFilter]) -> PageView[TaskView]:
-        return self._list(PageView[TaskView], "tasks", narrow)
+    def tasks(self, **narrow: Unpack[ListFilter]) -> views.PageView[views.TaskView]:
+        return self._list(views.PageView[views.TaskView], "tasks", narrow)
 
-    def each(self, page: Callable[..., Listed[T]], **narrow: Unpack[ListFilter]) -> Iterator[T]:
+    def each(self, page: Callable[..., views.PageView[T]], **narrow: Unpack[ListFilter]) -> Iterator[T]:
         """Everything of a list, page after page: `client.each(client.tasks, state="failed")`."""
         while True:
             found = page(**narrow)
@@ -72,12 +63,12 @@ class Tasks(Transport):
         self,
         task_id: str,
         *,
-        until: Callable[[TaskDetail], bool] = has_ended,
-        on_change: Callable[[TaskDetail], None] | None = None,
+        until: Callable[[views.TaskDetail], bool] = has_ended,
+        on_change: Callable[[views.TaskDetail], None] | None = None,
         timeout: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
-    ) -> TaskDetail:
+    ) -> views.TaskDetail:
         """Asks about a task, less and less often, until it has ended. `on_change` sees every new state.
 
         Raises TimeoutError after `timeout` seconds; the task goes on.
@@ -96,32 +87,32 @@ class Tasks(Transport):
             pause(rest)
         return task
 
-    def reconcile(self, task_id: str) -> TaskDetail:
+    def reconcile(self, task_id: str) -> views.TaskDetail:
         """Asks the provider about the task now."""
-        return self._call("POST", TaskDetail, "tasks", task_id, "reconcile")
+        return self._call("POST", views.TaskDetail, "tasks", task_id, "reconcile")
 
-    def resend(self, task_id: str) -> TaskDetail:
+    def resend(self, task_id: str) -> views.TaskDetail:
         """Has the provider send the task's callback again."""
-        return self._call("POST", TaskDetail, "tasks", task_id, "resend")
+        return self._call("POST", views.TaskDetail, "tasks", task_id, "resend")
 
-    def cancel(self, task_id: str) -> TaskDetail:
-        return self._call("POST", TaskDetail, "tasks", task_id, "cancel")
+    def cancel(self, task_id: str) -> views.TaskDetail:
+        return self._call("POST", views.TaskDetail, "tasks", task_id, "cancel")
 
-    def submit_again(self, task_id: str) -> OrderedView:
+    def submit_again(self, task_id: str) -> views.OrderedView:
         """A new task with the same order."""
-        return self._call("POST", OrderedView, "tasks", task_id, "submit-again")
+        return self._call("POST", views.OrderedView, "tasks", task_id, "submit-again")
 
-    def provider_status(self, task_id: str) -> StatusView:
+    def provider_status(self, task_id: str) -> views.StatusView:
         """RunningHub's own word for a task, asked now: QUEUED, RUNNING, SUCCESS or FAILED. It is not recorded."""
-        return self._call("GET", StatusView, "tasks", task_id, "status")
+        return self._call("GET", views.StatusView, "tasks", task_id, "status")
 
-    def provider_outputs(self, task_id: str) -> OutputsView:
+    def provider_outputs(self, task_id: str) -> views.OutputsView:
         """What RunningHub's outputs endpoint says that a task made, asked now. It is not recorded."""
-        return self._call("GET", OutputsView, "tasks", task_id, "outputs")
+        return self._call("GET", views.OutputsView, "tasks", task_id, "outputs")
 
-    def provider_webhook(self, task_id: str) -> WebhookView:
+    def provider_webhook(self, task_id: str) -> views.WebhookView:
         """What became of a task's callback at RunningHub, asked now. It is not recorded."""
-        return self._call("GET", WebhookView, "tasks", task_id, "webhook")
+        return self._call("GET", views.WebhookView, "tasks", task_id, "webhook")
 
 
 def _body(target: str, input: Input, order: OrderOptions) -> dict[str, object]:

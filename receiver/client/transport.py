@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol, Self, TypeAlias, TypedDict, TypeVar
+from typing import Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -15,7 +15,6 @@ from receiver.model.retry_after import seconds_asked
 from receiver.model.views import ErrorDocument
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 Query: TypeAlias = Sequence[tuple[str, str | int]]
 Progress = Callable[[int, int | None], None]
@@ -37,10 +36,7 @@ def pauses() -> Iterator[float]:
 
 
 class ApiError(ReceiverError):
-    """The server's refusal: HTTP status, code, message and details as the API gives them.
-
-    `retry_after` is in seconds where the answer says when to come again, else None.
-    """
+    """The server's refusal as the API gives it; `retry_after` is in seconds, None when it does not say when to come."""
 
     def __init__(
         self, status: int, code: str, message: str, details: object = None, *, retry_after: float | None = None
@@ -77,15 +73,6 @@ class ListFilter(TypedDict, total=False):
     until: str | datetime | None
     limit: int | None
     cursor: str | None
-
-
-class Listed(Protocol[T_co]):
-    """A page of anything."""
-
-    @property
-    def items(self) -> Sequence[T_co]: ...
-    @property
-    def next(self) -> str | None: ...
 
 
 class Transport:

@@ -25,16 +25,13 @@ def _spellings(secret: str) -> set[str]:
 
 def _without_cut_secret(text: str, secret: str) -> str:
     """Of an output only the first or last bytes are kept, and that cut may go through a secret."""
-    begins = text.find(secret[:SHORTEST_CUT], max(0, len(text) - len(secret) + 1))
-    while begins >= 0 and not secret.startswith(text[begins:]):
-        begins = text.find(secret[:SHORTEST_CUT], begins + 1)
-    if begins >= 0:
-        text = text[:begins] + MASK
-    ends = text.rfind(secret[-SHORTEST_CUT:], 0, len(secret) - 1)
-    while ends >= 0 and not secret.endswith(text[: ends + SHORTEST_CUT]):
-        ends = text.rfind(secret[-SHORTEST_CUT:], 0, ends + SHORTEST_CUT - 1)
-    if ends >= 0:
-        text = MASK + text[ends + SHORTEST_CUT :]
+    sizes = range(len(secret) - 1, SHORTEST_CUT - 1, -1)
+    if secret[:SHORTEST_CUT] in text:
+        cut = next((size for size in sizes if text.endswith(secret[:size])), 0)
+        text = text[:-cut] + MASK if cut else text
+    if secret[-SHORTEST_CUT:] in text:
+        cut = next((size for size in sizes if text.startswith(secret[-size:])), 0)
+        text = MASK + text[cut:] if cut else text
     return text
 
 

@@ -152,9 +152,6 @@ REPLAYABLE = tuple(state for state in action_sources(ActionState.OWED) if state 
 """States of an action that a retry may take up; one that is owed or running is on its way already."""
 
 
-# ---------------------------------------------------------------- submission
-
-
 LATER_PAUSES: dict[str, float] = {
     "415": 60.0,
     "421": 15.0,
@@ -206,9 +203,6 @@ def submission_verdict(code: str, http_status: int | None = None) -> Later | InD
     return Rejected()
 
 
-# ---------------------------------------------------------------- reconciliation
-
-
 def ladder(submitted_at: float, asked: int, now: float, *, callback: bool) -> float:
     """When a task that has not ended is asked about next, after `asked` questions. Never in the past."""
     steps, rest = (LADDER, LADDER_REST) if callback else (FOLLOW_LADDER, FOLLOW_REST)
@@ -248,9 +242,6 @@ def miss_cause(callback_status: str | None, callback_response: str | None, retry
     if status == "FAILED":
         return MissCause.UNREACHABLE
     return MissCause.UNKNOWN
-
-
-# ---------------------------------------------------------------- actions
 
 
 def backoff(attempt: int, jitter: float) -> float:

@@ -10,16 +10,7 @@ from msgspec.structs import fields
 from receiver.model import breaker as breakers
 from receiver.model import views
 from receiver.model.definitions import Definition
-from receiver.model.records import (
-    Action,
-    Attempt,
-    Check,
-    DefinitionState,
-    Delivery,
-    Event,
-    Task,
-    rfc3339,
-)
+from receiver.model.records import Action, Attempt, Check, DefinitionState, Delivery, Event, Task, rfc3339
 from receiver.model.redaction import MASK
 
 V = TypeVar("V", bound=Struct)

@@ -30,11 +30,5 @@ def fill(text: str, value_of: Callable[[str], str]) -> str:
 
 def places(text: str) -> list[str]:
     """The names in a template's places, in their order. Raises LoneBrace."""
-    names: list[str] = []
-
-    def note(name: str) -> str:
-        names.append(name)
-        return ""
-
-    fill(text, note)
-    return names
+    fill(text, str)
+    return [found[1] for found in PLACE.finditer(text) if found[1] is not None]

@@ -157,9 +157,7 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
 
 
 class DefinitionView(Struct, frozen=True, kw_only=True):
-    """A configured action. `breaker` is closed, open or half_open, `failures` how many of its
-    actions failed in a row.
-    """
+    """A configured action; `breaker` is closed, open or half_open, `failures` how many actions failed in a row."""
 
     name: str
     kind: str

@@ -6,9 +6,9 @@ for which uploads, and they are looked up anew whenever it is about to be sent.
 """
 
 from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
 import msgspec
-from msgspec import Struct
 
 from receiver.model.records import JsonObject, Kind, Task, Upload
 from receiver.model.rules import is_fresh
@@ -17,24 +17,13 @@ from receiver.runninghub.catalogue import Param
 from receiver.runninghub.validation import file_problem
 from receiver.store import Store
 
-Problems = list[tuple[str, str]]
+Problems: TypeAlias = list[tuple[str, str]]
 """What is wrong, each with its path in the order."""
+Named: TypeAlias = Mapping[str, Upload | str]
+"""The uploads that an order names, by id; for one that is too old, what to say of it."""
+UPLOAD_AGAIN = "upload the file again, and the same bytes get the same id"
 MOST = 500
 """How many uploads one order may name; it is more than any model or workflow takes."""
-
-
-class Named(Struct, frozen=True, kw_only=True):
-    """The uploads that an order names and that may be used, by id; and what is wrong with older ones that it names."""
-
-    uploads: Mapping[str, Upload]
-    refused: Mapping[str, str]
-
-
-class Attached(Struct, frozen=True, kw_only=True):
-    """An input with today's texts for its uploads, and these texts by the uploads' ids."""
-
-    input: JsonObject
-    uploads: dict[str, str]
 
 
 async def named_uploads(store: Store, document: JsonObject, site: str, now: float) -> Named:
@@ -45,9 +34,9 @@ async def named_uploads(store: Store, document: JsonObject, site: str, now: floa
 
 async def _known(store: Store, names: Collection[str], site: str, now: float) -> Named:
     found = await store.uploads(names)
-    fresh = {name: upload for name, upload in found.items() if is_fresh(upload, now, site)}
-    refused = {name: _too_old(name, upload, site) for name, upload in found.items() if name not in fresh}
-    return Named(uploads=fresh, refused=refused)
+    return {
+        name: upload if is_fresh(upload, now, site) else _too_old(name, upload, site) for name, upload in found.items()
+    }
 
 
 class References:
@@ -72,11 +61,12 @@ class References:
         if problem := self._problem(text, param):
             self.found.append((path, problem))
         elif self._named is not None and ID.fullmatch(text):
-            upload = self._named.uploads.get(text)
-            if upload is not None:
-                self.used[text] = _stand_in(self._kind, upload)
+            upload = self._named.get(text)
+            if isinstance(upload, Upload):
+                # Models take links, nodes take file names (page "Upload Resource").
+                self.used[text] = upload.url if self._kind is Kind.MODEL else upload.file_name
                 return self.used[text]
-            self.unknown.append((path, self._named.refused.get(text) or _too_old(text, None, "")))
+            self.unknown.append((path, upload or f"there is no upload {text[:60]}, or it is too old; {UPLOAD_AGAIN}"))
         return text
 
     def _problem(self, text: str, param: Param | None) -> str | None:
@@ -87,40 +77,32 @@ class References:
             return "upload the file first (POST /api/uploads), and give the id that it gets"
         if text.startswith(PREFIX) and not ID.fullmatch(text):
             return f"expected an upload's id, {PREFIX} and {DIGITS} hexadecimal digits, as it was given"
-        upload = self._named.uploads.get(text) if self._named is not None and self._checked else None
-        return _unsuitable(param, upload) if upload is not None else None
+        upload = self._named.get(text) if self._named is not None and self._checked else None
+        return _unsuitable(param, upload) if isinstance(upload, Upload) else None
 
 
-async def refreshed(store: Store, task: Task, site: str, now: float) -> tuple[Attached, Problems]:
-    """A task's input with what stands for its uploads now, and what is wrong with uploads that are too old for `site`.
+async def refreshed(store: Store, task: Task, site: str, now: float) -> tuple[JsonObject, dict[str, str], Problems]:
+    """A task's input with today's texts for its uploads, these texts by the uploads' ids, and what is wrong.
 
-    `now` in seconds since 1970. With problems the input must not be sent: there would be a dead link in it.
+    `now` in seconds since 1970. With uploads that are too old for `site` the input must not be sent: there would be a
+    dead link in it.
     """
     if not task.uploads:
-        return Attached(input=task.input, uploads={}), []
+        return task.input, {}, []
     references = References(task.kind, await _known(store, task.uploads, site, now), checked=False)
     names = {text: name for name, text in task.uploads.items()}
 
     def renewed(spot: Spot) -> str:
         return references.sent(spot._replace(text=names[spot.text])) if spot.text in names else spot.text
 
-    input = changed(task.kind, None, task.input, renewed)
-    return Attached(input=input, uploads=references.used), references.unknown
+    return changed(task.kind, None, task.input, renewed), references.used, references.unknown
 
 
-def _stand_in(kind: Kind, upload: Upload) -> str:
-    """What the provider is sent for an upload: models take links, nodes take file names (page "Upload Resource")."""
-    return upload.url if kind is Kind.MODEL else upload.file_name
-
-
-def _too_old(name: str, upload: Upload | None, site: str) -> str:
-    """What to say of an upload that cannot be used any more; None: nothing is known of it."""
-    remedy = "upload the file again, and the same bytes get the same id"
-    if upload is None:
-        return f"there is no upload {name[:60]}, or it is too old; {remedy}"
+def _too_old(name: str, upload: Upload, site: str) -> str:
+    """What to say of an upload that cannot be used any more."""
     if upload.site != site and upload.site:
-        return f"{upload.name} ({name}) was uploaded to {upload.site}, but tasks go to {site} now; {remedy}"
-    return f"the upload of {upload.name} ({name}) is too old, its link dies after a day; {remedy}"
+        return f"{upload.name} ({name}) was uploaded to {upload.site}, but tasks go to {site} now; {UPLOAD_AGAIN}"
+    return f"the upload of {upload.name} ({name}) is too old, its link dies after a day; {UPLOAD_AGAIN}"
 
 
 def _unsuitable(param: Param, upload: Upload) -> str | None:

@@ -24,11 +24,7 @@ PENDING = PREFIX + "0" * DIGITS
 
 
 class Spot(NamedTuple):
-    """A text in a place where a file may be named.
-
-    `path` leads to it, such as `input.imageUrls[0]`. `param` is what the catalogue says of the place, if it says
-    anything.
-    """
+    """A text where a file may be named, the path to it (`input.imageUrls[0]`), and what the catalogue says of it."""
 
     path: str
     text: str
@@ -95,22 +91,17 @@ def _graph(graph: str, change: Change) -> str:
 
     What is no graph stays as it is, for the provider to judge; so does, to the letter, a graph that does not change.
     """
-    changes = 0
-
-    def counted(path: str, text: str) -> str:
-        nonlocal changes
-        new = change(Spot(path, text))
-        changes += new != text
-        return new
-
     try:
         nodes = decode_json(graph.encode())
         if not isinstance(nodes, dict):
             return graph
+        new = dict(nodes)
         for name, node in nodes.items():
             if isinstance(node, dict) and "inputs" in node:
-                node["inputs"] = with_texts(node["inputs"], counted, f"input.{GRAPH}.{name}.inputs", DEPTH)
-        return msgspec.json.encode(nodes).decode() if changes else graph
+                path = f"input.{GRAPH}.{name}.inputs"
+                inputs = with_texts(node["inputs"], lambda at, text: change(Spot(at, text)), path, DEPTH)
+                new[name] = {**node, "inputs": inputs}
+        return msgspec.json.encode(new).decode() if new != nodes else graph
     except (Unreadable, RecursionError):
         return graph
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from msgspec.structs import asdict
+
 from receiver.model.records import Upload
 from receiver.model.rules import is_fresh
 from receiver.orders.references import upload_id
@@ -20,16 +22,6 @@ async def upload(
     if known is not None and known.sha256 == sha256 and is_fresh(known, now, resources.site):
         return known, False
     stored = await resources.upload(file)
-    made = Upload(
-        id=name,
-        name=file.name,
-        type=stored.type or "",
-        size=file.size,
-        sha256=sha256,
-        url=stored.url,
-        file_name=stored.file_name,
-        at=now,
-        site=resources.site,
-    )
+    made = Upload(**asdict(stored), id=name, name=file.name, size=file.size, sha256=sha256, at=now, site=resources.site)
     await store.add_upload(made)
     return made, True

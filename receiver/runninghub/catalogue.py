@@ -103,9 +103,6 @@ class UnknownModel(Refused):
         self.nearest = tuple(nearest)
 
 
-# ---------------------------------------------------------------- finding
-
-
 def find(name: str) -> Found:
     """The model with this endpoint or name; letters may be large or small. Raises UnknownModel."""
     asked = bare(name.strip())
@@ -164,9 +161,7 @@ def closest(text: str, candidates: Iterable[str]) -> list[str]:
 
 
 def _nearest(name: str) -> list[str]:
-    every = sorted(
-        {text for model in models() for text in (model.name, model.endpoint)}, key=lambda text: (len(text), text)
-    )
+    every = sorted(sorted({text for model in models() for text in (model.name, model.endpoint)}), key=len)
     holding = [text for text in every if len(name) > 2 and name.casefold() in text.casefold()]
     return list(dict.fromkeys([*closest(name, every), *holding]))[:NEAREST]
 
@@ -190,9 +185,6 @@ def bare(endpoint: str) -> str:
     return endpoint.strip("/").removeprefix(PREFIX)
 
 
-# ---------------------------------------------------------------- the data file
-
-
 class _File(Struct, frozen=True):
     """A model's row is the model's fields, with places in `params` for its parameters."""
 
@@ -210,9 +202,6 @@ def unpack(data: bytes) -> tuple[Model, ...]:
     """The models in a data file."""
     file = msgspec.json.decode(data, type=_File)
     return tuple(Model(*row[:7], tuple(file.params[place] for place in row[7])) for row in file.models)
-
-
-# ---------------------------------------------------------------- values
 
 
 def coerce(model: Model, name: str, text: str | Sequence[str]) -> Json:

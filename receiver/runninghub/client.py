@@ -104,20 +104,14 @@ class Channel:
     """
 
     def __init__(
-        self,
-        http: httpx.AsyncClient,
-        base_url: str,
-        api_key: str | None,
-        *,
-        read_attempts: int = 3,
-        read_wait: float = 0.5,
+        self, http: httpx.AsyncClient, base_url: str, api_key: str | None, *, attempts: int = 3, read_wait: float = 0.5
     ) -> None:
         self._http = http
         self.site = base_url.rstrip("/").removesuffix(V2_ROOT)
         self.has_key = api_key is not None
         self._api_key = api_key
         self.again = stamina.AsyncRetryingCaller(
-            attempts=read_attempts, wait_initial=read_wait, wait_max=read_wait * 4, wait_jitter=read_wait, timeout=None
+            attempts=attempts, wait_initial=read_wait, wait_max=read_wait * 4, wait_jitter=read_wait, timeout=None
         )
 
     @property
@@ -156,7 +150,7 @@ class Channel:
 
     async def get(self, path: str, query: Mapping[str, str]) -> Answered:
         url = self.site + path + (f"?{urlencode(query)}" if query else "")
-        return await self._send("GET", url, {"Authorization": f"Bearer {self.key}"}, None, TIMEOUT)
+        return await self._send("GET", url, {"Authorization": f"Bearer {self.key}"}, b"", TIMEOUT)
 
     async def post_form(self, path: str, fields: Mapping[str, str], file: FileToSend) -> Answered:
         """A form with one file in it, which is streamed."""
@@ -176,15 +170,10 @@ class Channel:
         return await self._send("PUT", url, headers, file.open(), UPLOAD_TIMEOUT)
 
     async def _send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        content: bytes | AsyncIterator[bytes] | None,
-        timeout: httpx.Timeout,
+        self, method: str, url: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes], timeout: httpx.Timeout
     ) -> Answered:
         try:
-            async with self._http.stream(method, url, content=content, headers=headers, timeout=timeout) as response:
+            async with self._http.stream(method, url, content=body, headers=headers, timeout=timeout) as response:
                 answer = b""
                 async for chunk in response.aiter_bytes():
                     answer += chunk
@@ -285,26 +274,18 @@ def refusal(code: str, message: str, answered: Answered) -> ProviderError:
     refused = answered.status < 300 or (code == "busy" and answered.status in KEPT_HTTP_REFUSALS)
     if answered.status == 429 or broken or (code in BY_WORDS and not refused):
         code = f"http_{answered.status}"
+    said = message[: wire.TEXT_LIMIT]
     return ProviderError(
-        code,
-        message[: wire.TEXT_LIMIT],
-        http_status=answered.status,
-        retry_after=answered.retry_after,
-        answer=kept(answered),
+        code, said, http_status=answered.status, retry_after=answered.retry_after, answer=kept(answered)
     )
 
 
 def _form_around(boundary: str, fields: Mapping[str, str], name: str) -> tuple[bytes, bytes]:
     """What stands before and after the file in a form."""
     quoted = name.translate({ord('"'): "%22", ord("\r"): "%0D", ord("\n"): "%0A"})
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
-        for field, value in fields.items()
-    ]
-    parts.append(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    )
+    part = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    parts = [f'{part}"{field}"\r\n\r\n{value}\r\n' for field, value in fields.items()]
+    parts.append(f'{part}"file"; filename="{quoted}"\r\nContent-Type: application/octet-stream\r\n\r\n')
     return "".join(parts).encode(errors="replace"), f"\r\n--{boundary}--\r\n".encode()
 
 

@@ -6,43 +6,19 @@ Sizes and counts come now as texts and now as numbers; here they are texts, or w
 from msgspec import Struct
 
 from receiver.model.records import Json, JsonObject, Node, Price
-from receiver.runninghub.wire import Unreadable, from_text, read_code, read_id, read_object, text_of
+from receiver.model.views import AppView, QueueView
+from receiver.runninghub.wire import Unreadable, from_text, object_of, read_code, read_id, read_object, text_of
 
 NODES_LIMIT = 5000
 OPTIONS_LIMIT = 500
 
 
-class App(Struct, frozen=True, kw_only=True):
-    """An AI app: its name, and the fields that may be set."""
-
-    name: str
-    nodes: list[Node]
-
-
 class Stored(Struct, frozen=True, kw_only=True):
     """A file that the provider has stored: a link for models, good for a day, and a file name for nodes."""
 
-    type: str | None
+    type: str
     url: str
     file_name: str
-    size: int | None
-
-
-class LoraTicket(Struct, frozen=True, kw_only=True):
-    """Where a LoRA's bytes are to be put; without a `url` the provider has them already."""
-
-    file_name: str
-    url: str | None
-
-
-class Queue(Struct, frozen=True, kw_only=True):
-    """How many tasks the key may run at once, and how many there are. None where the provider says nothing."""
-
-    type: str | None
-    limit: int | None
-    running: int | None
-    queued: int | None
-    total: int | None
 
 
 def read_workflow(data: Json) -> list[Node]:
@@ -56,13 +32,13 @@ def read_workflow(data: Json) -> list[Node]:
     return [field for name, node in graph.items() for field in _fields(name, node)][:NODES_LIMIT]
 
 
-def read_app(data: Json) -> App:
+def read_app(app_id: str, data: Json) -> AppView:
     """An app out of its call example (page "Get AI App API Call Example"). Raises Unreadable."""
-    rows = _object(data, "an app").get("nodeInfoList")
+    rows = object_of(data, "an app").get("nodeInfoList")
     if not isinstance(rows, list):
         raise Unreadable("an app without a list of nodes")
     nodes = [node for row in rows[:NODES_LIMIT] if (node := _app_node(row)) is not None]
-    return App(name=text_of(data, "webappName"), nodes=nodes)
+    return AppView(id=app_id, name=text_of(data, "webappName"), nodes=nodes)
 
 
 def read_styles(data: Json) -> list[JsonObject]:
@@ -81,11 +57,10 @@ def read_status(data: Json) -> str:
 
 def read_stored(data: Json) -> Stored:
     """An uploaded file (page "Upload Resource (New)"). Raises Unreadable."""
-    found = _object(data, "an upload")
-    name, url = read_file_name(data), text_of(data, "download_url")
+    name, url = read_file_name(object_of(data, "an upload")), text_of(data, "download_url")
     if not url:
         raise Unreadable("an upload without a link")
-    return Stored(type=text_of(data, "type") or None, url=url, file_name=name, size=_whole_number(found.get("size")))
+    return Stored(type=text_of(data, "type"), url=url, file_name=name)
 
 
 def read_file_name(data: Json) -> str:
@@ -96,22 +71,20 @@ def read_file_name(data: Json) -> str:
     return name
 
 
-def read_ticket(data: Json) -> LoraTicket:
-    """Where a LoRA goes. Raises Unreadable."""
+def read_ticket(data: Json) -> tuple[str, str]:
+    """A LoRA's file name and where its bytes go, "" when the provider has them already. Raises Unreadable."""
     name, url = read_file_name(data), text_of(data, "url")
     if url and not url.lower().startswith(("https://", "http://")):
         raise Unreadable("a LoRA upload to what is no link")
-    return LoraTicket(file_name=name, url=url or None)
+    return name, url
 
 
-def read_queue(data: Json) -> Queue:
-    """Raises Unreadable."""
-    found = _object(data, "a queue")
-    limit, running, queued, total = (
-        _whole_number(found.get(name))
-        for name in ("concurrentLimit", "runningCount", "queuedCount", "totalCurrentTasks")
-    )
-    return Queue(type=text_of(data, "apiKeyType") or None, limit=limit, running=running, queued=queued, total=total)
+def read_queue(data: Json) -> QueueView:
+    """How many tasks the key may run at once, and how many there are. Raises Unreadable."""
+    found = object_of(data, "a queue")
+    names = ("concurrentLimit", "runningCount", "queuedCount", "totalCurrentTasks")
+    limit, running, queued, total = (_whole_number(found.get(name)) for name in names)
+    return QueueView(limit=limit, running=running, queued=queued, total=total)
 
 
 def read_price(body: bytes) -> tuple[Price | None, str, str]:
@@ -135,12 +108,6 @@ def _price(data: JsonObject) -> Price:
         text=text_of(data, "priceText") or None,
         free=free if isinstance(free, bool) else None,
     )
-
-
-def _object(data: Json, what: str) -> JsonObject:
-    if not isinstance(data, dict):
-        raise Unreadable(f"{what} without data")
-    return data
 
 
 def _fields(name: str, node: Json) -> list[Node]:

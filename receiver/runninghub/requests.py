@@ -8,12 +8,12 @@ from msgspec import Struct
 from receiver.model.records import Api, JsonObject, Kind
 
 
-class SubmitRequest(Struct, frozen=True, kw_only=True):
+class SubmitRequest(Struct, frozen=True):
     """A POST that orders a task. `v1` says in which envelope the answer comes, and that the key goes into the body."""
 
     path: str
     body: JsonObject
-    v1: bool
+    v1: bool = False
 
 
 def submit_request(kind: Kind, api: Api, target: str, body: JsonObject, callback_url: str | None) -> SubmitRequest:
@@ -25,18 +25,14 @@ def submit_request(kind: Kind, api: Api, target: str, body: JsonObject, callback
     with_nodes: JsonObject = {"nodeInfoList": [], **body, **callback}
     match kind, api:
         case Kind.MODEL, _:
-            return SubmitRequest(path=f"/openapi/v2/{target}", body={**body, **callback}, v1=False)
+            return SubmitRequest(f"/openapi/v2/{target}", {**body, **callback})
         case Kind.WORKFLOW, Api.V2:
-            return SubmitRequest(path=f"/openapi/v2/run/workflow/{target}", body=with_nodes, v1=False)
+            return SubmitRequest(f"/openapi/v2/run/workflow/{target}", with_nodes)
         case Kind.APP, Api.V2:
-            return SubmitRequest(path=f"/openapi/v2/run/ai-app/{target}", body=with_nodes, v1=False)
+            return SubmitRequest(f"/openapi/v2/run/ai-app/{target}", with_nodes)
         case Kind.WORKFLOW, _:
-            return _v1("/task/openapi/create", {"workflowId": target, **body, **callback})
+            return SubmitRequest("/task/openapi/create", {"workflowId": target, **body, **callback}, v1=True)
         case Kind.APP, _:
-            return _v1("/task/openapi/ai-app/run", {"webappId": target, **with_nodes})
+            return SubmitRequest("/task/openapi/ai-app/run", {"webappId": target, **with_nodes}, v1=True)
         case _:
-            return _v1("/task/openapi/quick-ai-app/run", {"webappId": target, **with_nodes})
-
-
-def _v1(path: str, body: JsonObject) -> SubmitRequest:
-    return SubmitRequest(path=path, body=body, v1=True)
+            return SubmitRequest("/task/openapi/quick-ai-app/run", {"webappId": target, **with_nodes}, v1=True)

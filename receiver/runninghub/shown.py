@@ -1,13 +1,9 @@
-"""What the API shows of the catalogue: a row for a list, and one model with its parameters and an example."""
+"""What the API shows of a model of the catalogue: its parameters, and an example."""
 
 from receiver.model.shown import shown
-from receiver.model.views import ModelRow, ModelView, ParamView
-from receiver.runninghub.catalogue import Found, Model, example
+from receiver.model.views import ModelView, ParamView
+from receiver.runninghub.catalogue import Found, example
 from receiver.runninghub.validation import takes
-
-
-def model_row(model: Model) -> ModelRow:
-    return shown(ModelRow, model)
 
 
 def model_view(found: Found) -> ModelView:

@@ -49,16 +49,14 @@ Problem: TypeAlias = tuple[str, str]
 """Where in an input something is wrong, and a sentence that says all of it."""
 
 
-# ---------------------------------------------------------------- the whole input
-
-
 def validate(model: Model, given: Mapping[str, Json]) -> list[Problem]:
     """Everything that is wrong with an input, in the order of the model's parameters, strangers last."""
     return list(islice(_problems(model, given), MOST_PROBLEMS))
 
 
 def _problems(model: Model, given: Mapping[str, Json]) -> Iterator[Problem]:
-    unknown = (name for name in given if model.params and not _is_known(model, name))
+    known = {CALLBACK, *model.later_params, *(name for param in model.params for name in (param.name, param.alias))}
+    unknown = (name for name in given if model.params and name not in known)
     strangers = {name: _meant(model, name, given) for name in islice(unknown, MOST_PROBLEMS)}
     for param in model.params:
         names = [name for name in (param.name, param.alias) if name is not None and name in given]
@@ -72,10 +70,6 @@ def _problems(model: Model, given: Mapping[str, Json]) -> Iterator[Problem]:
         yield _shortened(name), _unknown_parameter(model, meant)
 
 
-def _is_known(model: Model, name: str) -> bool:
-    return name == CALLBACK or name in model.later_params or parameter(model, name) is not None
-
-
 def _meant(model: Model, name: str, given: Mapping[str, Json]) -> str | None:
     """The parameter that a misspelt name stands for: rather one that is not given than one that is."""
     near = closest(name, [*(param.name for param in model.params), *model.later_params])
@@ -84,21 +78,15 @@ def _meant(model: Model, name: str, given: Mapping[str, Json]) -> str | None:
 
 def _unknown_parameter(model: Model, meant: str | None) -> str:
     """A name that the model does not know. It stands for the required parameter that it is a misspelling of."""
-    if meant is None:
-        return "there is no such parameter"
-    param = parameter(model, meant)
-    return (
-        f"there is no such parameter; did you mean {meant}{', which is required' if param and param.required else ''}?"
-    )
+    param = parameter(model, meant) if meant else None
+    required = ", which is required" if param and param.required else ""
+    return f"there is no such parameter{f'; did you mean {meant}{required}?' if meant else ''}"
 
 
 def _missing(param: Param) -> str:
     default: Json = list(param.default) if isinstance(param.default, tuple) else param.default
     usual = "" if default is None else f"; usual is {_in_words(default)}"
     return f"is required: {takes(param)}{usual}"
-
-
-# ---------------------------------------------------------------- one value
 
 
 def _judge(param: Param, path: str, value: Json) -> Iterator[Problem]:
@@ -249,9 +237,6 @@ def _is_measurable(number: int | float) -> bool:
     return abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number)
 
 
-# ---------------------------------------------------------------- words
-
-
 def _expected(allowed: str, given: Json, nearest: Json = None) -> str:
     """The sentence for a value; `nearest` is an allowed one, None when there is no telling."""
     hint = "" if nearest is None else f"; the nearest is {_in_words(nearest)}"
@@ -282,7 +267,8 @@ def _allowed_text(param: Param) -> str:
     if param.media is not None:
         return f"a link, data URI or @file of {_medium(param)}"
     if param.enum:
-        return _one_of(param.enum)
+        more = len(param.enum) - CHOICES_SHOWN
+        return f"one of {', '.join(param.enum[:CHOICES_SHOWN])}{f' and {more} more' if more > 0 else ''}"
     return f"a text{_between(' of ', param.min_length, param.max_length, ' characters')}"
 
 
@@ -296,11 +282,6 @@ def _between(start: str, low: float | None, high: float | None, unit: str = "") 
         return ""
     least = f"at least {low}" if high is None else f"{low} to {high}"
     return f"{start}{f'at most {high}' if low is None else least}{unit}"
-
-
-def _one_of(names: Sequence[str]) -> str:
-    more = len(names) - CHOICES_SHOWN
-    return f"one of {', '.join(names[:CHOICES_SHOWN])}{f' and {more} more' if more > 0 else ''}"
 
 
 def _in_words(value: Json) -> str:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from receiver.model.errors import ReceiverError
 from receiver.model.records import Account, End, Json, JsonObject, Result, TaskError
 from receiver.model.rules import is_gateways
+from receiver.model.views import WebhookView
 from receiver.runninghub.errors import CODES, NO_SUCH_TASK, RUN_FAILED, describe, told
 
 DEPTH = 32
@@ -20,12 +21,10 @@ ID_LIMIT = 64
 TEXT_LIMIT = 4000
 """Characters kept of an error's sentence."""
 
-ENDS: dict[str, End] = {
+ENDS = {
     "SUCCESS": End.SUCCEEDED,
     "FAILED": End.FAILED,
-    "CANCEL": End.CANCELLED,
-    "CANCELLED": End.CANCELLED,
-    "CANCELED": End.CANCELLED,
+    **dict.fromkeys(("CANCEL", "CANCELLED", "CANCELED"), End.CANCELLED),
 }
 RUNNING = frozenset({"CREATE", "QUEUED", "RUNNING"})
 
@@ -50,10 +49,7 @@ class Unreadable(ReceiverError):
 
 
 class TaskReport(Struct, frozen=True, kw_only=True):
-    """What a callback or an answer says of a task.
-
-    `end` is None while it runs; `known` is False when the provider knows no such task.
-    """
+    """What a callback or an answer says of a task; `end` is None while it runs, `known` false for no such task."""
 
     task_id: str | None = None
     status: str = ""
@@ -73,19 +69,11 @@ class Envelope(Struct, frozen=True, kw_only=True):
     data: Json
 
 
-class WebhookDetail(Struct, frozen=True, kw_only=True):
-    """A webhook event as the provider keeps it (page "Get Webhook Event Details").
+class WebhookDetail(WebhookView, frozen=True, kw_only=True):
+    """A webhook event whole (page "Get Webhook Event Details"); `report` is None until the task ended."""
 
-    `status` is SUCCESS, FAILED or None before the first try; `response` what our door answered; `report` is None until
-    the task ended.
-    """
-
-    id: str
     task_id: str | None
     url: str
-    status: str | None
-    response: str
-    retry_count: int
     report: TaskReport | None
 
 
@@ -176,17 +164,13 @@ def read_created(body: bytes) -> tuple[TaskReport | None, str, str]:
         if code:
             return None, code, _error_sentence(payload)
     envelope = read_envelope(body)
-    data = envelope.data
     if envelope.code != "0":
         raise Unreadable("an error code beside a task id")
-    if not isinstance(data, dict) or read_id(data.get("taskId")) is None:
+    data = object_of(envelope.data, "success")
+    task_id, status = read_id(data.get("taskId")), text_of(data, "taskStatus").upper()
+    if task_id is None:
         raise Unreadable("success without a task id")
-    status = text_of(data, "taskStatus").upper()
-    return (
-        TaskReport(task_id=read_id(data.get("taskId")), status=status, extra=_unknown_fields(data, CREATED_FIELDS)),
-        "",
-        "",
-    )
+    return TaskReport(task_id=task_id, status=status, extra=_unknown_fields(data, CREATED_FIELDS)), "", ""
 
 
 def read_envelope(body: bytes) -> Envelope:
@@ -200,18 +184,15 @@ def read_envelope(body: bytes) -> Envelope:
 
 def read_webhook_detail(data: Json) -> WebhookDetail:
     """The data of a webhook detail. Raises Unreadable."""
-    if not isinstance(data, dict):
-        raise Unreadable("a webhook detail without data")
-    webhook_id = read_id(data.get("id"))
+    data = object_of(data, "a webhook detail")
+    webhook_id, retries = read_id(data.get("id")), data.get("retryCount")
     if webhook_id is None:
         raise Unreadable("a webhook detail without an id")
-    retries = data.get("retryCount")
-    status = text_of(data, "callbackStatus").upper()
     return WebhookDetail(
         id=webhook_id,
         task_id=read_id(data.get("taskId")),
         url=text_of(data, "webhookUrl"),
-        status=status or None,
+        status=text_of(data, "callbackStatus").upper() or None,
         response=text_of(data, "callbackResponse")[:TEXT_LIMIT],
         retry_count=retries if isinstance(retries, int) and not isinstance(retries, bool) else 0,
         report=_event_data(data.get("eventData")),
@@ -220,8 +201,7 @@ def read_webhook_detail(data: Json) -> WebhookDetail:
 
 def read_account(data: Json) -> Account:
     """The data of an account's status (page "Get Account Information"). Raises Unreadable."""
-    if not isinstance(data, dict):
-        raise Unreadable("an account without data")
+    data = object_of(data, "an account")
     coins, money, currency, tasks, kind = (
         None if isinstance(value := data.get(name), dict | list | None) else str(value)
         for name in ("remainCoins", "remainMoney", "currency", "currentTaskCounts", "apiType")
@@ -231,14 +211,10 @@ def read_account(data: Json) -> Account:
 
 def read_id(value: Json) -> str | None:
     """A 64-bit id from a text or an integer. A float has lost its last digits already and is no id."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if 0 < value < 2**64 else None
-    if isinstance(value, str):
-        text = value.strip()
-        return text if 0 < len(text) <= ID_LIMIT and text.isprintable() else None
-    return None
+    text = value.strip() if isinstance(value, str) else ""
+    return text if 0 < len(text) <= ID_LIMIT and text.isprintable() else None
 
 
 def read_code(value: Json) -> str:
@@ -247,6 +223,13 @@ def read_code(value: Json) -> str:
         return ""
     code = str(value).strip()[:ID_LIMIT]
     return "" if code == "0" else code
+
+
+def object_of(data: Json, what: str) -> JsonObject:
+    """An envelope's data as the object that it must be. Raises Unreadable, which says `what` has none."""
+    if not isinstance(data, dict):
+        raise Unreadable(f"{what} without data")
+    return data
 
 
 def text_of(data: Json, *names: str) -> str:
@@ -360,7 +343,6 @@ def _read_v1(envelope: JsonObject) -> TaskReport:
 def _results(items: Json, url: str, kind: str) -> list[Result]:
     if not isinstance(items, list):
         return []
-    rows = [item for item in items if isinstance(item, dict)]
     return [
         Result(
             url=text_of(row, url, "url", "fileUrl", "outputUrl") or None,
@@ -368,7 +350,8 @@ def _results(items: Json, url: str, kind: str) -> list[Result]:
             text=text_of(row, "text", "content", "output") or None,
             node_id=read_id(row.get("nodeId")),
         )
-        for row in rows
+        for row in items
+        if isinstance(row, dict)
     ]
 
 

@@ -84,7 +84,7 @@ class Service:
         tls = tls or httpx.create_ssl_context()
         self._http = open_http(transport, tls)
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
-        self.resources = Resources(self.provider)
+        self.resources = Resources(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
         self._performers = perform or performers(self._egress, clock=clock)
         self._loops: list[Loop] = []

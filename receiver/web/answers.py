@@ -62,11 +62,8 @@ async def read_object(request: Request) -> JsonObject:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_LIMIT:
-            raise Refused(
-                413,
-                "too_large",
-                f"the body is larger than {BODY_LIMIT} bytes; upload large files first (POST /api/uploads)",
-            )
+            message = f"the body is larger than {BODY_LIMIT} bytes; upload large files first (POST /api/uploads)"
+            raise Refused(413, "too_large", message)
     if not body:
         return {}
     try:
@@ -103,6 +100,12 @@ def known(found: T | None, what: str, name: str) -> T:
     if found is None:
         raise not_found(what, name[:64])
     return found
+
+
+async def found_by_id(request: Request, what: str, verb: Callable[[int], Awaitable[T | None]]) -> T:
+    """What a verb of the store finds under the number in the path. Raises Refused (404)."""
+    number = read_id(request, what)
+    return known(await verb(number), what, str(number))
 
 
 def read_id(request: Request, what: str) -> int:

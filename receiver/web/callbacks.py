@@ -1,13 +1,14 @@
 """The public door: POST /callbacks/{token}. Any bytes end in accept or one kind of refusal."""
 
 import asyncio
-import json
-from collections.abc import Mapping
 
+import msgspec
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from receiver.model.errors import Refused, StoreUnavailable
+from receiver.model.views import ErrorDocument, ErrorView
 from receiver.receive import Inbound, receive
 from receiver.server.service import RECONCILER, Service
 
@@ -30,13 +31,15 @@ class CallbackDoor:
         except StoreUnavailable as problem:
             status, answer = 503, _error(problem.reason, "nothing can be stored now; send it again later")
             headers = [(b"retry-after", str(problem.retry_after).encode()), CLOSE]
-        except ClientGone:
+        except ClientDisconnect:
             return
         except Exception:
             # The sender tries again after a 503; after a 500 nobody knows what it does.
             log.exception("callback")
             status, answer, headers = 503, _error("internal", "send it again later"), [(b"retry-after", b"30"), CLOSE]
-        await _send(send, status, answer, headers)
+        fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+        await send({"type": "http.response.body", "body": answer})
 
     async def _answer(self, scope: Scope, receive_: Receive) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
         service = self._service
@@ -58,27 +61,17 @@ class CallbackDoor:
             service.wake(only=RECONCILER)
         if received.status == 413:
             return 413, _error("too_large", "the body is too large; its beginning is kept"), [CLOSE]
-        return received.status, _ACCEPTED[received.duplicate], []
-
-
-class ClientGone(Exception):
-    """The sender hung up before its body was complete."""
-
-
-_ACCEPTED: Mapping[bool, bytes] = {
-    True: b'{"received":true,"duplicate":true}',
-    False: b'{"received":true,"duplicate":false}',
-}
+        return received.status, msgspec.json.encode({"received": True, "duplicate": received.duplicate}), []
 
 
 async def _read(receive_: Receive, limit: int) -> Inbound:
-    """The body, up to `limit` bytes; what comes after is not read."""
+    """The body, up to `limit` bytes; what comes after is not read. Raises ClientDisconnect before its end."""
     chunks: list[bytes] = []
     size = 0
     while True:
         message: Message = await receive_()
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         chunks.append(chunk)
@@ -88,14 +81,8 @@ async def _read(receive_: Receive, limit: int) -> Inbound:
             return Inbound(body=b"".join(chunks))
 
 
-async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
-    await send({"type": "http.response.body", "body": body})
-
-
 def _error(code: str, message: str) -> bytes:
-    return json.dumps({"error": {"code": code, "message": message, "details": None}}).encode()
+    return msgspec.json.encode(ErrorDocument(error=ErrorView(code=code, message=message)))
 
 
 NOT_FOUND = _error("not_found", "there is no such callback URL")

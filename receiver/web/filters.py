@@ -85,9 +85,6 @@ def _read_fields(
     return {name: value for name, value in values.items() if value is not None}
 
 
-# ------------------------------------------------------------ readers
-
-
 def _time(value: object) -> float | None:
     if value is None or value == "":
         return None
@@ -139,8 +136,6 @@ def _labels(values: list[str]) -> list[tuple[str, str]]:
         raise ValueError("expected name:value")
     return [(name, value) for name, _, value in pairs]
 
-
-# ------------------------------------------------------------ the tables
 
 _PAGED: Filters = {
     "since": _last(_time),

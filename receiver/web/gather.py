@@ -7,25 +7,18 @@ from receiver.model.rules import DELIVERY_BODIES
 from receiver.model.shown import action_view, event_view, shown, task_view, timeline
 from receiver.model.views import CheckView, DeliveryView, TaskDetail
 from receiver.store import Store
-from receiver.web.answers import known
 
 ACTIONS_SHOWN = 200
 
 
-async def known_task(store: Store, task_id: str) -> Task:
-    """The task of an id. Raises Refused (404)."""
-    return known(await store.task(task_id), "task", task_id)
-
-
-async def gather_task(store: Store, task_id: str) -> TaskDetail:
-    """A task with its event, actions, deliveries, checks and timeline. Raises Refused (404)."""
-    task = await known_task(store, task_id)
-    about = Filter(task=task_id, limit=DELIVERY_BODIES)
+async def gather_task(store: Store, task: Task) -> TaskDetail:
+    """A task with its event, actions, deliveries, checks and timeline."""
+    about = Filter(task=task.id, limit=DELIVERY_BODIES)
     actions = (await store.actions(replace(about, limit=ACTIONS_SHOWN))).items[::-1]
     tried = [(action, await store.attempts(action.id)) for action in actions]
     deliveries = (await store.deliveries(about)).items[::-1]
-    event = await store.event(task_id)
-    checks = await store.checks(task_id)
+    event = await store.event(task.id)
+    checks = await store.checks(task.id)
     return task_view(
         TaskDetail,
         task,

@@ -13,13 +13,12 @@ from starlette.responses import Response, StreamingResponse
 
 from receiver.model.entries import Selection
 from receiver.model.errors import Refused, not_found
-from receiver.model.records import Replay
 from receiver.model.rules import REPLAYABLE
 from receiver.model.shown import action_view, definition_view, shown
 from receiver.model.views import DefinitionView, DeliveryPage, DeliveryView, PageView, ReplayView
 from receiver.replay import replay
 from receiver.server.service import Service
-from receiver.web.answers import answer, known, read_id, read_object
+from receiver.web.answers import answer, found_by_id, read_id, read_object
 from receiver.web.filters import DELIVERIES, read_filter, read_replay
 
 CHUNK = 1024 * 1024
@@ -36,18 +35,13 @@ async def deliveries(service: Service, request: Request) -> Response:
 
 async def delivery_body(service: Service, request: Request) -> Response:
     """The raw bytes, as data: no browser may take them for a page."""
-    number = read_id(request, "delivery")
-    body = known(await service.store.delivery_body(number), "delivery", str(number))
+    body = await found_by_id(request, "delivery", service.store.delivery_body)
     headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
-# ------------------------------------------------------------ actions and definitions
-
-
 async def action(service: Service, request: Request) -> Response:
-    number = read_id(request, "action")
-    found = known(await service.store.action(number), "action", str(number))
+    found = await found_by_id(request, "action", service.store.action)
     return answer(action_view(found, await service.store.attempts(found.id)))
 
 
@@ -94,35 +88,22 @@ async def _definitions(service: Service) -> list[DefinitionView]:
     return [definition_view(each, configured.get(each.name), now) for each in await service.store.definition_states()]
 
 
-# ------------------------------------------------------------ replays
-
-
 async def begin_replay(service: Service, request: Request) -> Response:
     order, written = read_replay(await read_object(request))
-    matched, made = await replay(
-        service.store,
-        service.definitions,
-        order.mode,
-        order.filter,
-        written,
-        rate=order.rate,
-        dry_run=order.dry_run,
-        now=service.clock(),
-    )
+    matched, made = await replay(service.store, service.definitions, order, written, service.clock())
     if made is None:
-        dry = ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True)
-        return answer(dry)
+        return answer(ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True))
     service.wake()
     return answer(replay_view(made), 202)
 
 
 async def replay_state(service: Service, request: Request) -> Response:
-    return answer(replay_view(await _replay(service, request)))
+    return answer(replay_view(await found_by_id(request, "replay", service.store.replay)))
 
 
 async def resume_replay(service: Service, request: Request) -> Response:
     """Takes up what a cancelled replay had not begun."""
-    found = await _replay(service, request)
+    found = await found_by_id(request, "replay", service.store.replay)
     if not found.cancelled:
         raise Refused(409, "not_cancelled", f"replay {found.id} has nothing that was cancelled")
     resumed = await service.store.resume_replay(found.id, service.clock())
@@ -132,18 +113,10 @@ async def resume_replay(service: Service, request: Request) -> Response:
 
 async def cancel_replay(service: Service, request: Request) -> Response:
     """What it has not begun stays as it was; one that is done stays done."""
-    found = await _replay(service, request)
+    found = await found_by_id(request, "replay", service.store.replay)
     if found.state == "running":
         found = await service.store.cancel_replay(found.id, service.clock()) or found
     return answer(replay_view(found))
-
-
-async def _replay(service: Service, request: Request) -> Replay:
-    number = read_id(request, "replay")
-    return known(await service.store.replay(number), "replay", str(number))
-
-
-# ------------------------------------------------------------ the backup
 
 
 async def backup(service: Service, _: Request) -> Response:

@@ -15,13 +15,13 @@ from starlette.responses import Response
 from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMITS
 from receiver.model.shown import shown
-from receiver.model.views import AccountView, AppView, FileNameView, PageView, QueueView, UploadView
+from receiver.model.views import AccountView, AppView, FileNameView, ModelRow, PageView, QueueView, UploadView
 from receiver.orders import upload as uploads
 from receiver.orders.reading import NUMBER
 from receiver.runninghub import catalogue
 from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
-from receiver.runninghub.shown import model_row, model_view
+from receiver.runninghub.shown import model_view
 from receiver.server.service import Service
 from receiver.web.answers import answer, refuse_without_key
 
@@ -70,7 +70,7 @@ async def upload(service: Service, request: Request) -> Response:
 async def models(_: Service, request: Request) -> Response:
     """The catalogue, narrowed by `q`: a part of a name, endpoint, group or output, or a pattern with * and ?."""
     found = catalogue.search(request.query_params.get("q", ""))
-    return answer(PageView(items=[model_row(model) for model in found], next=None))
+    return answer(PageView(items=[shown(ModelRow, model) for model in found], next=None))
 
 
 async def model(_: Service, request: Request) -> Response:
@@ -78,25 +78,21 @@ async def model(_: Service, request: Request) -> Response:
 
 
 async def app(service: Service, request: Request) -> Response:
-    app_id = _number(request, "AI app")
-    found = await _known(service.resources.app(app_id), "AI app", app_id)
-    return answer(AppView(id=app_id, name=found.name, nodes=found.nodes))
+    return answer(await _found(request, "AI app", service.resources.app))
 
 
 async def styles(service: Service, request: Request) -> Response:
     """The styles a quick creation can be given; `type` is the provider's kind of style, usually 2."""
-    app_id = _number(request, "AI app")
     kind = request.query_params.get("type", "2")
     if not kind.isascii() or not kind.isdigit() or len(kind) > 9:
         raise invalid("type", "expected a whole number, such as 2")
-    found = await _known(service.resources.styles(app_id, int(kind)), "AI app", app_id)
+    found = await _found(request, "AI app", lambda app_id: service.resources.styles(app_id, int(kind)))
     return answer(PageView(items=found, next=None))
 
 
 async def workflow(service: Service, request: Request) -> Response:
-    workflow_id = _number(request, "workflow")
-    nodes = await _known(service.resources.workflow(workflow_id), "workflow", workflow_id)
-    return answer(AppView(id=workflow_id, name="", nodes=nodes))
+    nodes = await _found(request, "workflow", service.resources.workflow)
+    return answer(AppView(id=request.path_params["id"], name="", nodes=nodes))
 
 
 async def account(service: Service, _: Request) -> Response:
@@ -107,29 +103,22 @@ async def account(service: Service, _: Request) -> Response:
 async def _queue(service: Service) -> QueueView | None:
     """The endpoint is on no page of the provider's: an account is as good without it."""
     try:
-        return shown(QueueView, await service.resources.queue())
+        return await service.resources.queue()
     except ProviderError:
         return None
 
 
-async def _known(asked: Awaitable[T], what: str, name: str) -> T:
-    """What the provider answers. Raises Refused (404) for what it does not know."""
+async def _found(request: Request, what: str, ask: Callable[[str], Awaitable[T]]) -> T:
+    """What the provider says of the id in the path. Raises Refused (404) for what it does not know."""
+    name: str = request.path_params["id"]
+    if not NUMBER.fullmatch(name):
+        raise not_found(what, name[:64])
     try:
-        return await asked
+        return await ask(name)
     except ProviderError as error:
         if error.code in NO_SUCH:
             raise not_found(what, name) from error
         raise
-
-
-def _number(request: Request, what: str) -> str:
-    text: str = request.path_params["id"]
-    if not NUMBER.fullmatch(text):
-        raise not_found(what, text[:64])
-    return text
-
-
-# ------------------------------------------------------------ a file on its way
 
 
 async def _keep(request: Request, kept: IO[bytes], limit: int) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from receiver.model import views
 from receiver.model.records import Filter, Page
 from receiver.model.shown import action_view, event_view, shown, task_view
 from receiver.model.views import PageView
+from receiver.reconcile import Reconciler
 from receiver.server.service import Service
 from receiver.store import Store
 from receiver.web import filters, ledger, resources, tasks
@@ -48,7 +49,7 @@ class Endpoint(Struct, frozen=True):
 
 def paged(
     path: str,
-    verb: Callable[[Store], Callable[[Filter], Awaitable[Page[R]]]],
+    verb: Callable[[Store, Filter], Awaitable[Page[R]]],
     view: Callable[[R], object],
     item: type[Struct],
     filters: Filters,
@@ -56,7 +57,7 @@ def paged(
     """The endpoint of a list: what a verb of the store finds, each `item` as `view` shows it, page by page."""
 
     async def handler(service: Service, request: Request) -> Response:
-        found = await verb(service.store)(read_filter(request, filters))
+        found = await verb(service.store, read_filter(request, filters))
         return answer(PageView(items=[view(each) for each in found.items], next=found.next))
 
     return Endpoint("GET", path, handler, PageView[item], filters=filters)  # type: ignore[valid-type]
@@ -65,27 +66,27 @@ def paged(
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/tasks", tasks.submit, views.OrderedView, body=views.OrderBody),
     Endpoint("POST", "/previews", tasks.preview, views.PreviewView, body=views.OrderBody),
-    paged("/tasks", lambda store: store.tasks, partial(task_view, views.TaskView), views.TaskView, filters.TASKS),
+    paged("/tasks", Store.tasks, partial(task_view, views.TaskView), views.TaskView, filters.TASKS),
     Endpoint("GET", "/tasks/{task}", tasks.show, views.TaskDetail),
-    Endpoint("POST", "/tasks/{task}/reconcile", tasks.done(lambda reconciler: reconciler.reconcile), views.TaskDetail),
-    Endpoint("POST", "/tasks/{task}/resend", tasks.done(lambda reconciler: reconciler.resend), views.TaskDetail),
-    Endpoint("POST", "/tasks/{task}/cancel", tasks.done(lambda reconciler: reconciler.cancel), views.TaskDetail),
+    Endpoint("POST", "/tasks/{task}/reconcile", tasks.done(Reconciler.reconcile), views.TaskDetail),
+    Endpoint("POST", "/tasks/{task}/resend", tasks.done(Reconciler.resend), views.TaskDetail),
+    Endpoint("POST", "/tasks/{task}/cancel", tasks.done(Reconciler.cancel), views.TaskDetail),
     Endpoint("POST", "/tasks/{task}/submit-again", tasks.submit_again, views.OrderedView),
     Endpoint("GET", "/tasks/{task}/status", tasks.status, views.StatusView),
     Endpoint("GET", "/tasks/{task}/outputs", tasks.outputs, views.OutputsView),
     Endpoint("GET", "/tasks/{task}/webhook", tasks.webhook, views.WebhookView),
     Endpoint("GET", "/deliveries", ledger.deliveries, views.DeliveryPage, filters=filters.DELIVERIES),
     Endpoint("GET", "/deliveries/{id}/body", ledger.delivery_body, bytes),
-    paged("/events", lambda store: store.events, event_view, views.EventView, filters.EVENTS),
-    paged("/actions", lambda store: store.actions, action_view, views.ActionView, filters.ACTIONS),
+    paged("/events", Store.events, event_view, views.EventView, filters.EVENTS),
+    paged("/actions", Store.actions, action_view, views.ActionView, filters.ACTIONS),
     Endpoint("GET", "/actions/{id}", ledger.action, views.ActionView),
     Endpoint("POST", "/actions/{id}/retry", ledger.retry, views.ActionView),
     Endpoint("POST", "/actions/{id}/skip", ledger.skip, views.ActionView),
     Endpoint("GET", "/definitions", ledger.definitions, PageView[views.DefinitionView], filters=filters.DEFINITIONS),
     Endpoint("POST", "/definitions/{name}/pause", partial(ledger.set_paused, paused=True), views.DefinitionView),
     Endpoint("POST", "/definitions/{name}/resume", partial(ledger.set_paused, paused=False), views.DefinitionView),
-    paged("/alerts", lambda store: store.alerts, partial(shown, views.AlertView), views.AlertView, filters.ALERTS),
-    paged("/replays", lambda store: store.replays, ledger.replay_view, views.ReplayView, filters.REPLAYS),
+    paged("/alerts", Store.alerts, partial(shown, views.AlertView), views.AlertView, filters.ALERTS),
+    paged("/replays", Store.replays, ledger.replay_view, views.ReplayView, filters.REPLAYS),
     Endpoint("POST", "/replays", ledger.begin_replay, views.ReplayView, body=views.ReplayBody),
     Endpoint("GET", "/replays/{id}", ledger.replay_state, views.ReplayView),
     Endpoint("DELETE", "/replays/{id}", ledger.cancel_replay, views.ReplayView),

@@ -18,8 +18,8 @@ from receiver.reconcile import Reconciler
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
 from receiver.submit import accept
-from receiver.web.answers import Handler, answer, read_object, refuse_without_key
-from receiver.web.gather import gather_task, known_task
+from receiver.web.answers import Handler, answer, known, read_object, refuse_without_key
+from receiver.web.gather import gather_task
 
 AGAIN_FROM = frozenset({"in_doubt", "rejected", "failed", "cancelled", "lost", "succeeded"})
 
@@ -75,33 +75,33 @@ async def submit_again(service: Service, request: Request) -> Response:
         raise Refused(409, "not_ended", f"the task is {task.state}; it may be submitted again when that has changed")
     refuse_without_key(service.provider)
     now = service.clock()
-    attached, too_old = await refreshed(service.store, task, service.provider.site, now)
+    input, uploads, too_old = await refreshed(service.store, task, service.provider.site, now)
     if too_old:
         raise problems([(path, f"{message}; then submit the task again") for path, message in too_old])
     document: JsonObject = {
         "kind": task.kind.value,
         "api": task.api.value,
         "target": task.target,
-        "input": attached.input,
+        "input": input,
         "labels": dict(task.labels),
         "validate": False,  # it was checked when it was ordered first
     }
     order = read_order(document, str(uuid_utils.uuid7()), None, again_of=task.id)
-    again, _ = await accept(service.store, replace(order.task, uploads=attached.uploads), now)
+    again, _ = await accept(service.store, replace(order.task, uploads=uploads), now)
     service.wake()
     return answer(task_view(OrderedView, again, note=order.note), 202)
 
 
 async def show(service: Service, request: Request) -> Response:
-    return answer(await gather_task(service.store, request.path_params["task"]))
+    return answer(await gather_task(service.store, await _task(service, request)))
 
 
-def done(verb: Callable[[Reconciler], Callable[[str], Awaitable[object]]]) -> Handler:
+def done(verb: Callable[[Reconciler, str], Awaitable[object]]) -> Handler:
     """The handler that does something to a task and shows what it is then."""
 
     async def handler(service: Service, request: Request) -> Response:
         task = await _task(service, request)
-        await verb(service.reconciler)(task.id)
+        await verb(service.reconciler, task.id)
         service.wake()
         return await show(service, request)
 
@@ -141,4 +141,6 @@ async def _provider_id(service: Service, request: Request) -> str:
 
 
 async def _task(service: Service, request: Request) -> Task:
-    return await known_task(service.store, request.path_params["task"])
+    """Raises Refused (404)."""
+    task_id = request.path_params["task"]
+    return known(await service.store.task(task_id), "task", task_id)
