@@ -19,8 +19,9 @@ from test_client import MODEL, RunningServer
 
 from receiver.cli.batch.lines import BadLine, BatchLine, filled, read_drafts, with_keys
 from receiver.cli.batch.progress import line_now_and_then
+from receiver.cli.batch.refusals import Patience
 from receiver.cli.batch.rows import Common, is_csv
-from receiver.cli.batch.run import Batch, Patience
+from receiver.cli.batch.run import Batch
 from receiver.cli.batch.tally import LineReport, Tally, Why, grouped, spent, summed
 from receiver.client import ApiError, Client, Unreachable
 from receiver.model.errors import Refused
@@ -302,7 +303,7 @@ def ordered(answers: Sequence[Answer], *texts: str) -> Tally:
     tally = Tally("b", lines)
     transport = httpx.MockTransport(lambda request: left.pop(0)(request))
     with Client("http://receiver.test", None, transport=transport) as client:
-        Batch(client, tally, patient(stop), stop).run(lines, 1, lambda: None, checked=True, doubt_patience=None)
+        Batch(client, tally, patient(stop)).run(lines, 1, lambda: None, doubt_patience=None)
     return tally
 
 

@@ -22,7 +22,7 @@ from test_client import RunningServer
 from receiver.cli.batch.contents import AttachedFile, contents
 from receiver.cli.batch.lines import BadLine, BatchLine, read_drafts, with_keys
 from receiver.cli.batch.progress import sentence
-from receiver.cli.batch.refusals import Interrupted
+from receiver.cli.batch.refusals import Interrupted, Patience
 from receiver.cli.batch.rows import Common
 from receiver.cli.batch.run import Batch
 from receiver.cli.batch.tally import LineReport, Tally, Why, grouped
@@ -359,8 +359,8 @@ def _task(name: str, order: Mapping[str, dict[str, str]], key: str) -> OrderedVi
 def perform(desk: Desk, lines: list[BatchLine], *, threads: int = 1, bound: float = 60.0) -> Tally:
     tally, stop = Tally("b", lines), Moments()
     with desk.client() as client:
-        work = Batch(client, tally, patient(stop, bound), stop)
-        work.run(lines, threads, lambda: None, checked=True, doubt_patience=None)
+        work = Batch(client, tally, patient(stop, bound))
+        work.run(lines, threads, lambda: None, doubt_patience=None)
         assert work.uploads.under_way() is None
     return tally
 
@@ -542,7 +542,7 @@ def test_an_interruption_ends_an_upload_in_its_middle(home: Path) -> None:
 
     transport = Interrupting(interrupt)
     with Client("http://receiver.test", None, transport=transport) as client:
-        uploads = Uploads(client, lambda question: question(), stop)
+        uploads = Uploads(client, Patience(60, stop))
         with pytest.raises(Interrupted):
             uploads.send([file], uploads.sent.copy())
         assert uploads.under_way() is None

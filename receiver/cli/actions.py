@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import EVENT_STATES, json_option, pair
+from receiver.cli.options import EVENT_STATES, json_option, label_option
 from receiver.cli.outcome import FAILED, NOT_FOUND, Ended
 from receiver.cli.shapes import about, listing
 from receiver.cli.show import Row, answer, document, fields, json_text, note, table
@@ -63,25 +63,22 @@ def _print_definitions(*found: "DefinitionView") -> None:
     if not found:
         note("no actions are configured")
         return
-    states = [sentences.definition_state(each) for each in found]
     rows = [
-        (each.name, each.kind, state, ", ".join(each.on), sentences.definition_counts(each))
-        for each, state in zip(found, states, strict=True)
+        (each.name, each.kind, sentences.definition_state(each), ", ".join(each.on), sentences.definition_counts(each))
+        for each in found
     ]
     table(("name", "kind", "state", "on", "actions"), rows)
-    if any(state.startswith(sentences.WAITING) for state in states):
+    if any(state.startswith(sentences.WAITING) for _, _, state, _, _ in rows):
         note("what waits tries by itself; to have it try at once: receiver actions resume NAME")
 
 
-@actions.command()
-@about(str, _print_definitions, "actions pause notify-team", metavar="NAME")
+@about(str, _print_definitions, "actions pause notify-team", metavar="NAME", group=actions)
 def pause(client: "Client", name: str) -> "DefinitionView":
     """Pause a definition: its actions stay owed until it is resumed."""
     return client.pause(name)
 
 
-@actions.command()
-@about(str, _print_definitions, "actions resume notify-team", metavar="NAME")
+@about(str, _print_definitions, "actions resume notify-team", metavar="NAME", group=actions)
 def resume(client: "Client", name: str) -> "DefinitionView":
     """Resume a paused definition; one that waits after failures runs again at once."""
     return client.resume(name)
@@ -89,49 +86,33 @@ def resume(client: "Client", name: str) -> "DefinitionView":
 
 def _print_action(action: "ActionView") -> None:
     fields(
-        [
-            ("id", action.id),
-            ("name", action.name),
-            ("state", action.state),
-            ("reason", action.reason),
-            ("task", action.task),
-            ("generation", action.generation),
-            ("created (UTC)", moment(action.created_at)),
-            ("due (UTC)", sentences.due(action)),
-            ("settled (UTC)", moment(action.settled_at)),
-            ("replay", action.replay),
-        ]
+        *(("id", action.id), ("name", action.name), ("state", action.state), ("reason", action.reason)),
+        *(("task", action.task), ("generation", action.generation)),
+        ("created (UTC)", moment(action.created_at)),
+        ("due (UTC)", sentences.due(action)),
+        ("settled (UTC)", moment(action.settled_at)),
+        ("replay", action.replay),
     )
-    if action.tries:
-        rows = [
-            (
-                each.number,
-                moment(each.started_at),
-                each.seconds,
-                each.outcome or "running",
-                json_text(each.detail or ""),
-            )
-            for each in action.tries
-        ]
-        table(("try", "at (UTC)", "seconds", "outcome", "detail"), rows, "Tries")
+    rows = [
+        (each.number, moment(each.started_at), each.seconds, each.outcome or "running", json_text(each.detail or ""))
+        for each in action.tries
+    ]
+    table(("try", "at (UTC)", "seconds", "outcome", "detail"), rows, "Tries")
 
 
-@actions.command()
-@about(int, _print_action, "actions show 17")
+@about(int, _print_action, "actions show 17", group=actions)
 def show(client: "Client", action_id: int) -> "ActionView":
     """Show one action with all its attempts."""
     return client.action(action_id)
 
 
-@actions.command()
-@about(int, _print_action, "actions retry 17")
+@about(int, _print_action, "actions retry 17", group=actions)
 def retry(client: "Client", action_id: int) -> "ActionView":
     """Run a dead, done or skipped action again, with all its attempts anew."""
     return client.retry(action_id)
 
 
-@actions.command()
-@about(int, _print_action, "actions skip 17")
+@about(int, _print_action, "actions skip 17", group=actions)
 def skip(client: "Client", action_id: int) -> "ActionView":
     """Give up an action that is owed or dead."""
     return client.skip(action_id)
@@ -139,22 +120,18 @@ def skip(client: "Client", action_id: int) -> "ActionView":
 
 @actions.command()
 @click.argument("name")
-@click.option(
-    "--event", "source", type=click.File("rb"), metavar="FILE", help="Use the event document in FILE; - is stdin."
-)
-@click.option(
-    "--on", "end", type=click.Choice(EVENT_STATES), help="How the task ended.  [default: what the action is for]"
-)
+@click.option("--event", type=click.File("rb"), metavar="FILE", help="Use the event document in FILE; - is stdin.")
+@click.option("--on", type=click.Choice(EVENT_STATES), help="How the task ended.  [default: what the action is for]")
 @click.option("--target", metavar="NAME", help="The model, workflow or app.  [default: one that the action is for]")
-@click.option("--label", multiple=True, type=pair, metavar="NAME=VALUE", help="A label of the task; may be repeated.")
+@label_option("A label of the task; may be repeated.")
 @click.option("--result", multiple=True, metavar="URL", help="A result of the task; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print what happened, and the event, as a JSON document.")
 def test(
     name: str,
-    source: IO[bytes] | None,
-    end: str | None,
+    event: IO[bytes] | None,
+    on: str | None,
     target: str | None,
-    label: tuple[tuple[str, str], ...],
+    label: dict[str, str],
     result: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -182,19 +159,18 @@ def test(
         definition = find_definition(settings.definitions, name)
     except UnknownAction as unknown:
         raise Ended(str(unknown), NOT_FOUND) from unknown
-    if source is not None:
-        for option, given in {"--on": end, "--target": target, "--label": label, "--result": result}.items():
-            if given:
-                raise click.UsageError(f"{option} is for a made-up event, and --event names a whole one")
+    made_up = {"--on": on, "--target": target, "--label": label, "--result": result}
+    if event is not None and (strange := [option for option, given in made_up.items() if given]):
+        raise click.UsageError(f"{strange[0]} is for a made-up event, and --event names a whole one")
     try:
-        if source is not None:
-            event = _read_event(source)
+        if event is not None:
+            used = _read_event(event)
         else:
-            event = fitting_event(definition, end, target=target, labels=dict(label), results=list(result) or None)
-        outcome = asyncio.run(run_once(definition, event, settings=settings))
+            used = fitting_event(definition, on, target=target, labels=label, results=result or None)
+        outcome = asyncio.run(run_once(definition, used, settings=settings))
     except ValueError as error:
-        raise click.UsageError(str(error) if source is None else f"{source.name}: {error}") from error
-    _print_outcome(definition, outcome, mismatch(definition, event, settings), as_json)
+        raise click.UsageError(str(error) if event is None else f"{event.name}: {error}") from error
+    _print_outcome(definition, outcome, mismatch(definition, used, settings), as_json)
     if outcome.state != "done":
         click.get_current_context().exit(FAILED)
 
@@ -222,17 +198,11 @@ def _print_outcome(definition: "Definition", outcome: "Rehearsal", doubt: str | 
         note(f"Note: {doubt}")
     again = "" if outcome.retry_after is None else f"after {outcome.retry_after:g} s, at the earliest"
     fields(
-        [
-            ("action", f"{definition.name} ({definition.kind})"),
-            ("event", f"{outcome.event.type} of {outcome.event.task.target}"),
-            ("idempotency key", outcome.event.idempotency_key),
-            ("state", outcome.state),
-            ("reason", outcome.reason),
-            ("next try", again),
-            ("seconds", outcome.seconds),
-            *((name, json_text(value)) for name, value in outcome.detail.items() if name not in SHOWN_ALREADY),
-        ]
+        ("action", f"{definition.name} ({definition.kind})"),
+        ("event", f"{outcome.event.type} of {outcome.event.task.target}"),
+        ("idempotency key", outcome.event.idempotency_key),
+        *(("state", outcome.state), ("reason", outcome.reason), ("next try", again), ("seconds", outcome.seconds)),
+        *((name, json_text(value)) for name, value in outcome.detail.items() if name not in SHOWN_ALREADY),
     )
-    if outcome.files:
-        rows = [(each.result, each.path, each.size, each.sha256) for each in outcome.files]
-        table(("result", "file", "bytes", "sha256"), rows, "Files")
+    rows = [(each.result, each.path, each.size, each.sha256) for each in outcome.files]
+    table(("result", "file", "bytes", "sha256"), rows, "Files")

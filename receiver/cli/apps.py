@@ -40,12 +40,9 @@ SHOWN_OPTIONS = 8
 
 def _print_nodes(option: str, found: "AppView", usual: "Sequence[Node]") -> None:
     if found.name:
-        fields([("name", found.name), ("id", found.id)])
+        fields(("name", found.name), ("id", found.id))
         click.echo()
-    rows = [
-        (f"{node.node}.{node.field}", node.type, node.title, _shortened(node.value), _choices(node))
-        for node in found.nodes
-    ]
+    rows = [(f"{n.node}.{n.field}", n.type, n.title, _shortened(n.value), _choices(n)) for n in found.nodes]
     table(["node", "type", "what it is", "has", "choices"], rows)
     click.echo()
     nodes = [word for node in usual for word in ("--node", f"{node.node}.{node.field}={_example(node)}")]
@@ -61,14 +58,12 @@ def _print_workflow(found: "AppView") -> None:
     _print_nodes("--workflow", found, usual or found.nodes[:1])
 
 
-@click.command()
 @about(str, _print_app, "app 1877265245566922801")
 def app(client: "Client", app_id: str) -> "AppView":
     """Show the inputs of an AI app, node by node, and a command line that runs it."""
     return client.app(app_id)
 
 
-@click.command()
 @about(str, _print_workflow, "workflow 1904136902449209346")
 def workflow(client: "Client", workflow_id: str) -> "AppView":
     """Show the inputs of a workflow, node by node, and a command line that runs it."""
@@ -78,7 +73,7 @@ def workflow(client: "Client", workflow_id: str) -> "AppView":
 @click.command()
 @click.argument("app_id", metavar="APP_ID")
 @click.option(
-    "--type", "kind", type=click.IntRange(0, 999_999_999), default=2, show_default=True, help="The kind of style."
+    "--type", "kind", type=click.IntRange(0, 10**9 - 1), default=2, show_default=True, help="The kind of style."
 )
 @json_option
 def styles(app_id: str, kind: int, as_json: bool) -> None:
@@ -96,12 +91,11 @@ def styles(app_id: str, kind: int, as_json: bool) -> None:
     elif not found.items:
         note(f"AI app {app_id} has no styles of type {kind}")
     else:
-        rows = [[_plain(each.get(name)) for name in STYLE_FIELDS] for each in found.items]
-        table(list(STYLE_FIELDS.values()), rows)
-
-
-def _plain(value: object) -> str:
-    return "" if value is None or isinstance(value, dict | list) else str(value)
+        values = ([each.get(name) for name in STYLE_FIELDS] for each in found.items)
+        rows = [
+            ["" if value is None or isinstance(value, dict | list) else str(value) for value in row] for row in values
+        ]
+        table([*STYLE_FIELDS.values()], rows)
 
 
 def complete(client: "Client", app_id: str, order: "JsonObject") -> None:
@@ -127,19 +121,14 @@ def _example(node: "Node") -> str:
     file = MEDIA.get(node.type.upper()) or MEDIA.get(node.field.upper())
     if file is not None:
         return f"@{file}"
-    text = json_text(node.value)
-    if isinstance(node.value, str) and _reads_as_json(text):
-        import msgspec
+    import msgspec
 
+    from receiver.cli.inputs import json_or_text
+
+    text = json_text(node.value)
+    if isinstance(node.value, str) and json_or_text(text) != text:  # a text that looks like a number, for example
         return msgspec.json.encode(text).decode()
     return f"@{text}" if text.startswith("@") else text
-
-
-def _reads_as_json(text: str) -> bool:
-    """Whether `--node` would read the text as JSON, such as a number."""
-    from receiver.cli.inputs import read_nodes
-
-    return read_nodes([f"1.x={text}"])[0]["fieldValue"] != text
 
 
 def _shortened(value: object) -> str:

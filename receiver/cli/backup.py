@@ -7,7 +7,7 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
 from receiver.cli.outcome import USED_WRONGLY, Ended
-from receiver.cli.show import document
+from receiver.cli.show import answer
 from receiver.cli.waiting import byte_bar
 
 
@@ -31,7 +31,4 @@ def backup(path: Path, overwrite: bool, as_json: bool) -> None:
             raise Ended(f"{error}; name another file, or say --overwrite", USED_WRONGLY) from error
         except OSError as error:
             raise Ended(f"{path} cannot be written: {error.strerror or error}") from error
-    if as_json:
-        document({"path": str(path), "bytes": size})
-    else:
-        click.echo(f"{path}: {size} bytes")
+    answer({"path": str(path), "bytes": size}, as_json, lambda made: click.echo(f"{path}: {size} bytes"))

@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
 
 def _print_totals(page: "Listed[DeliveryView]") -> None:
-    from receiver.model.views import DeliveryPage
-
-    if isinstance(page, DeliveryPage) and page.totals:
+    if totals := getattr(page, "totals", None):
         click.echo("\nEver counted")
-        fields((name.replace("_", " "), count) for name, count in page.totals.items())
+        fields(*((name.replace("_", " "), count) for name, count in totals.items()))
 
 
 @click.group(invoke_without_command=True)

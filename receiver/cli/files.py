@@ -9,7 +9,7 @@ import click
 
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
-from receiver.cli.outcome import USED_WRONGLY, Ended
+from receiver.cli.outcome import USED_WRONGLY, Ended, problems_of
 from receiver.cli.show import clean, document, note
 from receiver.cli.waiting import byte_bar
 
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PURPOSES = "For whatever takes a file; for nodes alone, RunningHub's older way; or a LoRA."
+
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option(
-    "--as",
-    "purpose",
-    type=click.Choice(("file", "nodes", "lora")),
-    default="file",
-    show_default=True,
-    help="For whatever takes a file; for nodes alone, RunningHub's older way; or a LoRA.",
+    *("--as", "purpose"), type=click.Choice(("file", "nodes", "lora")), default="file", show_default=True, help=PURPOSES
 )
 @click.option("--name", metavar="NAME", help="The name it is given at RunningHub, instead of the file's own.")
 @json_option
@@ -76,11 +73,8 @@ def _bring(client: "Client", path: Path, purpose: str, name: str | None, as_json
 
 
 def read_files(input: "JsonObject", rest: "JsonObject") -> "LocalOrder":
-    """An order that may name local files; with files in it, all of it is judged here already.
-
-    `rest` is what the order has beside its input. Raises Ended with everything that is wrong.
-    """
-    from receiver.cli.local_files import LocalOrder, problems_of
+    """An order, see LocalOrder; one that names files is judged here already. Raises Ended with all that is wrong."""
+    from receiver.cli.local_files import LocalOrder
     from receiver.model.errors import Refused
 
     order = LocalOrder(input, rest)

@@ -46,12 +46,12 @@ def read_nodes(nodes: Sequence[str]) -> list[JsonObject]:
         node, dot, field = place.partition(".")
         if not (separator and dot and node and field):
             raise click.UsageError(f"expected NODE.FIELD=VALUE, such as 6.text=..., got {text[:80]!r}")
-        found.append({"nodeId": node, "fieldName": field, "fieldValue": _json_or_text(_utf8(value))})
+        found.append({"nodeId": node, "fieldName": field, "fieldValue": json_or_text(_utf8(value))})
     return found
 
 
 def _untyped(_: str, text: str | Sequence[str]) -> Json:
-    return _json_or_text(text) if isinstance(text, str) else [_json_or_text(each) for each in text]
+    return json_or_text(text) if isinstance(text, str) else [json_or_text(each) for each in text]
 
 
 def _utf8(text: str) -> str:
@@ -62,7 +62,7 @@ def _utf8(text: str) -> str:
     return text
 
 
-def _json_or_text(text: str) -> Json:
+def json_or_text(text: str) -> Json:
     """JSON when it is JSON, else the text itself."""
     try:
         value: Json = msgspec.json.decode(text)

@@ -8,7 +8,7 @@ import click
 from receiver.cli.connect import database_file, made_token
 from receiver.cli.options import json_option
 from receiver.cli.outcome import USED_WRONGLY, Ended
-from receiver.cli.show import clean, document, table
+from receiver.cli.show import answer, note, table
 
 
 @click.command()
@@ -27,10 +27,7 @@ def token(as_json: bool) -> None:
     if found is None:
         place = database_file(settings, Path.cwd())
         raise Ended(f"there is no admin token in {place} yet: `receiver serve` makes one when it starts")
-    if as_json:
-        document({"admin_token": found})
-    else:
-        click.echo(found)
+    answer({"admin_token": found}, as_json, lambda printed: click.echo(found))
 
 
 @click.command()
@@ -49,13 +46,10 @@ def check(as_json: bool) -> None:
 
     findings = examine(load_settings(os.environ, Path.cwd()), Path.cwd())
     problems = [each for each in findings if not each.ok]
-    if as_json:
-        document({"ok": not problems, "found": findings})
-    else:
-        rows = [("ok" if each.ok else "problem", each.what, each.found) for each in findings]
-        table(("", "what", "found"), rows)
+    rows = [("ok" if each.ok else "problem", each.what, each.found) for each in findings]
+    answer({"ok": not problems, "found": findings}, as_json, lambda printed: table(("", "what", "found"), rows))
     if problems:
-        click.echo(clean(f"{len(problems)} to put right"), err=True)
+        note(f"{len(problems)} to put right")
         click.get_current_context().exit(USED_WRONGLY)
 
 

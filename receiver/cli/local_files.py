@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from receiver.cli.inputs import Reader
+from receiver.cli.outcome import problems_of
 from receiver.model.entries import NewTask
 from receiver.model.errors import Refused, problems
 from receiver.model.records import JsonObject, Kind
@@ -26,10 +27,7 @@ class LocalFile(NamedTuple):
 
 
 class LocalOrder:
-    """An order as it is written on this machine: `input` may name `files`, else it is what the API takes.
-
-    `rest` is all that the order has beside its input.
-    """
+    """An order as it is written here: `input` may name local `files`, `rest` is all that it has beside its input."""
 
     def __init__(self, input: JsonObject, rest: JsonObject) -> None:
         kind, target = rest.get("kind", Kind.MODEL), rest.get("target")
@@ -52,10 +50,7 @@ class LocalOrder:
         return changed(self._kind, self._model, self.input, sent)
 
     def judged(self) -> NewTask:
-        """The order, judged as the server will judge it. Raises Refused with all that is wrong with it and its files.
-
-        A file of an order that would be refused need not be sent.
-        """
+        """The order, judged as the server will do. Raises Refused with all that is wrong with it and its files."""
         checked = self.rest.get("validate") is not False
         found = [(file.spot.path, told) for file in self.files if (told := _file_problem(file, checked)) is not None]
         pending = self.with_ids({file.path: PENDING for file in self.files})
@@ -83,13 +78,6 @@ def types_of(model: str) -> Reader | None:
     return partial(catalogue.coerce, known) if known is not None else None
 
 
-def problems_of(refused: Refused) -> list[tuple[str, str]]:
-    """What is wrong with an order that was judged here already, each with its path in it."""
-    details = refused.details if isinstance(refused.details, list) else []
-    found = [(str(each.get("path", "")), str(each.get("message", ""))) for each in details if isinstance(each, dict)]
-    return found or [("", refused.message)]
-
-
 def unsendable(path: Path, purpose: str = "file") -> str | None:
     """Why a file cannot be uploaded at all."""
     try:
@@ -108,10 +96,7 @@ def unsendable(path: Path, purpose: str = "file") -> str | None:
 
 
 def _file_problem(file: LocalFile, checked: bool) -> str | None:
-    """Why a file cannot stand where it is named, with its path and the remedy; None when it can.
-
-    When `checked`, its type and size are judged by what the catalogue knows of the place.
-    """
+    """Why a file cannot stand where it is named, or None; if `checked`, also by what the catalogue knows of it."""
     spot, path = file
     problem = unsendable(path)
     if problem is not None:

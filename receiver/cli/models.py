@@ -35,8 +35,7 @@ def models(pattern: str, as_json: bool) -> None:
         _show_model(catalogue.find(pattern), as_json)
         return
     except catalogue.UnknownModel as unknown:
-        found = catalogue.search(pattern)
-        if not found:
+        if not (found := catalogue.search(pattern)):
             raise Ended(unknown.message, NOT_FOUND) from unknown
     if as_json:
         from receiver.model.shown import shown
@@ -59,23 +58,16 @@ def _show_model(found: "Found", as_json: bool) -> None:
         return
     if model.note:
         note(model.note)
-    fields([("name", model.name), ("endpoint", model.endpoint), ("makes", model.output)])
+    fields(("name", model.name), ("endpoint", model.endpoint), ("makes", model.output))
     click.echo()
     rows = [
-        (
-            param.name,
-            param.type,
-            "required" if param.required else "",
-            "" if param.default is None else json_text(param.default),
-            param.allowed,
-        )
-        for param in model.params
+        (p.name, p.type, "required" * p.required, "" if p.default is None else json_text(p.default), p.allowed)
+        for p in model.params
     ]
     table(["parameter", "type", "", "usual", "allowed"], rows)
     for param in model.params:
         if param.choices and param.allowed != (choices := f"one of {', '.join(param.choices)}"):
-            click.echo()
-            click.echo(clean(f"{param.name} is {choices}"))
+            click.echo("\n" + clean(f"{param.name} is {choices}"))
     click.echo()
     click.echo(order_of(model.endpoint, example(found.model)))
 
@@ -100,14 +92,5 @@ def account(as_json: bool) -> None:
 
 def _print_account(found: "AccountView") -> None:
     money = f"{found.money} {found.currency or ''}".strip() if found.money is not None else None
-    queue = found.queue
-    fields(
-        [
-            ("coins", found.coins),
-            ("money", money),
-            ("running tasks", found.tasks),
-            ("key", found.type),
-            ("at once", queue.limit if queue else None),
-            ("in RunningHub's queue", queue.queued if queue else None),
-        ]
-    )
+    queue = [("at once", found.queue.limit), ("in RunningHub's queue", found.queue.queued)] if found.queue else []
+    fields(("coins", found.coins), ("money", money), ("running tasks", found.tasks), ("key", found.type), *queue)

@@ -2,18 +2,15 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import reduce
+from typing import TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from receiver.client import Client, Listed, ListFilter
-
-    P = TypeVar("P", bound=Listed[Any])
-
 F = TypeVar("F", bound=Callable[..., object])
+T = TypeVar("T")
 
 PAGE_OF_ALL = 500
 AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -37,10 +34,7 @@ def when(text: str) -> str:
     return read
 
 
-def pair(text: str | tuple[str, str]) -> tuple[str, str]:
-    """The type of an option: `name=value`."""
-    if isinstance(text, tuple):
-        return text
+def _pair(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise click.BadParameter(f"expected name=value, got {text!r}")
@@ -59,62 +53,61 @@ def read_moment(text: str, now: float) -> str | None:
     return (read if read.tzinfo else read.replace(tzinfo=UTC)).isoformat()
 
 
+def expecting(problem: str) -> Callable[[Callable[[T], bool]], Callable[[click.Context, click.Parameter, T], T]]:
+    """Turns a judge of values into the callback of an option, which refuses what is not right and lets None pass."""
+
+    def decorate(is_right: Callable[[T], bool]) -> Callable[[click.Context, click.Parameter, T], T]:
+        def callback(ctx: click.Context, param: click.Parameter, value: T) -> T:
+            if value is None or is_right(value):
+                return value
+            raise click.BadParameter(problem.format(value), ctx, param)
+
+        return callback
+
+    return decorate
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON document.")
 
 
-def _choice(option: str, choices: Sequence[str], help: str) -> Callable[[F], F]:
-    return click.option(option, multiple=True, type=click.Choice(choices), help=help)
+def _some_of(
+    option: str, words: tuple[str, ...], help: str = "Only these states; may be repeated."
+) -> Callable[[F], F]:
+    """An option that takes one of the words, and may be repeated."""
+    return click.option(option, multiple=True, type=click.Choice(words), help=help)
 
 
-SOME_STATES = "Only these states; may be repeated."
+def label_option(help: str) -> Callable[[F], F]:
+    """The option --label; the command gets a dict."""
+    return click.option(
+        "--label", multiple=True, type=_pair, callback=lambda _, __, pairs: dict(pairs), metavar="NAME=VALUE", help=help
+    )
+
+
 FILTERS: Mapping[str, Callable[[F], F]] = {
-    "task_state": _choice("--state", TASK_STATES, SOME_STATES),
-    "action_state": _choice("--state", ACTION_STATES, SOME_STATES),
-    "delivery_state": _choice("--state", DELIVERY_STATES, SOME_STATES),
-    "alert_state": _choice("--state", ("open", "closed"), "Open or closed."),
-    "kind": _choice("--kind", KINDS, "Only these kinds of task."),
+    "task_state": _some_of("--state", TASK_STATES),
+    "action_state": _some_of("--state", ACTION_STATES),
+    "delivery_state": _some_of("--state", DELIVERY_STATES),
+    "alert_state": _some_of("--state", ("open", "closed"), "Open or closed."),
+    "replayed_actions": _some_of("--action-state", ACTION_STATES, "Only actions in these states."),
+    "replayed_tasks": _some_of("--task-state", EVENT_STATES, "Only tasks that ended so."),
+    "kind": _some_of("--kind", KINDS, "Only these kinds of task."),
     "alert_kind": click.option("--kind", multiple=True, metavar="KIND", help="Only these kinds of alert."),
     "target": click.option("--target", metavar="NAME", help="Only this model, workflow or app."),
-    "label": click.option(
-        "--label", multiple=True, type=pair, metavar="NAME=VALUE", help="Only tasks with this label; may be repeated."
-    ),
+    "label": label_option("Only tasks with this label; may be repeated."),
     "q": click.option("--q", metavar="TEXT", help="An id, or the beginning of a target or a label."),
     "task": click.option("--task", metavar="ID", help="Only what belongs to this task."),
     "name": click.option("--name", metavar="NAME", help="Only actions of this definition."),
     "since": click.option("--since", type=when, metavar="WHEN", help="Not before: 2h ago, or 2026-11-22T08:00:00Z."),
     "until": click.option("--until", type=when, metavar="WHEN", help="Before: 30m ago, or 2026-11-22T08:00:00Z."),
 }
-LIMIT = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="At most this many.  [default: 50]")
-ALL = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
+limit_option = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="At most this many.  [default: 50]")
+all_option = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
 
 
 def filters(*names: str) -> Callable[[F], F]:
     """Adds these filters of FILTERS to a command as options, in this order, then --since and --until."""
-
-    def decorate(command: F) -> F:
-        for name in reversed((*names, "since", "until")):
-            command = FILTERS[name](command)
-        return command
-
-    return decorate
-
-
-def list_options(*names: str) -> Callable[[F], F]:
-    """Adds the options of a list command: these filters, --since, --until, --limit, --all and --json."""
-    return lambda command: json_option(filters(*names)(LIMIT(ALL(command))))
-
-
-def gather(client: "Client", page: "Callable[..., P]", everything: bool, given: Mapping[str, object]) -> "P":
-    """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
-    from msgspec.structs import replace
-
-    labels = dict(cast("Sequence[tuple[str, str]]", given.get("label") or ()))
-    narrow = cast("ListFilter", {**given, "label": labels} | ({"limit": PAGE_OF_ALL} if everything else {}))
-    found = page(**narrow)
-    if not everything or found.next is None:
-        return found
-    narrow["cursor"] = found.next
-    return replace(found, items=[*found.items, *client.each(page, **narrow)], next=None)
+    return lambda command: reduce(lambda made, name: FILTERS[name](made), ("until", "since", *reversed(names)), command)
 
 
 def is_for_subcommand() -> bool:

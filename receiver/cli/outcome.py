@@ -5,12 +5,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 if TYPE_CHECKING:
     from receiver.client import ApiError
+    from receiver.model.errors import Refused
 
 FAILED = 1
 USED_WRONGLY = 2
@@ -46,18 +47,13 @@ def cannot_listen(host: str, port: int, error: OSError) -> Ended:
 class Root(click.Group):
     """The command `receiver`: reports the errors of all commands, and lists the commands in sections."""
 
-    def __init__(self, *args: object, **options: object) -> None:
-        super().__init__(*args, **options)  # type: ignore[arg-type]
-        self._sections: dict[str, Sequence[click.Command]] = {}
+    _sections: ClassVar[dict[str, Sequence[click.Command]]] = {}
 
     def section(self, title: str, *commands: click.Command) -> None:
         """Adds commands under a heading."""
         self._sections[title] = commands
         for command in commands:
             self.add_command(command)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.commands))
@@ -102,6 +98,13 @@ def ending(error: Exception) -> Ended | None:
     return None
 
 
+def problems_of(error: "ApiError | Refused") -> list[tuple[str, str]]:
+    """Everything that a refusal calls wrong, each with its path in what was asked; else the refusal's message alone."""
+    details = error.details if isinstance(error.details, list) else []
+    found = [(str(each.get("path", "")), str(each.get("message", ""))) for each in details if isinstance(each, dict)]
+    return found or [("", error.message)]
+
+
 def _refused(error: "ApiError") -> Ended:
     # A proxy's 404 does not mean that the thing asked for does not exist.
     code = FAILED if error.code == "http_error" else EXITS.get(error.status, FAILED)
@@ -110,6 +113,6 @@ def _refused(error: "ApiError") -> Ended:
         return Ended(f"the server does not know this admin token: {remedy}", code)
     if isinstance(error.details, Mapping):
         return Ended(error.message, code, [f"  {name}: {value}" for name, value in error.details.items()])
-    problems = error.details if error.status == 422 and isinstance(error.details, list) else []
-    lines = [f"  {each.get('path')}: {each.get('message')}" for each in problems if isinstance(each, dict)]
+    problems = problems_of(error) if error.status == 422 and isinstance(error.details, list) else []
+    lines = [f"  {path}: {message}" for path, message in problems]
     return Ended("the server does not accept this:" if lines else error.message, code, lines)

@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import (
-    ACTION_STATES,
-    EVENT_STATES,
-    REPLAY_MODES,
-    filters,
-    is_for_subcommand,
-    json_option,
-)
+from receiver.cli.options import REPLAY_MODES, filters, is_for_subcommand, json_option
 from receiver.cli.outcome import Ended
 from receiver.cli.shapes import about, listing
 from receiver.cli.show import Row, answer, fields, note
@@ -30,25 +23,15 @@ def _print_replay(made: "ReplayView") -> None:
         click.echo(f"{made.matched} would be {'read anew' if made.mode == 'reprocess' else 'owed again'}")
         return
     fields(
-        [
-            ("replay", made.id),
-            ("mode", made.mode),
-            ("state", made.state),
-            ("ended", f"{made.done} of {made.matched}"),
-            ("of them dead", made.dead or None),
-            ("cancelled", made.cancelled or None),
-            ("per second", made.rate),
-            ("began (UTC)", moment(made.created_at)),
-            ("finished (UTC)", moment(made.finished_at)),
-        ]
+        *(("replay", made.id), ("mode", made.mode), ("state", made.state), ("ended", f"{made.done} of {made.matched}")),
+        *(("of them dead", made.dead or None), ("cancelled", made.cancelled or None), ("per second", made.rate)),
+        *(("began (UTC)", moment(made.created_at)), ("finished (UTC)", moment(made.finished_at))),
     )
 
 
 @click.group(invoke_without_command=True)
 @click.option("--mode", type=click.Choice(REPLAY_MODES), default="retry", show_default=True, help="What is replayed.")
-@click.option("--action-state", multiple=True, type=click.Choice(ACTION_STATES), help="Only actions in these states.")
-@click.option("--task-state", multiple=True, type=click.Choice(EVENT_STATES), help="Only tasks that ended so.")
-@filters("name", "task")
+@filters("replayed_actions", "replayed_tasks", "name", "task")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Actions per second.  [default: all at once]")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 @click.option("--wait", is_flag=True, help="Wait until all of them have ended; exit 1 if any is dead.")
@@ -94,9 +77,7 @@ def replay(
 
 @replay.command("list")
 @listing(
-    lambda client: client.replays,
-    (),
-    ("id", "mode", "state", "matched", "ended", "dead", "cancelled", "began (UTC)"),
+    lambda client: client.replays, (), ("id", "mode", "state", "matched", "ended", "dead", "cancelled", "began (UTC)")
 )
 def replays(each: "ReplayView") -> Row:
     """List replays, newest first.
@@ -126,15 +107,13 @@ def show(replay_id: int, wait: bool, as_json: bool) -> None:
     _fail_if_dead(found, wait)
 
 
-@replay.command()
-@about(int, _print_replay, "replay resume 3")
+@about(int, _print_replay, "replay resume 3", group=replay)
 def resume(client: "Client", replay_id: int) -> "ReplayView":
     """Continue a cancelled replay with the actions that it had not begun."""
     return client.resume_replay(replay_id)
 
 
-@replay.command()
-@about(int, _print_replay, "replay cancel 3")
+@about(int, _print_replay, "replay cancel 3", group=replay)
 def cancel(client: "Client", replay_id: int) -> "ReplayView":
     """Stop a replay. The actions that it has not begun stay as they were."""
     return client.cancel_replay(replay_id)

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from receiver.cli.options import expecting
 from receiver.cli.outcome import USED_WRONGLY, Ended, cannot_listen
-from receiver.cli.show import clean
 
 if TYPE_CHECKING:
     from receiver.server.settings import Settings
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
 PORT = click.IntRange(0, 65535)
 
 
-def _one_worker(ctx: click.Context, param: click.Parameter, value: int) -> int:
-    if value != 1:
-        raise click.BadParameter("one process owns a SQLite file, so there is one worker", ctx, param)
-    return value
+@expecting("one process owns a SQLite file, so there is one worker")
+def _one_worker(count: int) -> bool:
+    return count == 1
 
 
 @click.command()
@@ -43,16 +41,14 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
     from receiver.server.settings import load_settings
 
     settings = load_settings(os.environ, Path.cwd())
-    settings = replace(
-        settings,
-        host=settings.host if host is None else host,
-        port=settings.port if port is None else port,
-    )
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     configure_logging()
-    _serve(settings)
+    _serve(replace(settings, **given))
 
 
 def _serve(settings: "Settings") -> None:
+    import uvloop
+
     from receiver.server.service import Service
     from receiver.store.sqlite.database import DatabaseInUse
     from receiver.web.server import listen
@@ -64,39 +60,24 @@ def _serve(settings: "Settings") -> None:
         raise cannot_listen(settings.host, settings.port, error) from error
     with listener:
         try:
-            _run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))
+            uvloop.run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))
         except DatabaseInUse as error:
             raise Ended(f"{error}; one process owns a SQLite file, so stop that one first", USED_WRONGLY) from error
         except OSError as error:
             raise Ended(f"the database cannot be used: {error}") from error
 
 
-def _run(work: Coroutine[object, object, None]) -> None:
-    import asyncio
-
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work)
-
-
 def _announce(url: str, settings: "Settings") -> None:
+    """Prints the server's address; also what somebody should know who starts a server by hand."""
     click.echo(f"receiver serves {url}")
-    if sys.stdout.isatty():
-        for hint in hints(settings):
-            click.echo(f"  {clean(hint)}")
-
-
-def hints(settings: "Settings") -> list[str]:
-    """What somebody who starts a server by hand should know."""
-    found = []
-    if settings.admin_token is None:
-        found.append("the admin token is in the database: `receiver token` prints it")
-    if settings.api_key is None:
-        found.append("no RUNNINGHUB_API_KEY: callbacks are taken, but nothing can be submitted")
-    if settings.public_url is None:
-        found.append("no RECEIVER_PUBLIC_URL: no callback URL is sent, RunningHub is asked instead")
-    return found
+    hints = {
+        "the admin token is in the database: `receiver token` prints it": settings.admin_token,
+        "no RUNNINGHUB_API_KEY: callbacks are taken, but nothing can be submitted": settings.api_key,
+        "no RECEIVER_PUBLIC_URL: no callback URL is sent, RunningHub is asked instead": settings.public_url,
+    }
+    for hint, given in hints.items() if sys.stdout.isatty() else ():
+        if given is None:
+            click.echo(f"  {hint}")
 
 
 @click.command()

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from receiver.cli import options
 from receiver.cli.connect import connect
-from receiver.cli.options import gather, is_for_subcommand, json_option, list_options
 from receiver.cli.show import Row, answer, note, table
 
 if TYPE_CHECKING:
@@ -39,12 +39,15 @@ def listing(
             if found.next:
                 note("there are more: --all, or a larger --limit")
 
-        @list_options(*filters)
+        @options.json_option
+        @options.filters(*filters)
+        @options.limit_option
+        @options.all_option
         @wraps(row)
         def command(everything: bool, as_json: bool, **given: object) -> None:
-            if not is_for_subcommand():
+            if not options.is_for_subcommand():
                 with connect() as client:
-                    found = gather(client, page(client), everything, given)
+                    found = _found(client, page(client), everything, given)
                 answer(found, as_json, print_page)
 
         return command
@@ -52,23 +55,35 @@ def listing(
     return decorate
 
 
+def _found(client: "Client", page: "Callable[..., Listed[T]]", everything: bool, given: dict[str, Any]) -> "Listed[T]":
+    """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
+    from msgspec.structs import replace
+
+    narrow = {**given, "limit": options.PAGE_OF_ALL} if everything else given
+    found = page(**narrow)
+    if not everything or found.next is None:
+        return found
+    rest = client.each(page, **{**narrow, "cursor": found.next})
+    return replace(found, items=[*found.items, *rest], next=None)  # type: ignore[type-var]
+
+
 def about(
-    kind: type[I], show: Callable[[T], None], example: str, metavar: str = "ID"
-) -> "Callable[[Callable[[Client, I], T]], Callable[..., None]]":
-    """Turns a request about one thing, given by its id, into the function of a command; `show` prints the answer.
+    kind: type[I], show: Callable[[T], None], example: str, metavar: str = "ID", group: click.Group | None = None
+) -> "Callable[[Callable[[Client, I], T]], click.Command]":
+    """Turns a request about one thing, given by its id, into a command, perhaps of a group; `show` prints the answer.
 
     `kind` is the type of the id. `example` is the example in the help, without `receiver`.
     """
 
-    def decorate(ask: "Callable[[Client, I], T]") -> Callable[..., None]:
+    def decorate(ask: "Callable[[Client, I], T]") -> click.Command:
         @click.argument("thing", metavar=metavar, type=kind)
-        @json_option
+        @options.json_option
         @wraps(ask)
         def command(thing: I, as_json: bool) -> None:
             with connect() as client:
                 answer(ask(client, thing), as_json, show)
 
         command.__doc__ = f"{ask.__doc__}\n\n\b\nExample:\n  receiver {example}"
-        return command
+        return click.command()(command) if group is None else group.command()(command)
 
     return decorate

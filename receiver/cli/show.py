@@ -2,7 +2,6 @@
 
 import re
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias, TypeVar
 
@@ -76,8 +75,10 @@ def submit_line(*words: str) -> str:
 
 
 def table(headers: Sequence[str], rows: Iterable[Row], title: str = "") -> None:
-    """Prints rows below headers: drawn for a terminal, else aligned text."""
+    """Prints rows below headers: drawn for a terminal, else aligned text. With a title, nothing if there are none."""
     cells = [[clean("" if cell is None else cell) for cell in row] for row in rows]
+    if title and not cells:
+        return
     if title:
         click.echo(f"\n{title}")
     if sys.stdout.isatty():
@@ -88,8 +89,10 @@ def table(headers: Sequence[str], rows: Iterable[Row], title: str = "") -> None:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with their columns below one another."""
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    from rich.cells import cell_len, set_cell_size
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(set_cell_size, row, widths)).rstrip() for row in rows]
 
 
 def draw(headers: Sequence[str], rows: Sequence[Sequence[str]], file: object = None) -> None:
@@ -108,16 +111,8 @@ def draw(headers: Sequence[str], rows: Sequence[Sequence[str]], file: object = N
     Console(file=file, highlight=False).print(drawn)  # type: ignore[arg-type]
 
 
-def fields(pairs: Iterable[tuple[str, Cell]]) -> None:
+def fields(*pairs: tuple[str, Cell]) -> None:
     """Prints names and values, one pair a line; what is empty is left out."""
     rows = [(name, clean(value)) for name, value in pairs if value not in (None, "")]
     for line in aligned(rows):
         click.echo(line)
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))

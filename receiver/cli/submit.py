@@ -1,19 +1,20 @@
 """`receiver submit`: an order from the command line, and waiting for what it makes."""
 
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import json_option, pair
+from receiver.cli.options import expecting, json_option, label_option
 from receiver.cli.outcome import FAILED
 from receiver.cli.show import answer, clean, document, fields, note
 from receiver.cli.tasks import print_ordered
-from receiver.cli.waiting import spinner
+from receiver.cli.waiting import is_unattempted, spinner
 from receiver.model import sentences
 
 if TYPE_CHECKING:
     from receiver.client import Client
+    from receiver.client.tasks import OrderOptions
     from receiver.model.records import JsonObject
     from receiver.model.views import PreviewView, TaskDetail
 
@@ -21,10 +22,9 @@ SAVING_PATIENCE = 120.0
 """Seconds to wait for the first attempts of an ended task's actions, so that results are shown as saved files."""
 
 
-def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not (value.isascii() and value.isprintable() and value.strip()):
-        raise click.BadParameter("expected printable ASCII characters", ctx, param)
-    return value
+@expecting("expected printable ASCII characters")
+def _header(text: str) -> bool:
+    return text.isascii() and text.isprintable() and bool(text.strip())
 
 
 @click.command()
@@ -36,14 +36,7 @@ def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 @click.option("--v1", "api", flag_value="v1", help="Submit a workflow or an app in the provider's older form.")
 @click.option("--input", "text", metavar="JSON", help="The input as one JSON object.")
 @click.option("--body", "file", type=click.File("rb"), metavar="FILE", help="The input from a JSON file; - is stdin.")
-@click.option(
-    "--label",
-    "labels",
-    multiple=True,
-    type=pair,
-    metavar="NAME=VALUE",
-    help="A label to find the task by; may be repeated.",
-)
+@label_option("A label to find the task by; may be repeated.")
 @click.option("--idempotency-key", metavar="KEY", callback=_header, help="The same order again is the same task.")
 @click.option("--force", is_flag=True, help="Send the input unchecked, to any endpoint.")
 @click.option("--dry-run", is_flag=True, help="Order nothing: print the checked input and its price.")
@@ -51,19 +44,17 @@ def _header(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 @json_option
 def submit(
     words: tuple[str, ...],
-    workflow: str | None,
-    app: str | None,
-    quick: str | None,
     nodes: tuple[str, ...],
     api: str | None,
     text: str | None,
     file: IO[bytes] | None,
-    labels: tuple[tuple[str, str], ...],
+    label: dict[str, str],
     idempotency_key: str | None,
     force: bool,
     dry_run: bool,
     wait: bool,
     as_json: bool,
+    **ids: str | None,
 ) -> None:
     """Order a task: from MODEL, by its name or endpoint, or from a workflow, an AI app or a quick creation.
 
@@ -91,7 +82,7 @@ def submit(
     from receiver.cli.local_files import types_of
     from receiver.runninghub.bodies import NODES
 
-    kind, target, pairs = _target(words, {"workflow": workflow, "app": app, "quick": quick})
+    kind, target, pairs = _target(words, ids)
     if kind == "model" and (nodes or api):
         raise click.UsageError("--node and --v1 go with --workflow, --app or --quick")
     if dry_run and (wait or idempotency_key):
@@ -102,18 +93,14 @@ def submit(
     if kind == "quick" and not force:
         with connect() as client:
             complete(client, target, input)
-    marks = dict(labels)
-    rest: JsonObject = {"kind": kind, "api": api, "target": target, "labels": {**marks}, "validate": not force}
-    order = read_files(input, rest)
+    how: OrderOptions = {"kind": kind, "api": api, "validate": not force, "labels": label}
+    order = read_files(input, cast("JsonObject", {"target": target, **how}))
     with connect() as client:
         input = upload_files(client, order)
         if dry_run:
-            preview = client.preview(target, input, kind=kind, api=api, validate=not force, labels=marks)
-            answer(preview, as_json, _print_preview)
+            answer(client.preview(target, input, **how), as_json, _print_preview)
             return
-        task = client.submit(
-            target, input, kind=kind, api=api, validate=not force, labels=marks, idempotency_key=idempotency_key
-        )
+        task = client.submit(target, input, idempotency_key=idempotency_key, **how)
         if task.note:
             note(task.note)
         if wait:
@@ -128,8 +115,7 @@ def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, st
     if len(named) > 1:
         raise click.UsageError("give one of --workflow, --app and --quick")
     if named:
-        kind, target = named[0]
-        return kind, target, words
+        return *named[0], words
     if not words or "=" in words[0]:
         raise click.UsageError("name a model, or give --workflow, --app or --quick")
     return "model", words[0], words[1:]
@@ -138,7 +124,7 @@ def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, st
 def _print_preview(preview: "PreviewView") -> None:
     if preview.note:
         note(preview.note)
-    fields([(preview.kind, preview.target), ("price", sentences.price(preview.price))])
+    fields((preview.kind, preview.target), ("price", sentences.price(preview.price)))
     click.echo()
     document(preview.input)
     if preview.price_problem:
@@ -171,11 +157,7 @@ def _followed(client: "Client", task_id: str) -> "TaskDetail":
 
 
 def _actions_attempted(task: "TaskDetail") -> bool:
-    """Whether every action that can run has been attempted once."""
-    return not any(
-        action.state == "running" or (action.state == "owed" and action.due_at is not None and action.attempts == 0)
-        for action in task.actions
-    )
+    return not any(map(is_unattempted, task.actions))
 
 
 def _progress(task: "TaskDetail") -> str:

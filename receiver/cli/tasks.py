@@ -39,10 +39,7 @@ def tasks(task: "TaskView") -> Row:
 @click.command()
 @click.argument("task_id", metavar="ID")
 @click.option(
-    "--status",
-    "asked",
-    flag_value="status",
-    help="Only its status at RunningHub, asked now and not recorded.",
+    "--status", "asked", flag_value="status", help="Only its status at RunningHub, asked now and not recorded."
 )
 @click.option("--outputs", "asked", flag_value="outputs", help="Only its outputs at RunningHub, asked now.")
 @click.option(
@@ -69,7 +66,7 @@ def task(task_id: str, asked: str | None, as_json: bool) -> None:
 
 
 def _print_outputs(said: "OutputsView") -> None:
-    fields([("state", said.state or "not ended"), ("error", sentences.error(said.error))])
+    fields(("state", said.state or "not ended"), ("error", sentences.error(said.error)))
     if said.results:
         rows = [(each.type, each.node_id, each.url or each.text) for each in said.results]
         table(("type", "node", "link or text"), rows)
@@ -77,72 +74,55 @@ def _print_outputs(said: "OutputsView") -> None:
 
 def _print_webhook(said: "WebhookView") -> None:
     status = said.status or "not tried yet"
-    fields([("id", said.id), ("status", status), ("tried again", said.retry_count), ("answer", said.response)])
+    fields(("id", said.id), ("status", status), ("tried again", said.retry_count), ("answer", said.response))
 
 
 def _print_task(task: "TaskDetail") -> None:
-    _print_fields(task)
-    if task.results:
-        results = [(each.type, each.file, each.url or each.text) for each in task.results]
-        table(("type", "file", "link or text"), results, "Results")
-    if task.actions:
-        actions = [
-            (each.id, each.name, each.state, each.attempts, sentences.due(each), each.reason) for each in task.actions
-        ]
-        table(("id", "name", "state", "tries", "due (UTC)", "reason"), actions, "Actions")
-    if task.checks:
-        checks = [
-            (moment(each.at), each.kind, "ok" if each.ok else "no", f"{each.seconds:.2f}", each.summary)
-            for each in task.checks
-        ]
-        table(("at (UTC)", "asked for", "answer", "seconds", "what it said"), checks, "Checks")
+    fields(
+        ("id", task.id),
+        ("state", sentences.task_state(task)),
+        ("error", sentences.error(task.error)),
+        ("learned by", sentences.source(task.event)),
+        ("kind", task.kind),
+        ("target", task.target),
+        ("labels", _labels(task)),
+        ("RunningHub's id", task.provider_task_id),
+        ("created (UTC)", moment(task.created_at)),
+        ("submitted (UTC)", moment(task.submitted_at)),
+        ("ended (UTC)", moment(task.ended_at)),
+        ("next check (UTC)", moment(task.next_check_at)),
+        ("callback", sentences.callback(task.callback)),
+        ("idempotency key", task.idempotency_key),
+        ("again of", task.again_of),
+        ("cost", sentences.cost(task.usage)),
+        *((f"of which {child}", cost) for child, cost in sentences.costs_of_children(task.usage)),
+    )
+    results = [(each.type, each.file, each.url or each.text) for each in task.results]
+    table(("type", "file", "link or text"), results, "Results")
+    actions = [(a.id, a.name, a.state, a.attempts, sentences.due(a), a.reason) for a in task.actions]
+    table(("id", "name", "state", "tries", "due (UTC)", "reason"), actions, "Actions")
+    checks = [(moment(c.at), c.kind, "ok" if c.ok else "no", f"{c.seconds:.2f}", c.summary) for c in task.checks]
+    table(("at (UTC)", "asked for", "answer", "seconds", "what it said"), checks, "Checks")
     timeline = [(moment(each.at), each.what, each.detail) for each in task.timeline]
     table(("at (UTC)", "what", "detail"), timeline, "Timeline")
-
-
-def _print_fields(task: "TaskDetail") -> None:
-    fields(
-        [
-            ("id", task.id),
-            ("state", sentences.task_state(task)),
-            ("error", sentences.error(task.error)),
-            ("learned by", sentences.source(task.event)),
-            ("kind", task.kind),
-            ("target", task.target),
-            ("labels", _labels(task)),
-            ("RunningHub's id", task.provider_task_id),
-            ("created (UTC)", moment(task.created_at)),
-            ("submitted (UTC)", moment(task.submitted_at)),
-            ("ended (UTC)", moment(task.ended_at)),
-            ("next check (UTC)", moment(task.next_check_at)),
-            ("callback", sentences.callback(task.callback)),
-            ("idempotency key", task.idempotency_key),
-            ("again of", task.again_of),
-            ("cost", sentences.cost(task.usage)),
-            *((f"of which {child}", cost) for child, cost in sentences.costs_of_children(task.usage)),
-        ]
-    )
 
 
 def _labels(task: "TaskView") -> str:
     return " ".join(f"{name}={value}" for name, value in task.labels.items())
 
 
-@click.command()
 @about(str, _print_task, f"reconcile {EXAMPLE}")
 def reconcile(client: "Client", task_id: str) -> "TaskDetail":
     """Ask RunningHub about a task now."""
     return client.reconcile(task_id)
 
 
-@click.command()
 @about(str, _print_task, f"resend {EXAMPLE}")
 def resend(client: "Client", task_id: str) -> "TaskDetail":
     """Have RunningHub send a task's callback again, to a fresh URL."""
     return client.resend(task_id)
 
 
-@click.command()
 @about(str, _print_task, f"cancel {EXAMPLE}")
 def cancel(client: "Client", task_id: str) -> "TaskDetail":
     """Cancel a task: at once while it is in our own queue, else at RunningHub."""
@@ -155,7 +135,6 @@ def print_ordered(task: "OrderedView") -> None:
     click.echo(task.id)
 
 
-@click.command()
 @about(str, print_ordered, f"submit-again {EXAMPLE}")
 def submit_again(client: "Client", task_id: str) -> "OrderedView":
     """Submit the same order as a new task, which costs money again."""

@@ -4,16 +4,17 @@ import hashlib
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from receiver.cli.batch.progress import ON_THEIR_WAY, shown_progress
+from receiver.cli.batch.progress import ON_THEIR_WAY, count_of, shown_progress
 from receiver.cli.connect import connect
-from receiver.cli.options import json_option, pair
+from receiver.cli.options import expecting, json_option, label_option
 from receiver.cli.outcome import FAILED, USED_WRONGLY, Ended
-from receiver.cli.show import clean, document, fields, note
+from receiver.cli.show import answer, clean, document, fields, note
 from receiver.cli.waiting import count_bar
 
 if TYPE_CHECKING:
@@ -22,31 +23,36 @@ if TYPE_CHECKING:
     from receiver.cli.batch.rows import Common
     from receiver.cli.batch.tally import Report
 
+F = TypeVar("F", bound=Callable[..., object])
+
 NAME_LIMIT = 200
 LINES_SHOWN = 10
 BAD_LINES_SHOWN = 200
 STDIN = "-"
+REPORT = click.Path(dir_okay=False, path_type=Path)
+DOUBT = "For how long tasks are waited for that may or may not exist, when all others have ended."
 
 
-def _name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not (0 < len(value) <= NAME_LIMIT and value.isprintable() and value.strip()):
-        raise click.BadParameter(f"expected 1 to {NAME_LIMIT} printable characters", ctx, param)
-    return value
+@expecting(f"expected 1 to {NAME_LIMIT} printable characters")
+def _name(text: str) -> bool:
+    return 0 < len(text) <= NAME_LIMIT and text.isprintable() and bool(text.strip())
 
 
-def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None and not (value.parent.is_dir() and os.access(value.parent, os.W_OK)):
-        raise click.BadParameter(f"{value.parent} is no directory that can be written to", ctx, param)
-    return value
+@expecting("{0.parent} is no directory that can be written to")
+def _writable(path: Path) -> bool:
+    return path.parent.is_dir() and os.access(path.parent, os.W_OK)
+
+
+def _seconds(option: str, usual: float, help: str) -> Callable[[F], F]:
+    of = click.FloatRange(0)
+    return click.option(option, type=of, default=usual, show_default=True, metavar="SECONDS", help=help)
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE")
 @click.option("--model", metavar="MODEL", help="The model of the lines that name none.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="An input of every line; may be repeated.")
-@click.option(
-    "--label", "labels", multiple=True, type=pair, metavar="NAME=VALUE", help="A label of every task; may be repeated."
-)
+@label_option("A label of every task; may be repeated.")
 @click.option(
     "--name", metavar="NAME", callback=_name, help="The label `batch`; under another name all is ordered anew."
 )
@@ -55,36 +61,17 @@ def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) ->
 @click.option("--force", is_flag=True, help="Send the inputs unchecked, to any endpoint.")
 @click.option("--dry-run", is_flag=True, help="Read and check the file, and order nothing.")
 @click.option("--no-wait", is_flag=True, help="Order everything, and leave the rest to the server.")
+@_seconds("--patience", 300.0, "For how long a server that is away is waited for.")
+@_seconds("--doubt-patience", 900.0, DOUBT)
 @click.option(
-    "--patience",
-    type=click.FloatRange(0),
-    default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For how long a server that is away is waited for.",
-)
-@click.option(
-    "--doubt-patience",
-    type=click.FloatRange(0),
-    default=900.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For how long tasks are waited for that may or may not exist, when all others have ended.",
-)
-@click.option(
-    "--report",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=_writable,
-    metavar="FILE",
-    help="Write the report with every line as JSON.",
+    "--report", type=REPORT, callback=_writable, metavar="FILE", help="Write the report with every line as JSON."
 )
 @json_option
 def batch(
     file: str,
     model: str | None,
     pairs: tuple[str, ...],
-    labels: tuple[tuple[str, str], ...],
+    label: dict[str, str],
     name: str | None,
     concurrency: int,
     literal: bool,
@@ -93,7 +80,7 @@ def batch(
     no_wait: bool,
     patience: float,
     doubt_patience: float,
-    path: Path | None,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Order a task for every line of FILE, wait for all of them, and report. FILE may be - for standard input.
@@ -120,28 +107,16 @@ def batch(
     """
     from receiver.cli.batch.rows import Common
 
-    common = Common(
-        batch=name or _usual_name(file),
-        model=model,
-        pairs=pairs,
-        labels=dict(labels),
-        checked=not force,
-        literal=literal,
-        anew=hashlib.sha256(name.encode()).hexdigest()[:16] if name else "",
-    )
+    usual, anew = name or _usual_name(file), hashlib.sha256(name.encode()).hexdigest()[:16] if name else ""
+    common = Common(batch=usual, model=model, pairs=pairs, labels=label, checked=not force, literal=literal, anew=anew)
     lines = _read(file, common)
     if dry_run:
         _show_orders(lines, common, as_json)
         return
-    report = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, path)
-    if as_json:
-        document(report)
-    else:
-        _show_report(report)
-    fine = report.counts.get("succeeded", 0)
-    if no_wait:
-        fine += sum(report.counts.get(state, 0) for state in ON_THEIR_WAY)
-    if fine != report.lines:
+    made = _reported(lines, common, concurrency, patience, None if no_wait else doubt_patience, report)
+    answer(made, as_json, _show_report)
+    fine = ("succeeded", *ON_THEIR_WAY) if no_wait else ("succeeded",)
+    if count_of(made.counts, fine) != made.lines:
         click.get_current_context().exit(FAILED)
 
 
@@ -226,28 +201,24 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _reported(
-    lines: "list[BatchLine]",
-    common: "Common",
-    concurrency: int,
-    patience: float,
-    doubt_patience: float | None,
-    path: Path | None,
+    lines: "list[BatchLine]", common: "Common", threads: int, patience: float, doubt: float | None, path: Path | None
 ) -> "Report":
-    """Orders all lines, and reports what became of them, whatever ends it. Without `doubt_patience` none is awaited."""
-    from receiver.cli.batch.run import Batch, Patience
+    """Orders all lines, and reports what became of them, whatever ends it. With None for `doubt` none is awaited."""
+    from receiver.cli.batch.refusals import Patience
+    from receiver.cli.batch.run import Batch
     from receiver.cli.batch.tally import Tally
 
-    tally, stop = Tally(common.batch, lines), threading.Event()
+    tally = Tally(common.batch, lines)
     try:
         with connect() as client, shown_progress(len(lines)) as teller:
 
             def tell() -> None:
                 teller(tally.counts(), waited.away, work.uploads.under_way())
 
-            waited = Patience(patience, stop, tell)
-            work = Batch(client, tally, waited, stop)
-            work.run(lines, concurrency, tell, checked=common.checked, doubt_patience=doubt_patience)
-            work.refresh(for_files=doubt_patience is not None)
+            waited = Patience(patience, threading.Event(), tell)
+            work = Batch(client, tally, waited, checked=common.checked)
+            work.run(lines, threads, tell, doubt)
+            work.refresh(for_files=doubt is not None)
     except KeyboardInterrupt:
         note("what was ordered goes on in the server; the same command again goes on from here")
         raise click.Abort from None
@@ -274,9 +245,9 @@ def _write(path: Path, report: "Report") -> None:
 def _show_report(report: "Report") -> None:
     from receiver.cli.batch.tally import spent
 
-    counts = ((state.replace("_", " "), count) for state, count in report.counts.items())
+    counts = [(state.replace("_", " "), count) for state, count in report.counts.items()]
     cost = ", ".join(f"{name} {amount}" for name, amount in spent(report.cost).items())
-    fields([("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost)])
+    fields(("batch", report.batch), ("lines", report.lines), *counts, ("files saved", report.files), ("cost", cost))
     for reason in report.reasons:
         what = f"{reason.state.replace('_', ' ')} {reason.code}".strip()
         why = f": {reason.message}" if reason.message else ""

@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from receiver.cli.batch.contents import AttachedFile, Content
-from receiver.cli.batch.rows import Common, Given, rows
+from receiver.cli.batch.rows import Common, Given, csv_lines, json_lines
 from receiver.cli.inputs import Reader, read_input
-from receiver.cli.local_files import LocalOrder, problems_of, types_of
+from receiver.cli.local_files import LocalOrder, types_of
+from receiver.cli.outcome import problems_of
 from receiver.model import templates
 from receiver.model.entries import NewTask
 from receiver.model.errors import Refused, invalid
@@ -56,7 +57,7 @@ def read_drafts(content: bytes, common: Common, *, csv: bool) -> tuple[list[Draf
     """Every line that is right, and every line that is not. Relative paths of files begin at the working directory."""
     drafts: list[Draft] = []
     bad: list[BadLine] = []
-    for number, given in rows(content, common, csv=csv):
+    for number, given in csv_lines(content) if csv else json_lines(content, common):
         try:
             written = _order(number, given(), common)
             drafts.append(Draft(number=number, written=written, judged=written.judged()))
@@ -107,9 +108,6 @@ def filled(text: str, fields: Mapping[str, Json], path: str = "") -> str:
         raise invalid(path, f"{error}, or give --literal") from None
 
 
-# ---------------------------------------------------------------- one line
-
-
 def _with_ids(draft: Draft, ids: Mapping[Path, str]) -> NewTask:
     """The order as it is sent, where uploads stand by their ids."""
     order, input = draft.judged, draft.written.with_ids(ids)
@@ -143,10 +141,8 @@ def _order(number: int, given: Given, common: Common) -> LocalOrder:
 
 
 def _common_input(common: Common, fill: Callable[[str, str], str], types: Reader | None) -> JsonObject:
-    pairs = []
-    for pair in common.pairs:
-        name, separator, template = pair.partition("=")
-        pairs.append(f"{name}{separator}{fill(f'--set {name}', template)}")
+    parts = (pair.partition("=") for pair in common.pairs)
+    pairs = [f"{name}{separator}{fill(f'--set {name}', template)}" for name, separator, template in parts]
     return _read_pairs(pairs, types, "--set")
 
 

@@ -1,17 +1,17 @@
 """How a batch stands, while it runs, on standard error: a bar on a terminal, else a line now and then."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from receiver.cli.show import clean, note
+from receiver.cli.waiting import live_line
 
 EVERY = 10.0
 """Seconds between two lines where no bar can be drawn."""
 ON_THEIR_WAY = ("queued", "submitting", "submitted")
 WITHOUT_SUCCESS = ("failed", "cancelled", "rejected", "lost", "refused")
-
+ENDED = ("succeeded", *WITHOUT_SUCCESS)
 
 Teller = Callable[[Mapping[str, int], str | None, str | None], None]
 """Is told how many lines are in which state, why the server cannot be asked, if so, and what is being uploaded."""
@@ -20,20 +20,13 @@ Teller = Callable[[Mapping[str, int], str | None, str | None], None]
 @contextmanager
 def shown_progress(total: int) -> Iterator[Teller]:
     """Shows how many of a batch's lines have ended, while it runs."""
-    if not sys.stderr.isatty():
-        yield line_now_and_then(time.monotonic)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=total)
-
-        def tell(counts: Mapping[str, int], away: str | None, uploading: str | None) -> None:
-            progress.update(bar, completed=ended(counts), description=clean(sentence(counts, away, uploading)))
-
-        yield tell
+    with live_line("", ("BarColumn", "MofNCompleteColumn", "TextColumn", "TimeElapsedColumn"), total) as update:
+        if update is None:
+            yield line_now_and_then(time.monotonic)
+        else:
+            yield lambda counts, *more: update(
+                completed=count_of(counts, ENDED), description=clean(sentence(counts, *more))
+            )
 
 
 def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = note) -> Teller:
@@ -52,14 +45,14 @@ def line_now_and_then(clock: Callable[[], float], say: Callable[[str], None] = n
 
 def sentence(counts: Mapping[str, int], away: str | None, uploading: str | None) -> str:
     """How a batch stands, in words."""
-    ordered = sum(counts.values()) - counts.get("unsent", 0) - counts.get("refused", 0)
-    running, failed = (sum(counts.get(state, 0) for state in states) for states in (ON_THEIR_WAY, WITHOUT_SUCCESS))
+    ordered = sum(counts.values()) - count_of(counts, ("unsent", "refused"))
+    running, failed = count_of(counts, ON_THEIR_WAY), count_of(counts, WITHOUT_SUCCESS)
     done, doubt = counts.get("succeeded", 0), counts.get("in_doubt", 0)
     numbers = f"submitted {ordered}, running {running}, done {done}, failed {failed}, in doubt {doubt}"
     waiting = f"waiting for the server: {away}" if away else None
     return "; ".join(filter(None, (numbers, uploading, waiting)))
 
 
-def ended(counts: Mapping[str, int]) -> int:
-    """How many lines have ended."""
-    return counts.get("succeeded", 0) + sum(counts.get(state, 0) for state in WITHOUT_SUCCESS)
+def count_of(counts: Mapping[str, int], states: Iterable[str]) -> int:
+    """How many lines are in one of these states."""
+    return sum(counts.get(state, 0) for state in states)

@@ -52,15 +52,8 @@ def is_csv(name: str, content: bytes) -> bool:
     return ending not in ("jsonl", "ndjson", "json") and content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{"
 
 
-def rows(content: bytes, common: Common, *, csv: bool) -> Iterator[tuple[int, Giver]]:
-    """Every line that is not empty: its number, and what reads it."""
-    return (_csv_lines if csv else _json_lines)(content, common)
-
-
-# ---------------------------------------------------------------- JSONL
-
-
-def _json_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
+def json_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
+    """Every line of a JSONL file that is not empty: its number, and what reads it."""
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if line.strip():
             yield number, partial(_read_json, line, common)
@@ -92,10 +85,8 @@ def _fields(value: Json, path: str) -> JsonObject:
     return value
 
 
-# ---------------------------------------------------------------- CSV
-
-
-def _csv_lines(content: bytes, common: Common) -> Iterator[tuple[int, Giver]]:
+def csv_lines(content: bytes) -> Iterator[tuple[int, Giver]]:
+    """Every row of a CSV file that is not empty, below its header: the number of its line, and what reads it."""
     csv.field_size_limit(CELL_LIMIT)
     try:
         text = content.decode("utf-8-sig")

@@ -13,18 +13,17 @@ from itertools import islice, takewhile
 from typing import TypeVar, Unpack
 
 from receiver.cli.batch.lines import BatchLine
-from receiver.cli.batch.refusals import AWAY, Interrupted, is_fatal, reasons
+from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal, reasons
 from receiver.cli.batch.tally import IN_DOUBT, LOST, UNSENT, WAITING, Tally
 from receiver.cli.batch.uploads import Uploads, wanting
-from receiver.client import ApiError, Client, Listed, ListFilter, Unreachable
+from receiver.cli.waiting import is_unattempted
+from receiver.client import ApiError, Client, Listed, ListFilter
 from receiver.model.views import EventView, TaskView
 
 T = TypeVar("T")
 
 BATCH_LABEL = "batch"
 UNPROCESSABLE = 422
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 15.0
 FIRST_LOOK = 0.2
 LONGEST_LOOK = 3.0
 """Seconds between two looks at the server; fewer when something happened."""
@@ -34,81 +33,29 @@ SAVING_PATIENCE = 60.0
 """Seconds for which files are waited for when all has ended."""
 
 
-class Patience:
-    """Asks again, ever more slowly, while the server is away; gives up after `bound` seconds without an answer."""
-
-    def __init__(
-        self,
-        bound: float,
-        stop: threading.Event,
-        on_away: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.bound = bound
-        self.away: str | None = None
-        """What the server's absence looks like now; None when it answers."""
-        self._stop = stop
-        self._on_away = on_away
-        self._clock = clock
-
-    def ask(self, question: Callable[[], T]) -> T:
-        """Raises what the server refuses, its absence when that lasts, and Interrupted."""
-        begun: float | None = None
-        rest = FIRST_PAUSE
-        while not self._stop.is_set():
-            try:
-                answer = question()
-            except (Unreachable, ApiError) as error:
-                now = self._clock()
-                begun = now if begun is None else begun
-                if not is_away(error) or now - begun >= self.bound:
-                    raise
-                self.away = str(error)
-                self._on_away()
-                hint = error.retry_after if isinstance(error, ApiError) else None
-            else:
-                self.away = None
-                return answer
-            # A server that says when to come again is believed, but not for longer than we have.
-            self._stop.wait(rest if hint is None else min(max(rest, hint), begun + self.bound - now))
-            rest = min(LONGEST_PAUSE, rest * 2)
-        raise Interrupted("stopped")
-
-
-def is_away(error: Unreachable | ApiError) -> bool:
-    """Whether the same question may be answered in a while."""
-    return isinstance(error, Unreachable) or error.status in AWAY
-
-
 class Batch:
     """Orders lines and follows their tasks until all have ended, on several threads."""
 
-    def __init__(self, client: Client, tally: Tally, patience: Patience, stop: threading.Event) -> None:
+    def __init__(self, client: Client, tally: Tally, patience: Patience, *, checked: bool = True) -> None:
         self._client = client
         self._tally = tally
         self._patience = patience
-        self._stop = stop
+        self._stop = patience.stop
+        self._checked = checked
         self._names = {tally.batch}
         self._doubt_since: float | None = None
-        self.uploads = Uploads(client, patience.ask, stop)
+        self.uploads = Uploads(client, patience)
 
     def run(
-        self,
-        lines: Sequence[BatchLine],
-        concurrency: int,
-        tell: Callable[[], None],
-        *,
-        checked: bool,
-        doubt_patience: float | None,
+        self, lines: Sequence[BatchLine], threads: int, tell: Callable[[], None], doubt_patience: float | None
     ) -> None:
         """Orders every line and returns when all have ended; what is in doubt alone is waited for `doubt_patience`.
 
-        None: nothing is waited for. Raises what ends a batch: the server's refusal to speak to us at all, or its
-        absence for too long.
+        None: nothing is waited for. Raises what ends a batch, as `Uploads.send` does.
         """
-        waiting = iter([*lines])
-        with ThreadPoolExecutor(concurrency, "order") as pool:
-            workers = [pool.submit(self._work, waiting, checked) for _ in range(concurrency)]
+        waiting = iter(lines)
+        with ThreadPoolExecutor(threads, "order") as pool:
+            workers = [pool.submit(self._work, waiting) for _ in range(threads)]
             try:
                 self._follow(workers, tell, doubt_patience)
             except Interrupted:
@@ -127,29 +74,27 @@ class Batch:
             stop.wait(FIRST_LOOK)
         self._tally.happened(self._events(lambda event: False))
 
-    # ------------------------------------------------------------ ordering
-
-    def _work(self, waiting: Iterator[BatchLine], checked: bool) -> None:
+    def _work(self, waiting: Iterator[BatchLine]) -> None:
         """Orders lines that wait, until there are none; all threads share one iterator, each line goes to one."""
         try:
             for line in waiting:
                 if self._stop.is_set():
                     return
-                self._order(line, checked)
+                self._order(line)
         except Interrupted:
             return
         except BaseException:
             self._stop.set()
             raise
 
-    def _order(self, line: BatchLine, checked: bool, *, again: bool = False) -> None:
+    def _order(self, line: BatchLine, *, again: bool = False) -> None:
         """Orders a line; first as if its files were there, for the server may have them from an earlier run.
 
         A refusal is the line's end, unless all that the order lacks is files that can be uploaded, once.
         """
         sent = self.uploads.sent.copy()
         try:
-            self._tally.ordered(line, self._task(line, checked))
+            self._tally.ordered(line, self._task(line))
         except ApiError as error:
             if is_fatal(error):
                 raise
@@ -160,9 +105,9 @@ class Batch:
             if problems:
                 self._tally.refused(line, problems)
             else:
-                self._order(line, checked, again=True)
+                self._order(line, again=True)
 
-    def _task(self, line: BatchLine, checked: bool) -> TaskView:
+    def _task(self, line: BatchLine) -> TaskView:
         """The task of a line, ordered now or earlier: another batch's, when the file was moved since.
 
         A key is made of all that an order says, so what has this key is the same order but for the batch's label.
@@ -170,7 +115,7 @@ class Batch:
         order = line.order
         labels = {**order.labels, BATCH_LABEL: self._tally.batch}
         how = {"kind": order.kind.value, "api": order.api.value, "idempotency_key": line.key}
-        submit = partial(self._client.submit, order.target, order.input, validate=checked, labels=labels, **how)
+        submit = partial(self._client.submit, order.target, order.input, validate=self._checked, labels=labels, **how)
         try:
             return self._patience.ask(submit)
         except ApiError as error:
@@ -181,8 +126,6 @@ class Batch:
                 raise
             self._names.add(task.labels[BATCH_LABEL])
             return task
-
-    # ------------------------------------------------------------ following
 
     def _follow(self, workers: Sequence[Future[None]], tell: Callable[[], None], doubt_patience: float | None) -> None:
         """Returns when nothing is left to wait for. Raises what ended a worker."""
@@ -227,11 +170,7 @@ class Batch:
     def _is_saving(self) -> bool:
         """Whether an action of the batch runs, or was never tried yet. It looks at one page: more would weigh."""
         listed = self._lists(self._client.actions, "owed", "running")
-        return any(
-            action.state == "running" or (action.attempts == 0 and action.due_at is not None)
-            for actions in listed
-            for action in islice(actions, PAGE)
-        )
+        return any(is_unattempted(action) for actions in listed for action in islice(actions, PAGE))
 
     def _lists(self, page: Callable[..., Listed[T]], *states: str) -> list[Iterator[T]]:
         """All of a list for each label that the batch's tasks have, every page of it asked for with patience."""

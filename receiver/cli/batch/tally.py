@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from receiver.cli.batch.lines import BatchLine
 from receiver.model.views import EventView, TaskView
@@ -37,10 +38,10 @@ class LineReport(Struct, frozen=True, kw_only=True):
 
     line: int
     key: str
-    task: str | None
-    state: str
-    errors: list[Why]
-    files: list[str]
+    task: str | None = None
+    state: str = UNSENT
+    errors: list[Why] = []
+    files: list[str] = []
 
 
 class Reason(Struct, frozen=True, kw_only=True):
@@ -64,44 +65,31 @@ class Report(Struct, frozen=True, kw_only=True):
     tasks: list[LineReport]
 
 
-class _Entry(Struct):
-    """A line, and what its order was answered."""
-
-    line: BatchLine
-    task: str | None = None
-    state: str = UNSENT
-    errors: list[Why] = []
-
-
 class Tally:
     """The lines of a batch and what is known of them. Threads may tell it at once; events may precede answers."""
 
     def __init__(self, batch: str, lines: Iterable[BatchLine]) -> None:
         self.batch = batch
-        self._entries = {line.number: _Entry(line) for line in lines}
+        self._told = {line.number: LineReport(line=line.number, key=line.key) for line in lines}
+        """What the server said of each line's order."""
         self._events: dict[str, EventView] = {}
         self._doubtful: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
-    # ------------------------------------------------------------ news
-
     def ordered(self, line: BatchLine, task: TaskView) -> None:
         """The server has a task for a line."""
         with self._lock:
-            entry = self._entries[line.number]
-            entry.task, entry.state = task.id, task.state
+            self._told[line.number] = replace(self._told[line.number], task=task.id, state=task.state)
 
     def refused(self, line: BatchLine, errors: Sequence[Why]) -> None:
         """A line was not ordered."""
         with self._lock:
-            entry = self._entries[line.number]
-            entry.state, entry.errors = REFUSED, list(errors)
+            self._told[line.number] = replace(self._told[line.number], state=REFUSED, errors=list(errors))
 
     def happened(self, events: Iterable[EventView]) -> None:
         """Tasks have ended; events of tasks that are not this batch's do no harm."""
         with self._lock:
-            for event in events:
-                self._events[event.task] = event
+            self._events.update((event.task, event) for event in events)
 
     def doubted(self, states: Mapping[str, str]) -> None:
         """All tasks that are in doubt or lost now, with which of these they are."""
@@ -114,50 +102,43 @@ class Tally:
             known = self._events.get(event.task)
             return known is not None and known.id == event.id
 
-    # ------------------------------------------------------------ answers
-
     def counts(self) -> Counter[str]:
         """How many lines are in which state."""
         with self._lock:
-            return Counter(self._state(entry) for entry in self._entries.values())
+            return Counter(map(self._state, self._told.values()))
 
     def report(self) -> Report:
         with self._lock:
-            tasks = [self._reported(entry) for _, entry in sorted(self._entries.items())]
-            ends = [self._events.get(entry.task or "") for entry in self._entries.values()]
+            tasks = [self._reported(line) for _, line in sorted(self._told.items())]
+            usages = [self._events[each.task].usage for each in tasks if each.task in self._events]
         return Report(
             batch=self.batch,
             lines=len(tasks),
             counts=dict(sorted(Counter(each.state for each in tasks).items())),
             reasons=grouped(tasks),
-            cost=summed(event.usage for event in ends if event is not None),
+            cost=summed(usages),
             files=sum(len(each.files) for each in tasks),
             tasks=tasks,
         )
 
-    def _state(self, entry: _Entry) -> str:
-        if entry.task is None:
-            return entry.state
-        if event := self._events.get(entry.task):
+    def _state(self, line: LineReport) -> str:
+        if line.task is None:
+            return line.state
+        if event := self._events.get(line.task):
             return event.state
-        if entry.task in self._doubtful:
-            return self._doubtful[entry.task]
+        if line.task in self._doubtful:
+            return self._doubtful[line.task]
         # Neither in doubt nor lost any more, and not ended: it goes on.
-        return "submitted" if entry.state in (IN_DOUBT, LOST) else entry.state
+        return "submitted" if line.state in (IN_DOUBT, LOST) else line.state
 
-    def _reported(self, entry: _Entry) -> LineReport:
-        event = self._events.get(entry.task or "")
-        errors = list(entry.errors)
+    def _reported(self, line: LineReport) -> LineReport:
+        """The line with the end of its task, if that is known."""
+        event = self._events.get(line.task or "")
+        errors = list(line.errors)
         if event is not None and event.error is not None and event.state != SUCCEEDED:
             errors.append(Why(code=event.error.code, message=f"{event.error.name}: {event.error.message}"))
-        return LineReport(
-            line=entry.line.number,
-            key=entry.line.key,
-            task=entry.task,
-            state=self._state(entry),
-            errors=errors,
-            files=[result.file for result in event.results if result.file] if event else [],
-        )
+        files = [result.file for result in event.results if result.file] if event else []
+        return replace(line, state=self._state(line), errors=errors, files=files)
 
 
 def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
@@ -165,7 +146,8 @@ def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
     found: dict[tuple[str, str, str], list[LineReport]] = {}
     for each in tasks:
         if each.state in TROUBLE:
-            found.setdefault((each.state, _code(each), _which(each)), []).append(each)
+            file = _message(each) if any(why.code == NOT_UPLOADED for why in each.errors) else ""
+            found.setdefault((each.state, _code(each), file), []).append(each)
     ordered = sorted(found.items(), key=lambda group: (TROUBLE.index(group[0][0]), -len(group[1])))
     return [
         Reason(state=state, code=code, message=_message(group[0]), lines=[each.line for each in group])
@@ -200,14 +182,8 @@ def _amount(value: object) -> Decimal | None:
 
 
 def _code(each: LineReport) -> str:
-    if each.state == REFUSED and each.errors:
-        return each.errors[0].path or each.errors[0].code
-    return each.errors[0].code if each.errors else ""
-
-
-def _which(each: LineReport) -> str:
-    """What sets reasons of one code apart: the file that could not be uploaded."""
-    return _message(each) if any(why.code == NOT_UPLOADED for why in each.errors) else ""
+    first = each.errors[0] if each.errors else Why(code="", message="")
+    return (each.state == REFUSED and first.path) or first.code
 
 
 def _message(each: LineReport) -> str:

@@ -2,22 +2,19 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
 
 from receiver.cli.batch.contents import AttachedFile
-from receiver.cli.batch.refusals import Interrupted, is_fatal, reasons
+from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal
 from receiver.cli.batch.tally import NOT_UPLOADED, Why
+from receiver.cli.outcome import problems_of
 from receiver.client import ApiError, Client
 from receiver.model.views import UploadView
 from receiver.orders.references import ID
 
 PROVIDER = "provider_error"
 """The server's code when it is there and the provider is not, or refuses."""
-
-Ask: TypeAlias = Callable[[Callable[[], UploadView]], UploadView]
-"""Asks with patience; raises what is refused, a lasting absence, and Interrupted."""
 
 
 class _NotUploaded(Exception):
@@ -27,12 +24,11 @@ class _NotUploaded(Exception):
 class Uploads:
     """Uploads files of lines. Threads may want the same file at once: one sends it, and the others wait for that."""
 
-    def __init__(self, client: Client, ask: Ask, stop: threading.Event) -> None:
+    def __init__(self, client: Client, patience: Patience) -> None:
         self.sent: Counter[str] = Counter()
         """How often each file was uploaded in this run, by its id."""
         self._client = client
-        self._ask = ask
-        self._stop = stop
+        self._patience = patience
         self._locks: dict[str, threading.Lock] = {}
         self._refused: dict[str, str] = {}
         self._under_way: dict[str, tuple[int, int]] = {}
@@ -64,7 +60,7 @@ class Uploads:
     def _upload(self, file: AttachedFile) -> None:
         """Counts the file as sent, or remembers why it is not to be tried again in this run."""
         try:
-            made = self._ask(partial(self._once, file))
+            made = self._patience.ask(partial(self._once, file))
             self._provider_was_away = False
             if made.id != file.id:
                 raise _NotUploaded("it has changed meanwhile; give the same command again")
@@ -87,18 +83,13 @@ class Uploads:
         except OSError as error:
             raise _NotUploaded(error.strerror or "cannot be read") from error
         except ApiError as error:
-            if self._is_final(error):
-                raise _NotUploaded("; ".join(why.message for why in reasons(error))) from error
+            refused_for_good = isinstance(error.details, dict) and error.details.get("retryable") is False
+            if (self._provider_was_away or refused_for_good) if error.code == PROVIDER else not is_fatal(error):
+                raise _NotUploaded("; ".join(message for _, message in problems_of(error))) from error
             raise
 
-    def _is_final(self, error: ApiError) -> bool:
-        """Whether a refusal is this file's alone, and would be the same again."""
-        if error.code != PROVIDER:
-            return not is_fatal(error)
-        return self._provider_was_away or (isinstance(error.details, dict) and error.details.get("retryable") is False)
-
     def _progress(self, file: AttachedFile, done: int, total: int | None) -> None:
-        if self._stop.is_set():
+        if self._patience.stop.is_set():
             raise Interrupted("stopped")
         self._under_way[file.id] = (done, total or file.size)
 
