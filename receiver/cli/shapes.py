@@ -64,7 +64,7 @@ def _found(client: "Client", page: "Callable[..., Listed[T]]", everything: bool,
     if not everything or found.next is None:
         return found
     rest = client.each(page, **{**narrow, "cursor": found.next})
-    return replace(found, items=[*found.items, *rest], next=None)  # type: ignore[type-var]
+    return replace(found, items=[*found.items, *rest], next=None)
 
 
 def about(
