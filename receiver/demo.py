@@ -18,7 +18,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from receiver.client import Client
 from receiver.model.errors import ReceiverError
@@ -36,8 +35,8 @@ INPUT = {
     "resolution": "1080p",
     "generateAudio": False,
 }
-API_KEY = "demo0000demo0000demo0000demo0000"
 ADMIN_TOKEN = "demo-admin-token-of-this-run"
+BEGUN = time.monotonic()
 PATIENCE = 15.0
 """Seconds for any one thing to happen."""
 EXPECTED = {
@@ -55,10 +54,13 @@ EXPECTED = {
 }
 CONFIG = """
 public_url = "{server}"
+port = {port}
+admin_token = "{token}"
 [callbacks]
 disk_floor = 0
 [runninghub]
 base_url = "{simulator}"
+api_key = "demo0000demo0000demo0000demo0000"
 [[actions]]
 name = "keep-files"
 kind = "download"
@@ -66,7 +68,7 @@ directory = "{directory}/results"
 [[actions]]
 name = "tell"
 kind = "http"
-url = "{hook}"
+url = "http://127.0.0.1:{hook}/hook"
 when = {{ labels = {{ tell = "yes" }} }}
 after = ["keep-files"]
 allow_private = true
@@ -78,25 +80,7 @@ class DemoFailed(ReceiverError):
     """Something that the story says did not happen."""
 
 
-class Teller:
-    """Prints the story with the seconds since its beginning, and stops it where it is not true."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-
-    def scene(self, title: str) -> None:
-        print(f"\n{title}", flush=True)
-
-    def tell(self, sentence: str) -> None:
-        print(f"  {time.monotonic() - self._begun:5.1f} s  {sentence}", flush=True)
-
-    def expect(self, true: object, sentence: str) -> None:
-        if not true:
-            raise DemoFailed(f"this did not happen: {sentence}")
-        self.tell(sentence)
-
-
-class Hook:
+class Hook(ThreadingHTTPServer):
     """A user's own endpoint: broken until it is mended, and it remembers every idempotency key it saw."""
 
     def __init__(self) -> None:
@@ -114,20 +98,14 @@ class Hook:
             def log_message(self, *_: object) -> None:
                 """The story is told by somebody else."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
 @dataclass(frozen=True)
 class Stage:
     """What the scenes are played on."""
 
-    teller: Teller
     client: Client
     simulator: str
     hook: Hook
@@ -136,31 +114,26 @@ class Stage:
         """Orders the example, with what shall go wrong with it."""
         _post(f"{self.simulator}/simulator/plan", {"faults": list(faults)})
         task = self.client.submit(MODEL, INPUT, labels=labels)
-        self.teller.tell(f"submitted as task {task.id}")
+        tell(f"submitted as task {task.id}")
         return task.id
 
     def until(self, task_id: str, true: Callable[[TaskDetail], bool]) -> TaskDetail:
-        """The task as soon as something is true of it. Raises DemoFailed when that takes too long."""
-        try:
-            return self.client.wait(task_id, until=true, timeout=PATIENCE)
-        except TimeoutError as late:
-            raise DemoFailed(str(late)) from late
+        """The task as soon as something is true of it. Raises TimeoutError when that takes too long."""
+        return self.client.wait(task_id, until=true, timeout=PATIENCE)
 
 
 def main() -> int:
     """Plays the story. Returns 0 only if all of it happened."""
     directory = Path(tempfile.mkdtemp(prefix="receiver-demo-"))
     database = directory / "receiver.db"
-    teller = Teller()
     try:
-        with _stage(teller, directory) as stage:
-            _plain(stage)
-            _missed(stage)
-            _forged(stage)
-            _duplicate(stage)
-            _replayed(stage)
-        teller.scene("The ledger, read from the database file")
-        _compare(teller, summary(database))
+        with _stage(directory) as stage:
+            for play in (_plain, _missed, _forged, _duplicate, _replayed):
+                play(stage)
+        scene("The ledger, read from the database file")
+        found = summary(database)
+        for name, count in EXPECTED.items():
+            expect(found.get(name, 0) == count, f"{count:3d} {name}")
     except (ReceiverError, OSError) as problem:
         print(f"\nThe demo failed: {problem}\nThe server's log is {directory / 'server.log'}", file=sys.stderr)
         return 1
@@ -172,14 +145,30 @@ All of it happened. Look at it afterwards, without changing anything:
     return 0
 
 
+def scene(title: str) -> None:
+    """Begins a part of the story."""
+    print(f"\n{title}", flush=True)
+
+
+def tell(sentence: str) -> None:
+    """Prints a sentence of the story with the seconds since its beginning."""
+    print(f"  {time.monotonic() - BEGUN:5.1f} s  {sentence}", flush=True)
+
+
+def expect(true: object, sentence: str) -> None:
+    """Tells what is true, or stops the story."""
+    if not true:
+        raise DemoFailed(f"this did not happen: {sentence}")
+    tell(sentence)
+
+
 # ---------------------------------------------------------------- the scenes
 
 
 def _plain(stage: Stage) -> None:
-    stage.teller.scene(f"1. A task: {MODEL}")
+    scene(f"1. A task: {MODEL}")
     task_id = stage.submit()
     task = stage.until(task_id, _saved)
-    expect = stage.teller.expect
     delivery = task.deliveries[0]
     expect(delivery.claim == "succeeded", f"RunningHub called back: delivery {delivery.id} at {delivery.received_at}")
     event = task.event
@@ -187,20 +176,19 @@ def _plain(stage: Stage) -> None:
     expect(told, f"RunningHub was asked and confirms it: task {task.provider_task_id} succeeded")
     file = Path(str(task.results[0].file))
     recorded = task.actions[0].tries[-1].detail["files"]
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    expect(
-        digest in str(recorded), f"its result is saved: {file.name}, {file.stat().st_size} bytes, sha256 {digest[:16]}…"
-    )
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    saved = f"its result is saved: {file.name}, {len(content)} bytes, sha256 {digest[:16]}…"
+    expect(digest in str(recorded), saved)
 
 
 def _missed(stage: Stage) -> None:
-    stage.teller.scene("2. A callback that never comes")
+    scene("2. A callback that never comes")
     task_id = stage.submit("lost_callback")
     stage.until(task_id, lambda task: task.state == "submitted")
     deadline = time.monotonic() + PATIENCE
     while (task := stage.client.reconcile(task_id)).state == "submitted" and time.monotonic() < deadline:
         time.sleep(0.3)
-    expect = stage.teller.expect
     expect(
         task.state == "succeeded" and not task.deliveries, "no callback came; asked by hand, RunningHub says: succeeded"
     )
@@ -214,42 +202,36 @@ def _missed(stage: Stage) -> None:
 
 
 def _forged(stage: Stage) -> None:
-    stage.teller.scene("3. A forged callback")
+    scene("3. A forged callback")
     before = len(stage.client.deliveries().items)
     task = stage.client.tasks().items[0]
     forged = Links(["a secret that somebody guessed"], stage.client.url).issue(task.id, Purpose.SUBMIT)
     status = _post(str(forged), {"event": "TASK_END", "taskId": "1", "eventData": {"status": "FAILED"}})
-    stage.teller.expect(status == 404, "signed with a wrong secret: answered 404")
-    stage.teller.expect(len(stage.client.deliveries().items) == before, "and nothing was stored")
+    expect(status == 404, "signed with a wrong secret: answered 404")
+    expect(len(stage.client.deliveries().items) == before, "and nothing was stored")
 
 
 def _duplicate(stage: Stage) -> None:
-    stage.teller.scene("4. A callback that comes twice")
+    scene("4. A callback that comes twice")
     task_id = stage.submit("duplicate")
     task = stage.until(task_id, lambda task: _saved(task) and bool(task.deliveries) and task.deliveries[0].count == 2)
     delivery = task.deliveries[0]
-    stage.teller.expect(delivery.count == 2, f"delivery {delivery.id} was counted twice and kept once")
-    stage.teller.expect(len(task.actions) == 1, "one event, one action")
+    expect(delivery.count == 2, f"delivery {delivery.id} was counted twice and kept once")
+    expect(len(task.actions) == 1, "one event, one action")
 
 
 def _replayed(stage: Stage) -> None:
-    stage.teller.scene("5. An action that fails, dies and is replayed")
+    scene("5. An action that fails, dies and is replayed")
     task_id = stage.submit(tell="yes")
-    task = stage.until(task_id, lambda task: _action(task, "tell").state == "dead" if len(task.actions) == 2 else False)
+    task = stage.until(task_id, lambda task: len(task.actions) == 2 and _action(task, "tell").state == "dead")
     action = _action(task, "tell")
-    expect = stage.teller.expect
     expect(len(action.tries) == 2, f"action {action.id} failed twice and is dead: {action.reason}")
     stage.hook.mended = True
     stage.client.retry(action.id)
-    stage.teller.tell("its endpoint was mended, and the action retried")
+    tell("its endpoint was mended, and the action retried")
     task = stage.until(task_id, lambda task: _action(task, "tell").state == "done")
     keys = stage.hook.keys
     expect(len(keys) == 3 and len(set(keys)) == 1, f"done; all three tries carried the key {keys[0]}")
-
-
-def _compare(teller: Teller, found: dict[str, int]) -> None:
-    for name, count in EXPECTED.items():
-        teller.expect(found.get(name, 0) == count, f"{count:3d} {name}")
 
 
 def _saved(task: TaskDetail) -> bool:
@@ -266,47 +248,38 @@ def _action(task: TaskDetail, name: str) -> ActionView:
 
 
 @contextmanager
-def _stage(teller: Teller, directory: Path) -> Iterator[Stage]:
+def _stage(directory: Path) -> Iterator[Stage]:
     """The simulator, the server and the user's endpoint, all ended afterwards; the server by SIGTERM, with exit 0."""
     with ExitStack() as stack:
-        hook = Hook()
-        stack.callback(hook.close)
-        simulator, server = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
-        simulate = f"simulate --port {urlsplit(simulator).port} --task-seconds 1 --retry-seconds 1,1,1"
-        _start(stack, simulate, directory, "simulator.log", {})
-        config = CONFIG.format(simulator=simulator, server=server, hook=hook.url, directory=directory)
-        (directory / "receiver.toml").write_text(config)
-        environment = {
-            "RECEIVER_CONFIG": str(directory / "receiver.toml"),
-            "RECEIVER_DATABASE": f"sqlite:///{directory / 'receiver.db'}",
-            "RECEIVER_ADMIN_TOKEN": ADMIN_TOKEN,
-            "RUNNINGHUB_API_KEY": API_KEY,
-            "PORT": str(urlsplit(server).port),
-            "HOST": "127.0.0.1",
-        }
+        hook = stack.enter_context(Hook())
+        stack.callback(hook.shutdown)
+        ports = _free_port(), _free_port()
+        simulator, server = (f"http://127.0.0.1:{port}" for port in ports)
+        simulate = f"simulate --port {ports[0]} --task-seconds 1 --retry-seconds 1,1,1"
+        _start(stack, simulate, directory, "simulator.log")
         _answering(f"{simulator}/simulator/state")
-        running = _start(stack, "serve", directory, "server.log", environment)
+        given = {"port": ports[1], "token": ADMIN_TOKEN, "directory": directory, "hook": hook.server_port}
+        config = CONFIG.format(simulator=simulator, server=server, **given)
+        (directory / "receiver.toml").write_text(config)
+        running = _start(stack, "serve", directory, "server.log")
         _answering(f"{server}/readyz")
-        teller.tell(f"a simulated RunningHub at {simulator}, receiver at {server}, its ledger in {directory}")
+        tell(f"a simulated RunningHub at {simulator}, receiver at {server}, its ledger in {directory}")
         client = stack.enter_context(Client(server, ADMIN_TOKEN))
-        yield Stage(teller, client, simulator, hook)
+        yield Stage(client, simulator, hook)
         running.terminate()
-        teller.scene("6. The end")
-        teller.expect(running.wait(timeout=PATIENCE) == 0, "the server was told to stop, and stopped")
+        scene("6. The end")
+        expect(running.wait(timeout=PATIENCE) == 0, "the server was told to stop, and stopped")
 
 
-def _start(
-    stack: ExitStack, command: str, directory: Path, log: str, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
+def _start(stack: ExitStack, command: str, directory: Path, log: str) -> subprocess.Popen[bytes]:
     """A `receiver` of its own process, free of the caller's settings, killed at the latest when the stage is left."""
-    ours = ("RECEIVER_", "RUNNINGHUB_")
+    ours = ("RECEIVER_", "RUNNINGHUB_", "DATABASE_URL", "HOST", "PORT")
     foreign = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    foreign.pop("DATABASE_URL", None)
     output = stack.enter_context((directory / log).open("wb"))
     process = subprocess.Popen(
         [sys.executable, "-m", "receiver", *command.split()],
         cwd=directory,
-        env={**foreign, **environment},
+        env=foreign,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
@@ -318,8 +291,7 @@ def _start(
 
 def _free_port() -> int:
     with listen("127.0.0.1", 0) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+        return int(listener.getsockname()[1])
 
 
 def _answering(url: str) -> None:
@@ -339,8 +311,7 @@ def _post(url: str, document: object) -> int:
     request = urllib.request.Request(url, json.dumps(document).encode(), {"content-type": "application/json"})
     try:
         with _direct.open(request, timeout=10) as answer:
-            status: int = answer.status
-            return status
+            return int(answer.status)
     except urllib.error.HTTPError as refusal:
         refusal.close()
         return refusal.code

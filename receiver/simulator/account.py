@@ -22,10 +22,7 @@ class Account:
             raise ValueError(f"there is no currency {options.currency!r}")
         if options.api_type not in TASKS_AT_ONCE:
             raise ValueError(f"there is no api type {options.api_type!r}")
-        self.coins = options.coins
-        self.money = options.money
-        self.currency = options.currency
-        self.api_type = options.api_type
+        self.coins, self.money = options.coins, options.money
         self._options = options
 
     def price(self, model: str, params: Mapping[str, Any]) -> str:
@@ -57,6 +54,6 @@ class Account:
         return {
             "remainCoins": f"{self.coins:.0f}",
             "remainMoney": f"{self.money:.2f}",
-            "currency": self.currency,
-            "apiType": self.api_type,
+            "currency": self._options.currency,
+            "apiType": self._options.api_type,
         }

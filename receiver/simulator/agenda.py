@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TypeAlias
 
 Step: TypeAlias = Callable[[], Awaitable[None]]
@@ -23,12 +24,11 @@ class Agenda:
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
-        self._added = 0
+        self._order = count()
 
     def add(self, due: float, step: Step) -> Entry:
         """Puts a step on the agenda and gives the entry, by which it can be dropped."""
-        self._added += 1
-        entry = Entry(due, self._added, step)
+        entry = Entry(due, next(self._order), step)
         heapq.heappush(self._heap, entry)
         return entry
 

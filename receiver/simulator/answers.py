@@ -6,7 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from starlette.types import ASGIApp
+
 Document: TypeAlias = dict[str, Any]
+Answer: TypeAlias = ASGIApp | Document
+"""What an endpoint gives. A document leaves with HTTP 200, as a refusal does: the body decides."""
 
 BEIJING = timezone(timedelta(hours=8))
 MESSAGES = {
@@ -95,11 +99,8 @@ class Refused(Exception):
 class KeyMissing(Refused):
     """The refusal of a request without a key in its header, in an envelope of its own."""
 
-    def __init__(self) -> None:
-        super().__init__(412)
-
     def worded(self, family: Family) -> Document:
-        return {"code": 412, "msg": "TOKEN_INVALID"}
+        return {"code": int(self.code), "msg": message_of(self.code)}
 
 
 class StorageRefused(Exception):

@@ -1,35 +1,22 @@
-"""Owns the simulator as a whole: builds its parts, is an ASGI app, and puts time and faults into a test's hand."""
+"""Owns the simulator as a whole: an ASGI app that puts time and faults into a test's hand."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from receiver.simulator.account import Account
-from receiver.simulator.agenda import Agenda, Entry
-from receiver.simulator.callbacks import Callbacks, Deliver
+from receiver.simulator.callbacks import Deliver
 from receiver.simulator.delivery import InProcessTransport
-from receiver.simulator.doors.account import AccountDoors
-from receiver.simulator.doors.files import FileDoors
-from receiver.simulator.doors.models import ModelDoors
-from receiver.simulator.doors.runs import RunDoors
-from receiver.simulator.doors.tasks import TaskDoors
-from receiver.simulator.doors.uploads import UploadDoors
+from receiver.simulator.doors import account, files, models, runs, tasks, uploads
 from receiver.simulator.faults import Fault, Plan
-from receiver.simulator.files import Files
-from receiver.simulator.gate import Gate
-from receiver.simulator.ids import Snowflakes, chance_source
-from receiver.simulator.intake import Intake
-from receiver.simulator.ledger import Ledger
 from receiver.simulator.options import Options
-from receiver.simulator.outages import EVERY_ROUTE, ActiveOutage, Outage, Outages, Pause
-from receiver.simulator.tasks import Status, Task, Tasks
-from receiver.simulator.uploads import Uploads
-from receiver.simulator.workflows import Library
+from receiver.simulator.outages import EVERY_ROUTE, ActiveOutage, Outage, Pause
+from receiver.simulator.provider import Provider
+from receiver.simulator.tasks import Status
 
-NODES = 1024
+# The models' last door takes every path that no other one has.
+DOORS = (*tasks.DOORS, *runs.DOORS, *uploads.DOORS, *account.DOORS, *files.DOORS, *models.DOORS)
 
 
 class Simulator:
@@ -40,6 +27,9 @@ class Simulator:
     faults.
     """
 
+    routes = tuple(door.name for door in DOORS)
+    """The names by which routes are counted and put out of order."""
+
     def __init__(
         self,
         options: Options = Options(),  # noqa: B008 (frozen)
@@ -48,35 +38,12 @@ class Simulator:
         deliver: Deliver,
         pause: Pause | None = None,
     ) -> None:
-        self._clock = clock
-        self._options = options
-        self._plans: deque[Plan] = deque()
-        self._agenda = Agenda()
-        self._outages = Outages()
-        self._ledger = Ledger()
-        self.requests, self.callbacks = self._ledger.requests, self._ledger.callbacks
-        snowflakes = Snowflakes(clock, chance_source(options.seed, "node").randrange(NODES))
-        files = Files(options)
-        self._callbacks = Callbacks(options, clock, deliver, self._agenda, snowflakes, self._ledger)
-        self.webhooks = self._callbacks.by_task
-        """The webhook rows by task id."""
-        self._tasks = Tasks(options, snowflakes, self._agenda, files, on_end=self._settle)
-        self.tasks = self._tasks.by_id
-        self.account = Account(options)
-        self.uploads = Uploads(options)
-        gate = Gate(clock, options.api_key, self._ledger, self._outages, pause)
-        intake = Intake(options, clock, self.account, self._tasks, self._callbacks, self._agenda, self._next_plan)
-        routes = [
-            *TaskDoors(gate, intake, self._tasks, self._callbacks).routes(),
-            *RunDoors(gate, intake, Library(options.workflows, options.apps)).routes(),
-            *UploadDoors(gate, self.uploads).routes(),
-            *AccountDoors(gate, options, self.account, self._tasks, clock()).routes(),
-            *FileDoors(gate, files, self.uploads).routes(),
-            *ModelDoors(gate, intake).routes(),
-        ]
-        self.routes = tuple(route.name for route in routes)
-        """The names by which routes are counted and put out of order."""
-        self._app = Starlette(routes=routes)
+        self._provider = provider = Provider(options, clock, deliver, pause)
+        self._app = Starlette(routes=[door.route(provider) for door in DOORS])
+        self.requests, self.callbacks = provider.requests, provider.callbacks.sent
+        self.tasks, self.webhooks = provider.tasks.by_id, provider.callbacks.by_task
+        """The tasks and the webhook rows, both by task id."""
+        self.account, self.uploads = provider.account, provider.uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -91,14 +58,14 @@ class Simulator:
         Several turns may run at once; each due step happens in one of them.
         """
         any_due = False
-        while (entry := self._agenda.take(self._clock())) is not None:
+        while (entry := self._provider.agenda.take(self._provider.clock())) is not None:
             any_due = True
             await entry.step()
         return any_due
 
     def next_due(self) -> float | None:
         """When the next step is due, in seconds since 1970; None when nothing will happen by itself."""
-        return self._agenda.next_due()
+        return self._provider.agenda.next_due()
 
     def plan_next(self, *faults: Fault, **options: object) -> None:
         """Queues a plan for one submission to come; without faults for one where nothing goes wrong."""
@@ -106,7 +73,7 @@ class Simulator:
 
     def add_plan(self, plan: Plan) -> None:
         """Queues a ready plan for one submission to come."""
-        self._plans.append(plan)
+        self._provider.plans.append(plan)
 
     def outage(self, route: str, kind: Outage | str, times: int | None = None, code: str = "500") -> None:
         """Puts a route, or "*" for all, out of order for the next `times` requests or until healed."""
@@ -118,26 +85,17 @@ class Simulator:
             raise ValueError(f"there is no route {outage.route!r}")
         if not outage.code.isdecimal():
             raise ValueError(f"an error code is a number, not {outage.code!r}")
-        self._outages.begin(outage)
+        self._provider.outages[outage.route] = outage
 
     def heal(self, route: str = EVERY_ROUTE) -> None:
-        """Ends the outage of a route, or of all."""
-        self._outages.heal(route)
+        """Ends the outage of a route, or with "*" every one."""
+        for name in list(self._provider.outages) if route == EVERY_ROUTE else [route]:
+            self._provider.outages.pop(name, None)
 
     def finish(self, task_id: str, status: Status | None = None) -> None:
         """Ends a task now, as its plan says or as `status`; its callback is due at the next tick."""
-        self._tasks.end(self._tasks.by_id[task_id], self._clock(), status)
+        self._provider.tasks.end(self.tasks[task_id], self._provider.clock(), status)
 
     def count(self, route: str) -> int:
         """How many requests a route got, including those that met an outage."""
-        return self._ledger.counts[route]
-
-    def _settle(self, task: Task) -> Sequence[Entry]:
-        self.account.charge(task)
-        return self._callbacks.announce(task)
-
-    def _next_plan(self) -> Plan:
-        if self._plans:
-            return self._plans.popleft()
-        # By the task's number, so that a planned task in between changes nothing for the others.
-        return self._options.draw(chance_source(self._options.seed, "chances", len(self._tasks.by_id)))
+        return sum(request.route == route for request in self.requests)

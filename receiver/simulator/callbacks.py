@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from receiver.simulator.agenda import Agenda, Entry
 from receiver.simulator.answers import Document, to_bytes
 from receiver.simulator.faults import Fault
 from receiver.simulator.ids import Snowflakes, chance_source
-from receiver.simulator.ledger import Ledger, SentCallback
+from receiver.simulator.ledger import SentCallback
 from receiver.simulator.options import Options
 from receiver.simulator.orders import Dialect
 from receiver.simulator.tasks import Status, Task
@@ -80,53 +81,45 @@ class Message:
     """A copy of the message before it: the row does not notice."""
 
 
+@dataclass(frozen=True)
 class Callbacks:
     """Rows by webhook id and by task id. Whatever is sent goes through `deliver`, at a time the agenda keeps."""
 
-    def __init__(
-        self,
-        options: Options,
-        clock: Callable[[], float],
-        deliver: Deliver,
-        agenda: Agenda,
-        snowflakes: Snowflakes,
-        ledger: Ledger,
-    ) -> None:
-        self.by_id: dict[str, WebhookRow] = {}
-        self.by_task: dict[str, WebhookRow] = {}
-        self._options = options
-        self._clock = clock
-        self._deliver = deliver
-        self._agenda = agenda
-        self._snowflakes = snowflakes
-        self._ledger = ledger
+    options: Options
+    clock: Callable[[], float]
+    deliver: Deliver
+    agenda: Agenda
+    snowflakes: Snowflakes
+    sent: list[SentCallback] = field(default_factory=list)
+    by_id: dict[str, WebhookRow] = field(default_factory=dict)
+    by_task: dict[str, WebhookRow] = field(default_factory=dict)
 
     def register(self, task: Task) -> None:
         """Opens the row of a task that named a webhook URL; its id comes right after the task's."""
         if task.order.webhook_url is None:
             return
         at, dialect = task.created_at, task.order.dialect
-        row = WebhookRow(self._snowflakes.mint(), task.id, task.order.webhook_url, at, at, dialect)
+        row = WebhookRow(self.snowflakes.mint(), task.id, task.order.webhook_url, at, at, dialect)
         self.by_id[row.id] = self.by_task[task.id] = row
 
     def announce(self, task: Task) -> Sequence[Entry]:
         """Puts what a task's end makes us send on the agenda."""
         row = self.by_task.get(task.id)
-        if row is None or (task.status is Status.CANCEL and not self._options.callback_on_cancel):
+        if row is None or (task.status is Status.CANCEL and not self.options.callback_on_cancel):
             return ()
-        ended_at = task.ended_at if task.ended_at is not None else self._clock()
+        ended_at = task.ended_at if task.ended_at is not None else self.clock()
         row.event_data = to_bytes(_event_data(task, task.status, task.id)).decode()
         row.updated_at = ended_at
         if task.plan.has(Fault.NEVER_SENT):
             return ()
         if task.plan.has(Fault.LOST_CALLBACK):
-            row.status, row.retry_count = "FAILED", len(self._options.retry_seconds)
-            row.response = _no_connection(row.url, "Connection refused")
+            row.status, row.retry_count = "FAILED", len(self.options.retry_seconds)
+            row.response = _failure(row.url, DeliveryAnswer(None, "Connection refused"))
             return ()
-        message = Message(row, self._url(task, row), self._body(task), self._options.retry_seconds)
+        message = Message(row, self._url(task, row), self._body(task), self.options.retry_seconds)
         due = ended_at + self._delay(task)
         messages = [message, replace(message, echo=True)] if task.plan.has(Fault.DUPLICATE) else [message]
-        return [self._agenda.add(due, self._sending(each)) for each in messages]
+        return [self.agenda.add(due, partial(self._send, each)) for each in messages]
 
     def resend(self, row: WebhookRow, url: str | None, now: float) -> None:
         """Sends a row's event once more at the next turn, to `url` or where it went first; without further retries.
@@ -134,11 +127,11 @@ class Callbacks:
         Faults distort what is sent by itself. A resend always tells the row's own event, truthfully.
         """
         body = to_bytes(_event(row.dialect, json.loads(row.event_data), row.task_id))
-        self._agenda.add(now, self._sending(Message(row, url or row.url, body, again=True)))
+        self.agenda.add(now, partial(self._send, Message(row, url or row.url, body, again=True)))
 
     def _delay(self, task: Task) -> float:
         # A callback that is to outrun its own submit answer cannot wait, whatever holds the others back.
-        general = 0.0 if task.plan.has(Fault.BEFORE_ANSWER) else self._options.delay
+        general = 0.0 if task.plan.has(Fault.BEFORE_ANSWER) else self.options.delay
         return general + (task.plan.delay if task.plan.has(Fault.LATE) else 0.0)
 
     def _url(self, task: Task, row: WebhookRow) -> str:
@@ -151,8 +144,8 @@ class Callbacks:
         return f"{front}{slash}{changed}{question}{query}"
 
     def _body(self, task: Task) -> bytes:
-        rng = chance_source(self._options.seed, "callback", task.id)
-        shown_id = self._snowflakes.mint() if task.plan.has(Fault.OTHER_ID) else task.id
+        rng = chance_source(self.options.seed, "callback", task.id)
+        shown_id = self.snowflakes.mint() if task.plan.has(Fault.OTHER_ID) else task.id
         claims = task.plan.has(Fault.FALSE_CLAIM) and task.status is not Status.CANCEL
         status = Status.SUCCESS if claims else task.status
         event_data = _event_data(task, status, shown_id)
@@ -164,23 +157,17 @@ class Callbacks:
             return rng.choice((b"", b"<html>it works</html>", body[: len(body) // 2], b"[" * 2000, b"\xff\xfe\x00junk"))
         return body
 
-    def _sending(self, message: Message) -> Callable[[], Awaitable[None]]:
-        async def send() -> None:
-            await self._send(message)
-
-        return send
-
     async def _send(self, message: Message) -> None:
         """One attempt: sent, noted, and if it failed put on the agenda again while pauses are left."""
         row = message.row
         if not message.echo:
             row.attempts += 1
-        attempt, at = row.attempts, self._clock()
-        answer = await self._deliver(message.url, message.body, HEADERS)
-        self._ledger.callbacks.append(SentCallback(message.url, message.body, at, answer.status, row.task_id, attempt))
+        attempt, at = row.attempts, self.clock()
+        answer = await self.deliver(message.url, message.body, HEADERS)
+        self.sent.append(SentCallback(at, message.body, message.url, answer.status, row.task_id, attempt))
         if message.echo:
             return
-        now = self._clock()
+        now = self.clock()
         row.retry_count += message.again
         row.updated_at = now
         delivered = answer.status is not None and 200 <= answer.status < 300
@@ -188,7 +175,7 @@ class Callbacks:
         row.response = answer.text if delivered else _failure(message.url, answer)
         if not delivered and message.then:
             follow_up = replace(message, then=message.then[1:], again=True)
-            self._agenda.add(now + message.then[0], self._sending(follow_up))
+            self.agenda.add(now + message.then[0], partial(self._send, follow_up))
 
 
 def _event_data(task: Task, status: Status, shown_id: str) -> Document:
@@ -206,14 +193,7 @@ def _event(dialect: Dialect, event_data: Document, task_id: str) -> Document:
 def _failure(url: str, answer: DeliveryAnswer) -> str:
     """A failed delivery in the words of the provider's Java client."""
     if answer.status is None:
-        return _no_connection(url, answer.text)
-    try:
-        reason = HTTPStatus(answer.status).phrase
-    except ValueError:
-        reason = "Unknown"
+        return f'I/O error on POST request for "{url}": {answer.text or "Connection refused"}'
+    reason = next((status.phrase for status in HTTPStatus if status == answer.status), "Unknown")
     body = f'"{answer.text[:KEPT_TEXT]}"' if answer.text else "[no body]"
     return f"{answer.status} {reason}: {body}"
-
-
-def _no_connection(url: str, reason: str) -> str:
-    return f'I/O error on POST request for "{url}": {reason or "Connection refused"}'

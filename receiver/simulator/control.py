@@ -1,5 +1,6 @@
 """Owns the simulator's own routes under `/simulator`: for somebody who watches it or breaks it from another process."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from starlette.routing import Route
 from receiver.simulator.app import Simulator
 from receiver.simulator.faults import Plan
 from receiver.simulator.outages import EVERY_ROUTE, ActiveOutage
+from receiver.simulator.uploads import kind_of
 
 T = TypeVar("T")
 
@@ -47,8 +49,9 @@ def control_routes(simulator: Simulator) -> list[Route]:
 
 def state_of(simulator: Simulator) -> dict[str, object]:
     """What happened so far: requests per route, tasks, callbacks, uploads, the account. Times in seconds since 1970."""
+    requests = Counter(request.route for request in simulator.requests)
     return {
-        "requests": {route: simulator.count(route) for route in simulator.routes},
+        "requests": {route: requests[route] for route in simulator.routes},
         "tasks": [
             {
                 "taskId": task.id,
@@ -68,7 +71,7 @@ def state_of(simulator: Simulator) -> dict[str, object]:
         ],
         "account": simulator.account.shown(),
         "uploads": [
-            {"fileName": upload.name, "type": upload.type, "size": upload.size, "until": upload.until}
+            {"fileName": upload.name, "type": kind_of(upload.name), "size": upload.size, "until": upload.until}
             for upload in simulator.uploads.by_name.values()
         ],
         "loras": [

@@ -1,7 +1,6 @@
 """Owns the simulator's use of httpx: callbacks that go out, and requests that come in without a socket."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +17,12 @@ REASONS: dict[type[Exception], str] = {
     httpx.RemoteProtocolError: "Unexpected end of file from server",
 }
 """Broken connections in the words of the provider's Java client."""
+BREAKS: dict[Break, tuple[type[httpx.TransportError], str]] = {
+    Break.REFUSED: (httpx.ConnectError, "All connection attempts failed"),
+    Break.SLOW: (httpx.ReadTimeout, "The read operation timed out"),
+    Break.LOST: (httpx.RemoteProtocolError, "Server disconnected without sending a response."),
+}
+"""Broken connections as a client of ours meets them."""
 
 
 def post_callback(client: httpx.AsyncClient) -> Deliver:
@@ -42,12 +47,10 @@ def asgi_deliver(app: ASGIApp) -> Deliver:
     return post_callback(httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False)))
 
 
-@asynccontextmanager
-async def real_deliverer() -> AsyncIterator[Deliver]:
-    """A deliverer over real sockets, for as long as the context lasts. Proxies of the environment are not used."""
+def real_client() -> httpx.AsyncClient:
+    """A client over real sockets. Proxies of the environment are not used."""
     limits = httpx.Limits(max_connections=128, max_keepalive_connections=64)
-    async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
-        yield post_callback(client)
+    return httpx.AsyncClient(limits=limits, trust_env=False)
 
 
 class InProcessTransport(httpx.AsyncBaseTransport):
@@ -68,15 +71,6 @@ class InProcessTransport(httpx.AsyncBaseTransport):
 
         response = await httpx.ASGITransport(listening).handle_async_request(request)
         if breaks:
-            raise _broken(breaks[0], request)
+            error, words = BREAKS[breaks[0]]
+            raise error(words, request=request)
         return response
-
-
-def _broken(kind: Break, request: httpx.Request) -> httpx.TransportError:
-    match kind:
-        case Break.REFUSED:
-            return httpx.ConnectError("All connection attempts failed", request=request)
-        case Break.SLOW:
-            return httpx.ReadTimeout("The read operation timed out", request=request)
-        case Break.LOST:
-            return httpx.RemoteProtocolError("Server disconnected without sending a response.", request=request)

@@ -2,45 +2,49 @@
 
 import hashlib
 import mimetypes
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from receiver.simulator.ids import chance_source, hex_id
 from receiver.simulator.options import Options
 
 BLOCK = 65536
+RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass
 class StoredFile:
-    """A published file of `size` bytes. `dead` files are gone before their time."""
+    """A file of `size` bytes, which is there until `until`, in seconds since 1970."""
 
-    path: str
+    name: str
     size: int
-    published_at: float
-    dead: bool
-    seed: int
-    text: bytes | None = None
-    """What it holds when that is not made from the seed."""
+    until: float
+    digest: str
+    """The SHA-256 of its bytes, or of what they are made from."""
+    content: bytes | None = None
+    """Its bytes, None when they are made from the seed."""
+    seed: int = 0
 
     @property
     def content_type(self) -> str:
-        return content_type(self.path)
+        """The media type that the file's extension stands for."""
+        guessed = "model/gltf-binary" if self.name.endswith(".glb") else mimetypes.guess_type(self.name)[0]
+        return guessed or "application/octet-stream"
 
     @property
     def etag(self) -> str:
         """A strong entity tag, with its quotes."""
-        return f'"{hashlib.sha256(f"{self.seed}:{self.path}:{self.size}".encode()).hexdigest()[:32]}"'
+        return f'"{self.digest[:32]}"'
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes from `start` up to but not including `stop`, in blocks; only those blocks are made."""
-        if self.text is not None:
-            yield self.text[start:stop]
+        if self.content is not None:
+            yield self.content[start:stop]
             return
         for number in range(start // BLOCK, -(-stop // BLOCK)):
             at = number * BLOCK
-            block = chance_source(self.seed, self.path, number).randbytes(min(BLOCK, self.size - at))
+            block = chance_source(self.seed, self.name, number).randbytes(min(BLOCK, self.size - at))
             yield block[max(0, start - at) : stop - at]
 
 
@@ -58,24 +62,18 @@ class Files:
 
     def publish(self, link: str, now: float, *, dead: bool, text: str | None = None) -> None:
         """Puts the link's file up at `now`, or for a dead one only its name."""
-        path = _path(link)
-        content = None if text is None else text.encode()
+        # The base URL may have a path of its own; the route has not.
+        path = link.removeprefix(self._options.link_base)
+        content, seed = None if text is None else text.encode(), self._options.seed
         size = self._options.file_size if content is None else len(content)
-        self._published[path] = StoredFile(path, size, now, dead, self._options.seed, content)
+        until = now if dead else now + self._options.link_seconds
+        digest = hashlib.sha256(f"{seed}:{path}:{size}".encode()).hexdigest()
+        self._published[path] = StoredFile(path, size, until, digest, content, seed)
 
     def find(self, path: str, now: float) -> StoredFile | None:
         """The file at `/files/...`, or None when there is none, or not any more."""
         stored = self._published.get(path)
-        if stored is None or stored.dead or now >= stored.published_at + self._options.link_seconds:
-            return None
-        return stored
-
-
-def content_type(name: str) -> str:
-    """The media type that a file's extension stands for."""
-    if name.endswith(".glb"):
-        return "model/gltf-binary"
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return stored if stored is not None and now < stored.until else None
 
 
 def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -83,24 +81,12 @@ def requested_range(header: str | None, size: int) -> tuple[int, int] | None:
 
     ValueError when the range lies outside. Several ranges or other units are ignored, as the standard allows.
     """
-    unit, _, wanted = (header or "").partition("=")
-    first, dash, last = wanted.strip().partition("-")
-    if unit.strip().lower() != "bytes" or not dash or not _digits(first) or not _digits(last) or not (first or last):
+    found = RANGE.fullmatch(header or "")
+    first, last = found.groups() if found else ("", "")
+    if not first and not last:
         return None
-    if not first:
-        start, stop = max(0, size - int(last)), size
-    else:
-        start, stop = int(first), min(size, int(last) + 1) if last else size
-    if start >= size or stop <= start:
+    start = int(first) if first else max(0, size - int(last))
+    stop = min(size, int(last) + 1) if first and last else size
+    if stop <= start:
         raise ValueError("the range lies outside the file")
     return start, stop
-
-
-def _digits(text: str) -> bool:
-    return len(text) <= 18 and (not text or (text.isascii() and text.isdigit()))
-
-
-def _path(link: str) -> str:
-    # The base URL may have a path of its own; the route has not.
-    path = urlsplit(link).path
-    return path[path.index("/files/") :]

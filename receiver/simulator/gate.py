@@ -3,110 +3,106 @@
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from receiver.simulator.answers import Document, Family, KeyMissing, Refused, StorageRefused, to_bytes
-from receiver.simulator.ledger import Ledger, Request
-from receiver.simulator.outages import Outage, Outages, Pause, SlowAnswer, outage_answer
+from receiver.simulator.answers import Answer, Document, Family, KeyMissing, Refused, StorageRefused, to_bytes
+from receiver.simulator.ledger import Request
+from receiver.simulator.outages import Outage, met_outage, outage_answer, slow_answer
+from receiver.simulator.provider import Provider
 
-Endpoint: TypeAlias = Callable[[HttpRequest, bytes], Awaitable[Response | Document]]
-"""Answers a request and its body. A document leaves with HTTP 200, as a refusal does: the body decides."""
+Endpoint: TypeAlias = Callable[[Provider, HttpRequest, bytes], Awaitable[Answer]]
+"""Answers a request and its body."""
 
 
 @dataclass(frozen=True)
-class Gate:
-    """What all endpoints share. `api_key` None accepts every key that is not blank."""
+class Door:
+    """An endpoint under the name by which it is counted and put out of order."""
 
-    clock: Callable[[], float]
-    api_key: str | None
-    ledger: Ledger
-    outages: Outages
-    pause: Pause | None
+    name: str
+    path: str
+    endpoint: Endpoint
+    family: Family
+    method: str = "POST"
+    streams: bool = False
+    """Whether the endpoint reads the body itself: then it is not noted."""
 
-    def route(
-        self, name: str, path: str, endpoint: Endpoint, family: Family, *, method: str = "POST", streams: bool = False
-    ) -> Route:
-        """A route under the name by which it is counted and put out of order.
+    def route(self, provider: Provider) -> Route:
+        """The door as a route of the provider, which meets its outages."""
 
-        An endpoint that streams reads the body itself: it is not noted.
-        """
-
-        async def answered(request: HttpRequest, body: bytes) -> Response:
-            try:
-                self._bearer(request, family)
-                answer = await endpoint(request, body)
-            except Refused as refused:
-                await _drain(request)
-                answer = refused.worded(family)
-            except StorageRefused as refused:
-                answer = Response(refused.xml, refused.status, media_type="application/xml")
-            return answer if isinstance(answer, Response) else json_answer(answer)
-
-        async def door(request: HttpRequest) -> Response:
-            body = b"" if streams else await request.body()
-            self.ledger.note_request(Request(name, request.method, request.url.path, self.clock(), body))
-            outage = self.outages.meet(name)
+        async def answer(request: HttpRequest) -> ASGIApp:
+            body = b"" if self.streams else await request.body()
+            provider.requests.append(Request(provider.clock(), body, self.name, request.method, request.url.path))
+            outage = met_outage(provider.outages, self.name)
             if outage is None:
-                return await answered(request, body)
+                return await self._answer(provider, request, body)
             if outage.kind is Outage.SLOW:
-                return SlowAnswer(await answered(request, body), self.pause, outage.seconds)
+                return slow_answer(await self._answer(provider, request, body), provider.pause, outage.seconds)
             await _drain(request)
             if outage.kind is Outage.CODE:
-                return json_answer(Refused(outage.code).worded(family))
+                return _json_answer(Refused(outage.code).worded(self.family))
             return outage_answer(outage.kind)
 
-        return Route(path, door, methods=[method], name=name)
+        return Route(self.path, answer, methods=[self.method], name=self.name)
 
-    def v1(self, body: bytes, *needed: str) -> dict[str, Any]:
-        """The document of a V1 request, without its key. The key counts in the body only."""
-        document = json_object(body)
-        if document is None:
-            raise Refused(301)
-        return self.checked(document, *needed)
+    async def _answer(self, provider: Provider, request: HttpRequest, body: bytes) -> ASGIApp:
+        try:
+            if self.family in (Family.V2, Family.MEDIA):
+                self._check_bearer(provider, request)
+            answer = await self.endpoint(provider, request, body)
+        except Refused as refused:
+            await _drain(request)
+            answer = refused.worded(self.family)
+        except StorageRefused as refused:
+            return Response(refused.xml, refused.status, media_type="application/xml")
+        return _json_answer(answer) if isinstance(answer, dict) else answer
 
-    def checked(self, document: dict[str, Any], *needed: str) -> dict[str, Any]:
-        """The document without its key, which must fit; none of the needed names may be blank."""
-        for name in ("apiKey", *needed):
-            if not is_text(document.get(name)):
-                raise Refused(301, f"{name} must not be blank")
-        self.check(document.pop("apiKey"))
-        return document
-
-    def check(self, key: str) -> None:
-        """Refused 802 for a key that does not fit."""
-        if not self._accepts(key):
-            raise Refused(802)
-
-    def _bearer(self, request: HttpRequest, family: Family) -> None:
-        """Refused when the family wants a key in the header, and there is none or one that does not fit."""
-        if family not in (Family.V2, Family.MEDIA):
-            return
+    def _check_bearer(self, provider: Provider, request: HttpRequest) -> None:
+        """Refused when there is no key in the header, or one that does not fit."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise KeyMissing
-        if not self._accepts(key.strip()):
-            raise Refused(1002) if family is Family.V2 else Refused(401, "ApiKey verification failed: no such api key")
-
-    def _accepts(self, key: str) -> bool:
-        return self.api_key is None or key == self.api_key
+            raise KeyMissing(412)
+        if not _accepts(provider, key.strip()):
+            v2 = self.family is Family.V2
+            raise Refused(1002) if v2 else Refused(401, "ApiKey verification failed: no such api key")
 
 
-def json_answer(document: Document) -> Response:
-    """A document as the answer, with HTTP 200."""
-    return Response(to_bytes(document), media_type="application/json")
+def v1(provider: Provider, body: bytes, *needed: str) -> Document:
+    """The document of a V1 request, without its key. The key counts in the body only."""
+    document = json_object(body)
+    if document is None:
+        raise Refused(301)
+    return checked(provider, document, *needed)
 
 
-async def _drain(request: HttpRequest) -> None:
-    """Reads what is left of a body: who does not read a request to its end cuts its sender off."""
-    async for _ in request.stream():
-        pass
+def checked(provider: Provider, document: Document, *needed: str) -> Document:
+    """The document without its key, which must fit; none of the needed names may be blank."""
+    for name in ("apiKey", *needed):
+        if not is_text(document.get(name)):
+            raise Refused(301, f"{name} must not be blank")
+    check_key(provider, document.pop("apiKey"))
+    return document
 
 
-def json_object(body: bytes) -> dict[str, Any] | None:
+def check_key(provider: Provider, key: str) -> None:
+    """Refused 802 for a key that does not fit."""
+    if not _accepts(provider, key):
+        raise Refused(802)
+
+
+def v2(body: bytes) -> Document:
+    """The document of a V2 request, whose key is in the header."""
+    document = json_object(body)
+    if document is None:
+        raise Refused(1007)
+    return document
+
+
+def json_object(body: bytes) -> Document | None:
     """The JSON object in a body, or None for anything else."""
     try:
         document = json.loads(body)
@@ -115,15 +111,7 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def v2(body: bytes) -> dict[str, Any]:
-    """The document of a V2 request, whose key is in the header."""
-    document = json_object(body)
-    if document is None:
-        raise Refused(1007)
-    return document
-
-
-def webhook_url_of(document: dict[str, Any]) -> str | None:
+def webhook_url_of(document: Document) -> str | None:
     """Takes the webhook URL out of a request; an empty one is none."""
     url = document.pop("webhookUrl", None) or None
     if url is not None and not isinstance(url, str):
@@ -134,3 +122,18 @@ def webhook_url_of(document: dict[str, Any]) -> str | None:
 def is_text(value: object) -> bool:
     """Whether it is a text with something in it."""
     return isinstance(value, str) and bool(value.strip())
+
+
+def _accepts(provider: Provider, key: str) -> bool:
+    """Whether a key is the account's; without one in the options every key is."""
+    return provider.options.api_key in (None, key)
+
+
+def _json_answer(document: Document) -> Response:
+    return Response(to_bytes(document), media_type="application/json")
+
+
+async def _drain(request: HttpRequest) -> None:
+    """Reads what is left of a body: who does not read a request to its end cuts its sender off."""
+    async for _ in request.stream():
+        pass

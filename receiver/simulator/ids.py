@@ -17,19 +17,15 @@ class Snowflakes:
     def __init__(self, clock: Callable[[], float], node: int) -> None:
         self._clock = clock
         self._node = node
-        self._millisecond = -1
-        self._sequence = 0
+        self._last = -1
+        """The milliseconds and the sequence of the latest id, as one number."""
 
     def mint(self) -> str:
         """The next id as decimal text. It may run ahead of a clock that stands still, never behind an earlier id."""
         now = max(0, int(self._clock() * 1000) - TWITTER_EPOCH_MS)
-        if now > self._millisecond:
-            self._millisecond, self._sequence = now, 0
-        else:
-            self._sequence += 1
-            if self._sequence == SEQUENCE_SIZE:
-                self._millisecond, self._sequence = self._millisecond + 1, 0
-        return str(self._millisecond << 22 | self._node << 12 | self._sequence)
+        self._last = max(self._last + 1, now * SEQUENCE_SIZE)
+        millisecond, sequence = divmod(self._last, SEQUENCE_SIZE)
+        return str(millisecond << 22 | self._node << 12 | sequence)
 
 
 def hex_id(rng: Random) -> str:

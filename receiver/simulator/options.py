@@ -86,8 +86,6 @@ class Options:
     def draw(self, rng: Random) -> Plan:
         """The plan of one task, by the chances; each is drawn independently."""
         # Every chance is drawn, also a zero one, so that raising one of them leaves the others' outcomes alone.
-        drawn = [fault for name, fault in _CHANCES.items() if rng.random() < getattr(self, name)]
+        chances = [each for each in fields(self) if "fault" in each.metadata]
+        drawn = [each.metadata["fault"] for each in chances if rng.random() < getattr(self, each.name)]
         return Plan(frozenset(drawn), delay=self.late_seconds) if drawn else Plan()
-
-
-_CHANCES: dict[str, Fault] = {each.name: each.metadata["fault"] for each in fields(Options) if "fault" in each.metadata}

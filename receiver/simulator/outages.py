@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.simulator.faults import Number
 
@@ -50,38 +51,21 @@ class ActiveOutage(Struct):
     code: str = "500"
 
 
-class Outages:
-    """The outages in force, at most one per route; a route's own goes before the one of every route."""
+def met_outage(outages: dict[str, ActiveOutage], route: str) -> ActiveOutage | None:
+    """The outage that meets a request to the route, counted against its times, or None.
 
-    def __init__(self) -> None:
-        self._active: dict[str, ActiveOutage] = {}
-
-    def begin(self, outage: ActiveOutage) -> None:
-        """Lets an outage meet the next requests to its route, in place of an earlier one there."""
-        self._active[outage.route] = outage
-
-    def heal(self, route: str) -> None:
-        """Ends the route's outage, or with "*" every one."""
-        if route == EVERY_ROUTE:
-            self._active.clear()
-        else:
-            self._active.pop(route, None)
-
-    def meet(self, route: str) -> ActiveOutage | None:
-        """The outage that meets a request to the route, counted against its times, or None."""
-        for name in (route, EVERY_ROUTE):
-            active = self._active.get(name)
-            if active is None:
-                continue
-            if active.times is not None:
-                active.times -= 1
-                if active.times <= 0:
-                    del self._active[name]
-            return active
-        return None
+    A route's own outage goes before the one of every route.
+    """
+    name = route if route in outages else EVERY_ROUTE
+    outage = outages.get(name)
+    if outage is not None and outage.times is not None:
+        outage.times -= 1
+        if outage.times <= 0:
+            del outages[name]
+    return outage
 
 
-class BrokenAnswer(Response):
+def broken_answer(kind: Break) -> ASGIApp:
     """An answer that never fully comes.
 
     In process the transport is told and raises what a client would. On a real socket we promise two bytes, send one and
@@ -89,58 +73,45 @@ class BrokenAnswer(Response):
     cannot be played from behind an accepted one, so on a real socket it looks like a lost one.
     """
 
-    def __init__(self, kind: Break) -> None:
-        super().__init__()
-        self._kind = kind
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _tell(scope, self._kind):
-            await super().__call__(scope, receive, send)
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if _is_in_process(scope):
+            scope["extensions"][BREAK_SLOT].append(kind)
+            await Response()(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
+    return answer
 
-class SlowAnswer(Response):
+
+def slow_answer(answer: ASGIApp, pause: Pause | None, seconds: float) -> ASGIApp:
     """A true answer that comes `seconds` later than it could: too late for anybody who waits in process.
 
     Without a `pause` there is no way to be slow on a real socket, and the connection breaks instead.
     """
 
-    def __init__(self, answer: Response, pause: Pause | None, seconds: float) -> None:
-        super().__init__()
-        self._answer = answer
-        self._pause = pause
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _tell(scope, Break.SLOW):
-            await super().__call__(scope, receive, send)
-        elif self._pause is None:
-            await BrokenAnswer(Break.LOST)(scope, receive, send)
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        if pause is None or _is_in_process(scope):
+            await broken_answer(Break.SLOW)(scope, receive, send)
         else:
-            await self._pause(self._seconds)
-            await self._answer(scope, receive, send)
+            await pause(seconds)
+            await answer(scope, receive, send)
+
+    return late
 
 
-def outage_answer(kind: Outage) -> Response:
+def outage_answer(kind: Outage) -> ASGIApp:
     """What a request gets that meets an outage; SLOW and CODE are not among them, whose answers the route makes."""
     if kind is Outage.REFUSED:
-        return BrokenAnswer(Break.REFUSED)
+        return broken_answer(Break.REFUSED)
     if kind is Outage.TOO_MANY:
         return JSONResponse({"code": 429, "msg": "Too Many Requests"}, 429, {"Retry-After": "1"})
     if kind is Outage.JUNK:
         return HTMLResponse("<!DOCTYPE html><title>RunningHub</title><p>please sign in")
-    reason = {Outage.ERROR: "Internal Server Error", Outage.BAD_GATEWAY: "Bad Gateway"}.get(kind, "Service Unavailable")
-    said = f"{kind} {reason}"
+    said = f"{kind} {HTTPStatus(int(kind)).phrase}"
     page = f"<html><head><title>{said}</title></head><body><center><h1>{said}</h1></center></body></html>"
     return HTMLResponse(page, int(kind))
 
 
-def _tell(scope: Scope, kind: Break) -> bool:
-    """Whether somebody in process listens for breaks, and was told of this one."""
-    listener = scope.get("extensions", {}).get(BREAK_SLOT)
-    if listener is None:
-        return False
-    listener.append(kind)
-    return True
+def _is_in_process(scope: Scope) -> bool:
+    return BREAK_SLOT in scope.get("extensions", {})

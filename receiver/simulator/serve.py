@@ -2,16 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from receiver.simulator.app import Simulator
-from receiver.simulator.callbacks import Deliver, DeliveryAnswer
 from receiver.simulator.control import control_routes
-from receiver.simulator.delivery import real_deliverer
+from receiver.simulator.delivery import post_callback, real_client
 from receiver.simulator.options import Options
 
 LONGEST_WAIT = 0.05
@@ -25,19 +24,12 @@ def create_app(options: Options) -> Starlette:
 
     `app.state.simulator` is the simulator. Give it to any ASGI server that runs the lifespan.
     """
-    senders: list[Deliver] = []
-
-    async def deliver(url: str, body: bytes, headers: Mapping[str, str]) -> DeliveryAnswer:
-        if not senders:
-            return DeliveryAnswer(None, "Network is unreachable")
-        return await senders[-1](url, body, headers)
-
-    simulator = Simulator(options, clock=time.time, deliver=deliver, pause=asyncio.sleep)
+    client = real_client()
+    simulator = Simulator(options, clock=time.time, deliver=post_callback(client), pause=asyncio.sleep)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with real_deliverer() as sender:
-            senders.append(sender)
+        async with client:
             lanes = [asyncio.create_task(_take_turns(simulator)) for _ in range(LANES)]
             try:
                 yield

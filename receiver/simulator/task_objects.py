@@ -2,7 +2,7 @@
 
 from receiver.simulator.answers import Document, message_of
 from receiver.simulator.orders import TEXT, Kind
-from receiver.simulator.tasks import Output, Status, Task
+from receiver.simulator.tasks import Status, Task
 
 GRAPH_FAILED = "工作流运行失败"
 """All that the error message says when a graph fails; the reason stands elsewhere."""
@@ -10,23 +10,15 @@ GRAPH_FAILED = "工作流运行失败"
 
 def submitted(task: Task) -> Document:
     """The answer to an accepted submission: the seven keys of the submit example (page "Standard Model API")."""
-    return _seven_keys(task, task.status, task.id, tells=True)
+    return _task_object(task, task.status, task.id, _results(task, task.status, nodes=_has_nodes(task)))
 
 
 def queried(task: Task, status: Status) -> Document:
     """The answer to a query that says `status` (page "Query generation result (V2)")."""
-    return {
-        "taskId": task.id,
-        "status": status.value,
-        **_error_of(task, status),
-        "failedReason": failed_reason(task, status),
-        "usage": usage(task, status),
-        "results": _results(task, status, nodes=True) if task.tells_results else None,
-        "clientId": task.client_id,
-        "promptTips": task.order.prompt_tips,
-        # Not on the page, whose example is a model's: what was seen of tasks that may have children.
-        **(_kinship(task, status, task.id) if _has_nodes(task) else {}),
-    }
+    results = _results(task, status, nodes=True) if task.tells_results else None
+    # Not on the page, whose example is a model's: what was seen of tasks that may have children.
+    kinship = _kinship(task, status, task.id) if _has_nodes(task) else {}
+    return {**_task_object(task, status, task.id, results, **_reckoning(task, status)), **kinship}
 
 
 def ended(task: Task, status: Status, task_id: str) -> Document:
@@ -34,12 +26,10 @@ def ended(task: Task, status: Status, task_id: str) -> Document:
 
     `status` and `task_id` differ from the task's own where a callback is to lie.
     """
-    return {
-        **_seven_keys(task, status, task_id, tells=status is not task.status or task.tells_results),
-        "failedReason": failed_reason(task, status),
-        "usage": usage(task, status),
-        **_kinship(task, status, task_id),
-    }
+    tells = status is not task.status or task.tells_results
+    results = _results(task, status, nodes=_has_nodes(task)) if tells else None
+    kinship = _kinship(task, status, task_id)
+    return {**_task_object(task, status, task_id, results), **_reckoning(task, status), **kinship}
 
 
 def callback(event_data: Document, task_id: str) -> Document:
@@ -50,10 +40,9 @@ def callback(event_data: Document, task_id: str) -> Document:
 def usage(task: Task, status: Status) -> Document:
     """What a task cost, all in texts. What fails is not charged."""
     paid = status is Status.SUCCESS
-    coins = task.coins if paid else None
     return {
         "consumeMoney": None,
-        "consumeCoins": None if coins is None else str(coins),
+        "consumeCoins": str(task.coins) if paid and task.coins is not None else None,
         "taskCostTime": str(task.seconds) if status.ended else None,
         "thirdPartyConsumeMoney": task.order.price if paid else None,
     }
@@ -73,15 +62,25 @@ def failed_reason(task: Task, status: Status) -> Document:
     }
 
 
-def _seven_keys(task: Task, status: Status, task_id: str, *, tells: bool) -> Document:
+def _task_object(
+    task: Task, status: Status, task_id: str, results: list[Document] | None, **reckoning: Document
+) -> Document:
+    """The seven keys of every task object, and where a query tells more of its end."""
+    code = task.plan.error_code if status is Status.FAILED else ""
     return {
         "taskId": task_id,
         "status": status.value,
-        **_error_of(task, status),
-        "results": _results(task, status, nodes=_has_nodes(task)) if tells else None,
+        "errorCode": code,
+        "errorMessage": (GRAPH_FAILED if _has_nodes(task) else message_of(code)) if code else "",
+        **reckoning,
+        "results": results,
         "clientId": task.client_id,
         "promptTips": task.order.prompt_tips,
     }
+
+
+def _reckoning(task: Task, status: Status) -> Document:
+    return {"failedReason": failed_reason(task, status), "usage": usage(task, status)}
 
 
 def _has_nodes(task: Task) -> bool:
@@ -91,31 +90,28 @@ def _has_nodes(task: Task) -> bool:
 def _kinship(task: Task, status: Status, shown_id: str) -> Document:
     """The parent, which no task of ours has, and what the task and its child used."""
     own = usage(task, status)
-    rows = [_used(shown_id, None, status, own)]
+    bills: list[tuple[str, str | None, Document]] = [(shown_id, None, own)]
     if task.child_id is not None:
-        rows[0]["usage"] = {**own, "thirdPartyConsumeMoney": None}
-        bill = {**own, "consumeCoins": None, "taskCostTime": "0"}
-        rows.append(_used(task.child_id, shown_id, status, bill))
+        bills = [(shown_id, None, {**own, "thirdPartyConsumeMoney": None})]
+        bills.append((task.child_id, shown_id, {**own, "consumeCoins": None, "taskCostTime": "0"}))
+    # These ids are bare numbers on the wire, beyond what a JavaScript number can hold.
+    rows = [
+        {"taskId": int(id), "parentTaskId": parent and int(parent), "taskStatus": status.value, "usage": bill}
+        for id, parent, bill in bills
+    ]
     return {"parentTaskId": None, "taskUsageList": rows}
 
 
-def _used(task_id: str, parent_id: str | None, status: Status, bill: Document) -> Document:
-    # These ids are bare numbers on the wire, beyond what a JavaScript number can hold.
-    parent = None if parent_id is None else int(parent_id)
-    return {"taskId": int(task_id), "parentTaskId": parent, "taskStatus": status.value, "usage": dict(bill)}
-
-
-def _error_of(task: Task, status: Status) -> Document:
-    code = task.plan.error_code if status is Status.FAILED else ""
-    return {"errorCode": code, "errorMessage": (GRAPH_FAILED if _has_nodes(task) else message_of(code)) if code else ""}
-
-
 def _results(task: Task, status: Status, *, nodes: bool) -> list[Document] | None:
-    return [_result(output, nodes) for output in task.outputs] if status is Status.SUCCESS else None
-
-
-def _result(output: Output, nodes: bool) -> Document:
-    # A text is told in place, and then there is no file to link.
-    url = output.links[-1] if output.extension != TEXT else None
-    node = {"nodeId": output.node_id} if nodes else {}
-    return {"url": url, **node, "outputType": output.extension, "text": output.text}
+    if status is not Status.SUCCESS:
+        return None
+    return [
+        {
+            # A text is told in place, and then there is no file to link.
+            "url": None if output.extension == TEXT else output.links[-1],
+            **({"nodeId": output.node_id} if nodes else {}),
+            "outputType": output.extension,
+            "text": output.text,
+        }
+        for output in task.outputs
+    ]

@@ -15,6 +15,8 @@ from receiver.simulator.orders import TEXT, Kind, Order
 
 QUEUED_PART = 0.1
 """The part of a task's seconds that is spent in the queue, for those tasks that queue at all."""
+MADE = {"video": "mp4", "audio": "mp3", "speech": "mp3", "music": "mp3", "tts": "mp3", "image": "png"}
+"""What a model makes, by a word in its path; the first word that is found counts."""
 
 
 class Status(StrEnum):
@@ -94,27 +96,20 @@ class Task:
         return after is not None and self.queries_after_end > after
 
 
+@dataclass(frozen=True)
 class Tasks:
     """All tasks by id. `on_end` is told of every end, and gives the agenda's entries that follow from it."""
 
-    def __init__(
-        self,
-        options: Options,
-        snowflakes: Snowflakes,
-        agenda: Agenda,
-        files: Files,
-        on_end: Callable[[Task], Sequence[Entry]],
-    ) -> None:
-        self.by_id: dict[str, Task] = {}
-        self.open: dict[str, Task] = {}
-        """Those that have not ended."""
-        self.waiting: deque[Task] = deque()
-        """Those of the open ones that wait for a machine of one's own."""
-        self._options = options
-        self._snowflakes = snowflakes
-        self._agenda = agenda
-        self._files = files
-        self._on_end = on_end
+    options: Options
+    snowflakes: Snowflakes
+    agenda: Agenda
+    files: Files
+    on_end: Callable[[Task], Sequence[Entry]]
+    by_id: dict[str, Task] = field(default_factory=dict)
+    open: dict[str, Task] = field(default_factory=dict)
+    """Those that have not ended."""
+    waiting: deque[Task] = field(default_factory=deque)
+    """Those of the open ones that wait for a machine of one's own."""
 
     @property
     def in_flight(self) -> int:
@@ -132,20 +127,20 @@ class Tasks:
 
     def accept(self, order: Order, plan: Plan, now: float, *, waits: bool = False) -> Task:
         """A new task, whose start and end stand on the agenda; one that waits is started by another one's end."""
-        rng = chance_source(self._options.seed, "task", len(self.by_id))
-        task_id = self._snowflakes.mint()
+        rng = chance_source(self.options.seed, "task", len(self.by_id))
+        task_id = self.snowflakes.mint()
         client_id = hex_id(rng)
         outputs = []
         for making in order.makes:
-            link = self._files.link(hex_id(rng), making.extension)
+            link = self.files.link(hex_id(rng), making.extension)
             text = f"A text that node {making.node_id} wrote." if making.extension == TEXT else None
             outputs.append(Output(making.node_id, making.extension, [link], text))
         task = Task(task_id, order, plan, client_id, now, outputs)
         if order.kind is not Kind.MODEL and order.price is not None:
-            task.child_id = self._snowflakes.mint()
+            task.child_id = self.snowflakes.mint()
         self.by_id[task.id] = self.open[task.id] = task
         # Both answers are seen in the wild: some tasks wait in the queue first, others run at once.
-        queue_seconds = self._options.task_seconds * QUEUED_PART if rng.random() < 0.5 else 0.0
+        queue_seconds = self.options.task_seconds * QUEUED_PART if rng.random() < 0.5 else 0.0
         if waits:
             self.waiting.append(task)
         else:
@@ -156,7 +151,7 @@ class Tasks:
         """Ends a task at `now` as its plan says, or as `status`; gives the entries of its callbacks."""
         if task.status.ended:
             return ()
-        self._agenda.drop(task.ahead)
+        self.agenda.drop(task.ahead)
         del self.open[task.id]
         if task in self.waiting:
             self.waiting.remove(task)
@@ -167,8 +162,8 @@ class Tasks:
         if task.status is Status.SUCCESS:
             for output in task.outputs:
                 dead = task.plan.has(Fault.EXPIRED_LINK)
-                self._files.publish(output.links[-1], now, dead=dead, text=output.text)
-        return self._on_end(task)
+                self.files.publish(output.links[-1], now, dead=dead, text=output.text)
+        return self.on_end(task)
 
     def note_query(self, task: Task, now: float) -> None:
         """Counts a query, which after the end may change what the next ones say."""
@@ -176,13 +171,13 @@ class Tasks:
             return
         task.queries_after_end += 1
         if task.plan.has(Fault.EXPIRED_LINK) and task.plan.fresh_after_query and len(task.links) == 1:
-            rng = chance_source(self._options.seed, "fresh link", task.id)
+            rng = chance_source(self.options.seed, "fresh link", task.id)
             for output in task.outputs:
-                output.links.append(self._files.link(hex_id(rng), output.extension))
-                self._files.publish(output.links[-1], now, dead=False, text=output.text)
+                output.links.append(self.files.link(hex_id(rng), output.extension))
+                self.files.publish(output.links[-1], now, dead=False, text=output.text)
 
     def _schedule(self, task: Task, now: float, queue_seconds: float) -> None:
-        starts_at, ends_at = now + queue_seconds, now + self._options.task_seconds
+        starts_at, ends_at = now + queue_seconds, now + self.options.task_seconds
 
         async def start() -> None:
             self._start(task, starts_at)
@@ -191,10 +186,10 @@ class Tasks:
             self.end(task, ends_at)
 
         if queue_seconds:
-            task.ahead.append(self._agenda.add(starts_at, start))
+            task.ahead.append(self.agenda.add(starts_at, start))
         else:
             self._start(task, now)
-        task.ahead.append(self._agenda.add(ends_at, end))
+        task.ahead.append(self.agenda.add(ends_at, end))
 
     def _start(self, task: Task, now: float) -> None:
         task.status, task.started_at = Status.RUNNING, now
@@ -209,15 +204,4 @@ def output_type_of(model: str) -> str:
     made = path.rpartition("-to-")[2] if "-to-" in path else path
     if made.startswith("text"):
         return TEXT
-    for part in (made, path):
-        for words, extension in _MAKES:
-            if any(word in part for word in words):
-                return extension
-    return "png"
-
-
-_MAKES = (
-    (("video",), "mp4"),
-    (("audio", "speech", "music", "tts"), "mp3"),
-    (("image",), "png"),
-)
+    return next((MADE[word] for part in (made, path) for word in MADE if word in part), "png")

@@ -1,14 +1,13 @@
 """Owns what was uploaded: files under the hash of their bytes, kept as long as their links live, and LoRAs by MD5."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
 from receiver.simulator.answers import StorageRefused
-from receiver.simulator.files import content_type
+from receiver.simulator.files import StoredFile
 from receiver.simulator.options import Options
 
 DAY = 86400.0
@@ -20,33 +19,6 @@ TYPES = {
     **dict.fromkeys(("mp4", "avi", "mov", "mkv"), "video"),
 }
 """The kinds of file that are taken, by extension."""
-
-
-@dataclass
-class Upload:
-    """A file that came. `until` is when its last link dies, and the bytes with it."""
-
-    name: str
-    type: str
-    sha256: str
-    content: bytes
-    until: float
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    @property
-    def content_type(self) -> str:
-        return content_type(self.name)
-
-    @property
-    def etag(self) -> str:
-        return f'"{self.sha256[:32]}"'
-
-    def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from `start` up to but not including `stop`."""
-        yield self.content[start:stop]
 
 
 @dataclass
@@ -62,31 +34,31 @@ class Uploads:
     """Uploads by path and LoRAs by MD5. Links carry when they end, and a signature, so that nobody prolongs them."""
 
     def __init__(self, options: Options) -> None:
-        self.by_name: dict[str, Upload] = {}
+        self.by_name: dict[str, StoredFile] = {}
+        """The uploads, each kept until its last link dies."""
         self.loras: dict[str, Lora] = {}
         self.limit = options.upload_limit
         self._options = options
 
-    def keep(self, prefix: str, filename: str, content: bytes, now: float) -> Upload | None:
+    def keep(self, prefix: str, filename: str, content: bytes, now: float) -> StoredFile | None:
         """Keeps a file under its hash, or gives None for a kind of file that is not taken.
 
         The same bytes again only prolong the life of the first.
         """
-        extension = filename.rpartition(".")[2].lower()
-        if extension not in TYPES:
+        if kind_of(filename) is None:
             return None
         self.by_name = {name: upload for name, upload in self.by_name.items() if now < upload.until}
         sha256 = hashlib.sha256(content).hexdigest()
-        name = f"{prefix}/{sha256}.{extension}"
-        upload = self.by_name.setdefault(name, Upload(name, TYPES[extension], sha256, content, now))
+        name = f"{prefix}/{sha256}.{filename.rpartition('.')[2].lower()}"
+        upload = self.by_name.setdefault(name, StoredFile(name, len(content), now, sha256, content))
         upload.until = now + DAY
         return upload
 
-    def link(self, upload: Upload, now: float) -> str:
+    def link(self, upload: StoredFile, now: float) -> str:
         """A URL of the upload that works for a day."""
         return self._signed(f"/files/input/{upload.name}", now + DAY)
 
-    def find(self, path: str, given: QueryParams, now: float) -> Upload | None:
+    def find(self, path: str, given: QueryParams, now: float) -> StoredFile | None:
         """The upload behind a link, if there is one; StorageRefused for a link that is false or too old."""
         self._verify(path, given, now)
         return self.by_name.get(path.removeprefix("/files/input/"))
@@ -114,3 +86,8 @@ class Uploads:
 
     def _signature(self, path: str, time: str) -> str:
         return hashlib.sha1(f"{self._options.seed}:{path}:{time}".encode()).hexdigest()
+
+
+def kind_of(filename: str) -> str | None:
+    """The kind of a file by its extension, None for one that is not taken."""
+    return TYPES.get(filename.rpartition(".")[2].lower())

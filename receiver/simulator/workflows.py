@@ -1,7 +1,7 @@
 """Owns the workflows and AI apps the provider knows: what is ordered of them, and why an order does not fit."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
@@ -71,27 +71,6 @@ class App:
     quick_code: str | None = None
     """The code under which it can be created quickly, None for not at all."""
     styles: tuple[Style, ...] = ()
-
-
-class Library:
-    """All that is known, by id. An unknown id is refused with the provider's code for it."""
-
-    def __init__(self, workflows: Iterable[Workflow], apps: Iterable[App]) -> None:
-        self._workflows = {workflow.id: workflow for workflow in workflows}
-        self._apps = {app.id: app for app in apps}
-
-    def workflow(self, workflow_id: str) -> Workflow:
-        workflow = self._workflows.get(workflow_id)
-        if workflow is None:
-            raise Refused(380)
-        if not workflow.run_by_hand:
-            raise Refused(810)
-        return workflow
-
-    def app(self, app_id: str) -> App:
-        if app_id not in self._apps:
-            raise Refused(901)
-        return self._apps[app_id]
 
 
 def read_graph(text: object) -> Graph:
@@ -167,22 +146,12 @@ def _node(kind: str, title: str, **inputs: object) -> Mapping[str, Any]:
     return {"inputs": inputs, "class_type": kind, "_meta": {"title": title}}
 
 
+EULER = {"seed": 156680208700286, "steps": 20, "cfg": 8, "sampler_name": "euler", "scheduler": "normal", "denoise": 1}
 TEXT_TO_IMAGE = Workflow(
     "1904136902449209346",
     {
         "3": _node(
-            "KSampler",
-            "KSampler",
-            seed=156680208700286,
-            steps=20,
-            cfg=8,
-            sampler_name="euler",
-            scheduler="normal",
-            denoise=1,
-            model=["4", 0],
-            positive=["6", 0],
-            negative=["7", 0],
-            latent_image=["5", 0],
+            "KSampler", "KSampler", **EULER, model=["4", 0], positive=["6", 0], negative=["7", 0], latent_image=["5", 0]
         ),
         "4": _node("CheckpointLoaderSimple", "Load Checkpoint", ckpt_name="sdxl.safetensors"),
         "5": _node("EmptyLatentImage", "Empty Latent Image", width=512, height=512, batch_size=1),
