@@ -11,7 +11,6 @@ from receiver.model.records import Action, ActionState, AlertKind, Attempt, Clai
 from receiver.store.ledger import definitions
 from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, is_alerted, open_alert
-from receiver.store.ledger.events import SELECT as SELECT_EVENT
 from receiver.store.ledger.events import with_files
 from receiver.store.ledger.owing import release_waiting
 from receiver.store.ledger.pages import Range, Table, as_shown, page_of
@@ -50,7 +49,7 @@ def claim_action(tx: Transaction, name: str, now: float, lease: float, *, node: 
 
 def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> Claimed | None:
     definition = definitions.find(tx, name)
-    ready = definitions.ready_at(tx, definition, now)
+    ready = definitions.ready_at(definition, now)
     if ready is None or ready > now:
         return None
     row = tx.one(
@@ -58,7 +57,7 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
         update actions set state = 'running', holder = ?, lease_until = ?, fence = fence + 1, attempts = attempts + 1,
           parked = 0, process = null
         where id = ({_first_due(tx, definition, name, now)})
-        returning id, fence, task, event
+        returning *
         """,
         *(node, now + lease, name, now),
     )
@@ -69,12 +68,10 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
         definitions.note_begun(tx, definition, row["id"], now)
     tx.changed("action", row["id"], ActionState.RUNNING)
     try:
-        return Claimed(
-            action=_action_of(tx.one(f"{SELECT} where a.id = ?", row["id"])),
-            fence=row["fence"],
-            event=with_files(tx, tx.one(f"{SELECT_EVENT} where e.key = ?", row["event"])),
-            task=task_of(tx.one("select * from tasks where key = ?", row["task"])),
-        )
+        task = task_of(tx.one("select * from tasks where key = ?", row["task"]))
+        event = with_files(tx, tx.one("select * from events where key = ?", row["event"]), task.id)
+        action = record(Action, row, task=task.id, event=event.id, waits_for=None)
+        return Claimed(action=action, fence=row["fence"], event=event, task=task)
     except Refused as problem:
         # It holds nothing up: what comes behind it is claimed in its place.
         _interrupt(tx, row["id"], row["fence"], now)
@@ -92,17 +89,16 @@ def renew_lease(tx: Transaction, claimed: Claimed, until: float) -> bool:
 @writes
 def settle_action(tx: Transaction, claimed: Claimed, settlement: Settlement, now: float) -> bool:
     """Ends an attempt. False when the lease went to somebody else meanwhile: then nothing changes."""
-    action = claimed.action
-    held = tx.one(
-        "select event, task from actions where id = ? and fence = ? and state = 'running'", action.id, claimed.fence
+    action, outcome = claimed.action, settlement.outcome
+    held = tx.change(
+        """
+        update attempts set ended_at = ?, outcome = ?, detail = ? where action = ? and number = ?
+          and number = (select fence from actions where id = action and state = 'running')
+        """,
+        *(now, outcome, encode(settlement.detail), action.id, claimed.fence),
     )
-    if held is None:
+    if not held:
         return False
-    tx.change(
-        "update attempts set ended_at = ?, outcome = ?, detail = ? where action = ? and number = ?",
-        *(now, settlement.outcome, encode(settlement.detail), action.id, claimed.fence),
-    )
-    outcome = settlement.outcome
     definitions.note_ended(tx, action.name, action.id, settlement, now)
     for file in settlement.files:
         tx.change(
@@ -110,10 +106,10 @@ def settle_action(tx: Transaction, claimed: Claimed, settlement: Settlement, now
             insert into files (task, result, path, sha256, size) values (?, ?, ?, ?, ?)
             on conflict (task, result, path) do update set sha256 = excluded.sha256, size = excluded.size
             """,
-            *(held["task"], file.result, file.path, file.sha256, file.size),
+            *(claimed.task.key, file.result, file.path, file.sha256, file.size),
         )
     if outcome == "done":
-        _finish(tx, action.id, action.name, held["event"], now)
+        _finish(tx, action.id, action.name, now)
     elif outcome == "dead":
         _bury(tx, action.id, action.name, settlement.reason or "", now)
     else:
@@ -185,7 +181,7 @@ def left_programs(tx: Transaction, node: str) -> list[str]:
 @reads
 def next_action_at(tx: Transaction, name: str, now: float) -> float | None:
     """When the next action of a definition may be tried, None when none is owed or the definition is paused."""
-    ready = definitions.ready_at(tx, definitions.find(tx, name), now)
+    ready = definitions.ready_at(definitions.find(tx, name), now)
     if ready is None:
         return None
     due: float | None = tx.value(f"select min(due_at) as value from actions where {CLAIMABLE}", name)
@@ -301,17 +297,17 @@ def _are_many_due(tx: Transaction, name: str, now: float) -> bool:
     return tx.is_there(sql, name, now, FEW)
 
 
-def _finish(tx: Transaction, action: int, name: str, event: int, now: float) -> None:
-    tx.change(
+def _finish(tx: Transaction, action: int, name: str, now: float) -> None:
+    row = tx.one(
         """
         update actions set state = 'done', settled_at = ?, due_at = null, holder = null, lease_until = null,
           reason = null
-        where id = ?
+        where id = ? returning event
         """,
         *(now, action),
     )
     tx.changed("action", action, ActionState.DONE)
-    release_waiting(tx, event, now)
+    release_waiting(tx, row["event"], now)
     _close_when_none_is_dead(tx, name, now)
 
 

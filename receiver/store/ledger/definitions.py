@@ -13,6 +13,7 @@ from receiver.store.ledger.owing import release_waiting
 from receiver.store.ledger.pages import as_shown
 from receiver.store.ledger.transaction import Row, Transaction
 
+BREAKER = "failed, openings, open_until, trial, well_at"
 LOOK_AGAIN = 1.0
 """Seconds between two looks while every place of a definition is taken: another node does not say when one is free."""
 
@@ -92,20 +93,28 @@ def count(tx: Transaction, name: str, state: str) -> int:
 
 
 def find(tx: Transaction, name: str) -> Row | None:
-    row: Row | None = tx.one("select * from definitions where name = ?", name)
+    """What a claim goes by: the definition, how many of its actions run, and whether its trial does."""
+    row: Row | None = tx.one(
+        """
+        select d.*, coalesce(c.n, 0) as running, (select 1 from actions a where a.id = d.trial and a.state = 'running')
+          as trial_runs
+        from definitions d left join action_counts c on c.name = d.name and c.state = 'running' where d.name = ?
+        """,
+        name,
+    )
     return row
 
 
-def ready_at(tx: Transaction, row: Row | None, now: float) -> float | None:
+def ready_at(row: Row | None, now: float) -> float | None:
     """The earliest time at which a definition may begin an attempt; None while it is paused."""
     if row is None:
         return now
     if row["paused"]:
         return None
-    if count(tx, row["name"], "running") >= row["concurrency"]:
+    if row["running"] >= row["concurrency"]:
         return now + LOOK_AGAIN
-    runs = tx.is_there("select 1 from actions where id = ? and state = 'running'", row["trial"])
-    return max(breakers.ready_at(record(Breaker, row), now, trial_runs=runs), _next_at(row, now) - RATE_BURST)
+    breaker_at = breakers.ready_at(record(Breaker, row), now, trial_runs=bool(row["trial_runs"]))
+    return max(breaker_at, _next_at(row, now) - RATE_BURST)
 
 
 def _next_at(row: Row, now: float) -> float:
@@ -121,15 +130,13 @@ def note_begun(tx: Transaction, row: Row, action: int, now: float) -> None:
     if row["rate"] is not None:
         next_at = max(_next_at(row, now), now) + 1 / row["rate"]
         tx.change("update definitions set next_at = ? where name = ?", next_at, row["name"])
-    before = record(Breaker, row)
-    after = breakers.begun(before, action)
-    if after != before:
-        _keep(tx, row["name"], after)
+    if row["open_until"] is not None:
+        _keep(tx, row["name"], breakers.begun(record(Breaker, row), action))
 
 
 def note_ended(tx: Transaction, name: str, action: int, settlement: Settlement, now: float) -> None:
     """An attempt ended: the breaker opens, stays or closes, and an alert with it."""
-    row = find(tx, name)
+    row = tx.one(f"select {BREAKER}, breaker_limit from definitions where name = ?", name)
     if row is None:
         return
     before = record(Breaker, row)

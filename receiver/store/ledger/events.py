@@ -48,7 +48,7 @@ def refresh_results(tx: Transaction, task: Task, results: Sequence[Result]) -> N
 def event(tx: Transaction, task_id: str) -> Event | None:
     """The event of a task, by the task's public id, with the files that were saved."""
     row = tx.one(f"{SELECT} where t.id = ?", task_id)
-    return None if row is None else with_files(tx, row)
+    return None if row is None else with_files(tx, row, row["task_id"])
 
 
 @reads
@@ -67,13 +67,18 @@ def events(tx: Transaction, wanted: Filter) -> Page[Event]:
     where = " and ".join(also.texts)
     ranges = [Range(table, where, (state, *also.values), *held) for state in wanted.state or tuple(End)]
     return page_of(
-        tx, ranges, wanted, f"{SELECT} where e.{key} in ({{keys}})", lambda row: with_files(tx, row), key=key
+        tx,
+        ranges,
+        wanted,
+        f"{SELECT} where e.{key} in ({{keys}})",
+        lambda row: with_files(tx, row, row["task_id"]),
+        key=key,
     )
 
 
-def with_files(tx: Transaction, row: Row) -> Event:
+def with_files(tx: Transaction, row: Row, task_id: str) -> Event:
     """An event whose results name the files they were saved under."""
-    event = record(Event, row, task=row["task_id"])
+    event = record(Event, row, task=task_id)
     sql = "select result, min(path) as path from files where task = ? group by result"
     saved = {file["result"]: file["path"] for file in tx.all(sql, row["task"])}
     results = [replace(result, file=saved.get(index)) for index, result in enumerate(event.results)]
