@@ -1,6 +1,6 @@
 """Receiving: a stranger's bytes on one of our callback URLs, kept before they are acknowledged.
 
-This verb is handed the store and the links and nothing else: it cannot make an outbound call.
+This verb is handed the store and what the token said, and nothing else: it cannot make an outbound call.
 """
 
 import hashlib
@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from receiver.model.entries import NewDelivery
 from receiver.model.errors import Refused, StoreUnavailable
-from receiver.model.links import Links
+from receiver.model.links import Link
 from receiver.model.rules import UNREADABLE_KEPT
-from receiver.runninghub import wire
+from receiver.runninghub.hints import Hint, read_hint
+from receiver.runninghub.wire import Unreadable
 from receiver.store import Store
 
 
@@ -30,44 +31,37 @@ class Received(Struct, frozen=True, kw_only=True):
     due: bool
 
 
-async def receive(store: Store, links: Links, token: str, inbound: Inbound, now: float) -> Received:
+async def receive(store: Store, link: Link, inbound: Inbound, now: float) -> Received:
     """Keeps a callback. Returns only after it is on disk.
 
-    Raises Refused (404) for a token that is not ours, with nothing stored, and StoreUnavailable: also when the URL
+    Raises Refused (404) where the link's task is not here, with nothing stored, and StoreUnavailable: also when the URL
     was sent too many bodies to keep one more.
     """
-    link = links.read(token)
-    if link is None:
-        raise _no_such_url()
     body = inbound.body[:UNREADABLE_KEPT] if inbound.too_large else inbound.body
-    report, problem = _read(body, too_large=inbound.too_large)
+    hint, problem = _read(body, too_large=inbound.too_large)
     delivery = NewDelivery(
         task=link.task_id,
         purpose=link.purpose,
         body=body,
         digest=hashlib.sha256(body).digest(),
         size=len(inbound.body),
-        provider_task_id=report.task_id if report else None,
-        claim=report.end if report else None,
+        provider_task_id=hint.task_id,
+        claim=hint.end,
         problem=problem,
     )
     recorded = await store.record_delivery(delivery, now)
     if recorded is None:
-        raise _no_such_url()
+        raise Refused(404, "not_found", "there is no such callback URL")
     if not recorded.kept:
         raise StoreUnavailable("too_many_bodies", "too many different bodies were sent to this callback URL")
     status = 413 if inbound.too_large else 202 if problem else 200
     return Received(status=status, duplicate=recorded.duplicate, due=recorded.due)
 
 
-def _read(body: bytes, *, too_large: bool) -> tuple[wire.TaskReport | None, str | None]:
+def _read(body: bytes, *, too_large: bool) -> tuple[Hint, str | None]:
     if too_large:
-        return None, "too large"
+        return Hint(), "too large"
     try:
-        return wire.read_callback(body), None
-    except wire.Unreadable as problem:
-        return None, str(problem)
-
-
-def _no_such_url() -> Refused:
-    return Refused(404, "not_found", "there is no such callback URL")
+        return read_hint(body), None
+    except Unreadable as problem:
+        return Hint(), str(problem)

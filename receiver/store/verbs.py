@@ -110,7 +110,7 @@ class Store(Access):
 
     async def record_delivery(self, new: NewDelivery, now: float) -> Recorded | None:
         """Keeps a callback and makes its task due, in one transaction. None when there is no such task."""
-        return await ledger.deliveries.record_deliveries(self, (new, now))
+        return await ledger.arrivals.record_deliveries(self, (new, now))
 
     async def secret(self, name: str, *, length: int = 32) -> str:
         """A secret of the database's own, made when it is first asked for. `length` in random bytes."""

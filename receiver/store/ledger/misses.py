@@ -4,7 +4,7 @@ from receiver.model import rules
 from receiver.model.records import AlertKind, MissCause, MissState, Task
 from receiver.store.ledger.access import count_up, fact, keep_fact, writes
 from receiver.store.ledger.alerts import close_alert, close_before, open_alert
-from receiver.store.ledger.transaction import Row, Transaction
+from receiver.store.ledger.transaction import Transaction
 
 RESEND_FREE = "resend_free_at"
 
@@ -80,14 +80,13 @@ def note_open_door(tx: Transaction, sent_at: float, now: float) -> None:
     )
 
 
-def close_miss(tx: Transaction, task: Row, now: float) -> None:
+def close_miss(tx: Transaction, task: int, miss: str, cause: str | None, now: float) -> None:
     """A delivery came for a task whose callback was looked for: the search ends, and the alert with the last one."""
-    if task["miss"] == MissState.WATCHING:
-        tx.change("update tasks set miss = null, check_at = null where key = ?", task["key"])
-    elif task["miss"] in (MissState.MISSED, MissState.RESENT):
-        tx.change("update tasks set miss = 'late', check_at = null where key = ?", task["key"])
+    if miss == MissState.WATCHING:
+        tx.change("update tasks set miss = null, check_at = null where key = ?", task)
+    elif miss in (MissState.MISSED, MissState.RESENT):
+        tx.change("update tasks set miss = 'late', check_at = null where key = ?", task)
         count_up(tx, "callbacks_late")
-        cause = task["miss_cause"]
         others = "select 1 from tasks where miss in ('missed', 'resent') and miss_cause is not distinct from ? limit 1"
         if not tx.is_there(others, cause):
             close_alert(tx, AlertKind.CALLBACK_MISSED, cause or "", now)

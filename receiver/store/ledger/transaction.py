@@ -1,9 +1,14 @@
 """What the ledger's verbs speak SQL through: one transaction of one engine. Question marks stand for bound values."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
 
 from receiver.model.entries import Change
+
+S = TypeVar("S", bound=Struct)
 
 
 class Row(Protocol):
@@ -41,6 +46,18 @@ class Transaction(ABC):
     @abstractmethod
     def each_text(self, column: str) -> str:
         """A query for the texts in a JSON array, one a row."""
+
+    @abstractmethod
+    def each_row(self, *columns: str) -> str:
+        """A query for the rows of a bound JSON array of arrays: columns (each `name type`), and the row's `number`."""
+
+    @abstractmethod
+    def records(self, kind: type[S], sql: str, *values: object) -> list[S]:
+        """The rows of a query, which has a column for each field of `kind`, read in one step. No blobs."""
+
+    @abstractmethod
+    def new_ids(self, table: str, count: int) -> Sequence[int]:
+        """Ids that no row of a table has or had, in ascending order."""
 
     def value(self, sql: str, *values: object) -> Any:
         """What the statement selects as `value`; None when there is no row."""
