@@ -16,21 +16,26 @@ MODEL = "rhart-video-v3.1-pro-official/reference-to-video"
 TOGETHER = 200
 
 
-async def end_tasks(store: Store, count: int, definitions: Sequence[Definition], now: float) -> list[Task]:
-    """So many tasks that have succeeded at `now`, each with one result, and what the definitions owe for them."""
+async def end_tasks(
+    store: Store, count: int, definitions: Sequence[Definition], now: float, *, callback: bool = False
+) -> list[Task]:
+    """So many tasks that have succeeded at `now`, each with one result, and what the definitions owe for them.
+
+    With `callback`, their callbacks are looked for.
+    """
     tasks: list[Task] = []
     for first in range(0, count, TOGETHER):
         numbers = range(first, min(count, first + TOGETHER))
-        tasks += await asyncio.gather(*(_end(store, number, definitions, now) for number in numbers))
+        tasks += await asyncio.gather(*(_end(store, number, definitions, now, callback) for number in numbers))
     return tasks
 
 
-async def _end(store: Store, number: int, definitions: Sequence[Definition], now: float) -> Task:
+async def _end(store: Store, number: int, definitions: Sequence[Definition], now: float, callback: bool) -> Task:
     order = NewTask(
         id=str(uuid_utils.uuid7()), kind=Kind.MODEL, target=MODEL, input={}, labels={}, digest=number.to_bytes(32)
     )
     await store.add_task(order, now)
-    task = await store.take_queued_task(now, sys.maxsize, callback=False)
+    task = await store.take_queued_task(now, sys.maxsize, callback=callback)
     assert task is not None
     await store.mark_submitted(task, f"19{task.key:017}", "RUNNING", now + 1e9, now)
     submitted = await store.task(task.id)

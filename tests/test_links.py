@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
-from receiver.model.links import CACHE_SIZE, CALLBACK_SALT, TOKEN_LIMIT, Link, Links
+from receiver.model.links import CALLBACK_SALT, TOKEN_LIMIT, Link, Links
 from receiver.model.records import Purpose
 
 OLD = "old-secret-old-secret"
@@ -231,32 +231,3 @@ def test_the_token_of_a_url_is_read_wherever_the_url_leads(url: str) -> None:
 )
 def test_a_url_without_a_token_of_ours_says_nothing(url: str) -> None:
     assert links().read_url(url) is None
-
-
-# ---------------------------------------------------------------- the cache
-
-
-def test_the_cache_is_bounded_and_forgets_what_was_not_read_for_longest() -> None:
-    ours = links()
-    first = ours.token("first", Purpose.SUBMIT)
-    second = ours.token("second", Purpose.SUBMIT)
-    for token in (first, second):
-        assert ours.read(token) is not None
-    for number in range(CACHE_SIZE - 2):
-        assert ours.read(ours.token(str(number), Purpose.SUBMIT)) is not None
-    ours.read(first)
-    assert ours._verified.cache_info().currsize == CACHE_SIZE
-    ours.read(ours.token("one more", Purpose.SUBMIT))
-    assert ours._verified.cache_info().currsize == CACHE_SIZE
-    hits, misses, *_ = ours._verified.cache_info()
-    ours.read(first)
-    assert ours._verified.cache_info()[:2] == (hits + 1, misses)
-    assert ours.read(second) == Link("second", Purpose.SUBMIT)
-    assert ours._verified.cache_info()[:2] == (hits + 1, misses + 1)
-
-
-def test_what_was_refused_is_not_remembered() -> None:
-    ours = links()
-    for token in (*FORGERIES.values(), "junk", ""):
-        ours.read(token)
-    assert ours._verified.cache_info().currsize == 0

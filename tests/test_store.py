@@ -1,6 +1,7 @@
 """The contract of the store, which every engine is held to: what its verbs promise, whatever database is beneath."""
 
 import asyncio
+import hashlib
 import itertools
 import threading
 from collections import Counter
@@ -236,8 +237,15 @@ async def test_events_and_actions_are_found_by_the_labels_of_their_tasks(store: 
 
 
 def delivery(task: Task, body: bytes, problem: str | None = None) -> NewDelivery:
+    digest = hashlib.sha256(body).digest()
     return NewDelivery(
-        task=task.id, purpose=Purpose.SUBMIT, body=body, digest=body, size=len(body), problem=problem, claim="succeeded"
+        task=task.id,
+        purpose=Purpose.SUBMIT,
+        body=body,
+        digest=digest,
+        size=len(body),
+        problem=problem,
+        claim="succeeded",
     )
 
 

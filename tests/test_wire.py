@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from receiver.model.records import End, Json, JsonObject, Result, TaskError
-from receiver.runninghub import wire
+from receiver.runninghub import hints, wire
+from receiver.runninghub.hints import Hint, read_hint
 from receiver.runninghub.wire import DEPTH, ID_LIMIT, TEXT_LIMIT, Envelope, TaskReport, Unreadable, WebhookDetail
 
 TASK = "1904163390028185602"
@@ -777,3 +778,69 @@ def test_the_tasks_a_task_was_made_of_are_kept_with_what_they_cost() -> None:
         "taskCostTime": "32",
         "children": [{"task_id": "2", "status": "SUCCESS", "thirdPartyConsumeMoney": "0.14"}],
     }
+
+
+# ---------------------------------------------------------------- what the door reads of a callback
+
+USUAL = {
+    "a capture": CAPTURE,
+    "a V1 callback": v1({"code": 0, "msg": "success", "data": [V1_ITEM, V1_ITEM]}),
+    "a failed V2 task": v2(status="FAILED", errorCode="1000", errorMessage="no", results=None, failedReason={}),
+    "a cancelled one": v2(status="CANCEL"),
+}
+WORDS = ("SUCCESS", "success", "FAILED", "CANCEL", "RUNNING", "0", "1", "804", "805", "1004", "{}", "[]", "null")
+CONTAINERS: list[Json] = [[], {}, [None], [{}], [V2_ITEM], [{**V2_ITEM, "more": 1}], {"exception_message": "no"}]
+TEXTS: list[Json] = [*WORDS, "", " ", TASK, "\uff11", "1\x00", "SUCCESS\x00", "9" * 65, "x" * 65]
+ODD: list[Json] = [None, True, 0, 1, -1, 2**63, 2**64, 0.5, 1e308, *TEXTS, *CONTAINERS]
+FIELDS = ("taskId", "event", "eventData", "status", "code", "msg", "data", "errorCode", "errorMessage", "results")
+FURTHER = ("failedReason", "usage", "clientId", "promptTips", "parentTaskId", "taskUsageList", "more", "status\x00")
+documents = st.dictionaries(st.sampled_from(FIELDS + FURTHER), st.sampled_from(ODD), max_size=6)
+
+
+def found(read: Callable[[bytes], Hint | TaskReport], body: bytes) -> tuple[object, ...]:
+    try:
+        said = read(body)
+    except Unreadable as problem:
+        return (str(problem),)
+    return (said.task_id, said.end)
+
+
+@st.composite
+def altered(draw: st.DrawFn) -> bytes:
+    """A usual callback of which fields, or bytes, are others."""
+    body = draw(st.sampled_from(sorted(USUAL.values())))
+    inner = msgspec.json.decode(body)["eventData"]
+    inner = (msgspec.json.decode(inner) if isinstance(inner, str) else inner) | draw(documents)
+    text = draw(st.booleans())
+    whole = {"taskId": TASK, "event": "TASK_END", "eventData": as_bytes(inner).decode() if text else inner}
+    body = draw(st.sampled_from([body, as_bytes(whole), as_bytes(whole | draw(documents))]))
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(body)))
+        body = (
+            body[:at]
+            + draw(st.sampled_from([b"", b"\\ud800", b"\\u0000", b"\xff", b"1e400", b'"', b"[", b"}"]))
+            + body[at:]
+        )
+    return body
+
+
+@pytest.mark.parametrize("body", USUAL.values(), ids=USUAL.keys())
+def test_what_is_usual_is_not_read_a_second_time(body: bytes) -> None:
+    assert hints.usual(body) == Hint(*found(wire.read_callback, body))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("body", [*(body for body, _ in CALLBACKS.values()), *HOSTILE.values()])
+def test_the_door_finds_what_the_whole_reading_finds(body: bytes) -> None:
+    assert found(read_hint, body) == found(wire.read_callback, body)
+
+
+@pytest.mark.parametrize("inner", HOSTILE_EVENT_DATA.values(), ids=HOSTILE_EVENT_DATA.keys())
+def test_the_door_finds_in_hostile_event_data_what_the_whole_reading_finds(inner: Json) -> None:
+    body = as_bytes({"event": "TASK_END", "taskId": TASK, "eventData": inner})
+    assert found(read_hint, body) == found(wire.read_callback, body)
+
+
+@settings(deadline=None, max_examples=400, derandomize=True)
+@given(st.one_of(altered(), st.binary(max_size=200), documents.map(as_bytes)))
+def test_the_door_finds_in_any_bytes_what_the_whole_reading_finds(body: bytes) -> None:
+    assert found(read_hint, body) == found(wire.read_callback, body)

@@ -41,7 +41,7 @@ class NewTask(Struct, frozen=True, kw_only=True):
 
 
 class NewDelivery(Struct, frozen=True, kw_only=True):
-    """What the door knows of a callback before it is stored."""
+    """What the door knows of a callback before it is stored; the digest is the body's SHA-256."""
 
     task: str
     purpose: Purpose

@@ -87,15 +87,21 @@ _CALLBACK, _OUTPUTS = msgspec.json.Decoder(_Callback), msgspec.json.Decoder(_Out
 
 def read_hint(body: bytes) -> Hint:
     """The id and the end that `read_callback` finds in a body. Raises Unreadable where that does."""
+    hint = usual(body)
+    if hint is None:
+        report = read_callback(body)
+        hint = Hint(report.task_id, report.end)
+    return hint
+
+
+def usual(body: bytes) -> Hint | None:
+    """The same of a body in which nothing is unusual; None for any other."""
     try:
-        usual = _CALLBACK.decode(body)
-        task_id, end = read_id(usual.taskId), _end(usual.eventData)
+        callback = _CALLBACK.decode(body)
+        task_id, end = read_id(callback.taskId), _end(callback.eventData)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        task_id = end = None
-    if task_id is not None and end is not None and task_id.isdecimal():
-        return Hint(task_id, end)
-    report = read_callback(body)
-    return Hint(report.task_id, report.end)
+        return None
+    return Hint(task_id, end) if task_id is not None and end is not None else None
 
 
 def _end(data: _Task | str) -> End | None:
