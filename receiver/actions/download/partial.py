@@ -25,6 +25,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from receiver.actions.download.content import HEAD
 from receiver.actions.download.folder import CHUNK, Kept, kept, sync_folder
 from receiver.actions.download.ranges import Origin
 from receiver.model import rules
@@ -69,6 +70,8 @@ class Part:
         self._over = False
         self._digest = hashlib.sha256()
         self._noted = self.size = 0
+        self.head = b""
+        """The first bytes."""
         self.origin: Origin | None = None
 
     def open(self, link: str = "") -> None:
@@ -95,12 +98,13 @@ class Part:
                 self._note(Origin(link=link, validator=None, total=None))  # marks the part as ours from the first
 
     def restart(self, origin: Origin) -> None:
-        """Throw away what is there: the bytes of `origin` follow, from its first."""
+        """Throw away what is there: the bytes of `origin` follow. ENOSPC when there is no room for them."""
         with self._lock:
             if not self._over and self._file is not None:
                 self._empty(self._file)
                 self.origin = origin
                 self._note(origin)
+        self.reserve(origin.total)
 
     def reserve(self, total: int | None) -> None:
         """Refuse with ENOSPC unless there is room for what is missing to `total` bytes."""
@@ -114,11 +118,6 @@ class Part:
             self._append(self._file, data)
             if self.origin is not None and self.size - self._noted >= NOTE_EVERY:
                 self._note(self.origin)
-
-    def head(self, length: int) -> bytes:
-        """The first bytes."""
-        with self._lock:
-            return b"" if self._over or self._file is None else os.pread(self._file.fileno(), length, 0)
 
     def finish(self) -> Kept:
         """Make the bytes durable and give them their name."""
@@ -193,12 +192,14 @@ class Part:
         self._digest = hashlib.sha256()
         self.origin = None
         self.size = self._noted = 0
+        self.head = b""
 
     def _append(self, file: BinaryIO, data: bytes | bytearray) -> None:
         rest = memoryview(data)
         while rest:
             written = file.write(rest)
             self._digest.update(rest[:written])
+            self.head += bytes(rest[: max(0, min(written, HEAD - self.size))])
             self.size += written
             rest = rest[written:]
 
@@ -215,6 +216,7 @@ class Part:
             return False
         file.truncate(note.size)
         self._digest = digest
+        self.head = os.pread(file.fileno(), min(HEAD, note.size), 0)
         self.origin = note.origin
         self.size = self._noted = note.size
         return True

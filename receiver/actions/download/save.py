@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from receiver.actions import ActionFailed, Done, Work, cause
-from receiver.actions.download.content import HEAD, data_bytes, is_data, what_is_wrong
+from receiver.actions.download.content import data_bytes, is_data, what_is_wrong
 from receiver.actions.download.folder import CHUNK, Kept, Outside, kept, open_folder
 from receiver.actions.download.names import file_paths
 from receiver.actions.download.partial import Part, Room, free_room, tidy, tidy_stale
@@ -96,8 +96,7 @@ class _Save:
     async def __call__(self, path: str) -> Kept:
         """The file at a path below the directory. Raises ActionFailed."""
         try:
-            place = await self._place(path)
-            there = await asyncio.to_thread(kept, place)
+            place, there = await self._place(path)
             if there is not None:
                 await asyncio.to_thread(tidy, place)
             file = there or await self._fetch(place)
@@ -111,10 +110,16 @@ class _Save:
             category = FailureClass.POSTPONED if full else FailureClass.FAILED
             raise ActionFailed(f"the file could not be written: {cause(error)}", category=category) from error
 
-    async def _place(self, path: str) -> Path:
+    async def _place(self, path: str) -> tuple[Path, Kept | None]:
+        """Where the file belongs, its folder made, and what stands there."""
         *folders, name = path.split("/")
+
+        def look() -> tuple[Path, Kept | None]:
+            place = open_folder(self._definition.directory, folders) / name
+            return place, kept(place)
+
         try:
-            return await asyncio.to_thread(open_folder, self._definition.directory, folders) / name
+            return await asyncio.to_thread(look)
         except Outside as error:
             raise ActionFailed(f"the folder {error} is a symbolic link to another place", permanent=True) from None
         except OSError as error:
@@ -124,9 +129,8 @@ class _Save:
         part = Part(path, now=self._clock(), room=self._room)
         try:
             media_type = await self._fill(part)
-            head = await asyncio.to_thread(part.head, HEAD)
             # A text is what it is, whatever the provider calls it.
-            if self._result.url and (wrong := what_is_wrong(self._result.type, path.name, media_type, head)):
+            if self._result.url and (wrong := what_is_wrong(self._result.type, path.name, media_type, part.head)):
                 raise Useless(wrong)
             return await asyncio.to_thread(part.finish)
         except BaseException as error:
@@ -194,7 +198,6 @@ class _Save:
     async def _begin(self, part: Part, origin: Origin) -> None:
         self._require_size(origin.total or 0, whole=True)
         await asyncio.to_thread(part.restart, origin)
-        await asyncio.to_thread(part.reserve, origin.total)
 
     async def _pour(self, part: Part, stream: Stream, total: int | None) -> None:
         """All that comes, in pieces large enough that a trip to a thread is cheap; `total` is what it must make."""
