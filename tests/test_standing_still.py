@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
-from house import API_KEY, SECRET, TLS, House, open_house
+from house import API_KEY, INPUT, MODEL, SECRET, TLS, House, open_house
 from ledgers import end_tasks
 from servers import action_states, prepared, request, rows, running, success, until
 from test_breaker import TOML as TWO
 from test_breaker import definition
+from test_ledger_file_served import says
 from test_stories import callback_of
 from uuid_utils import uuid7
 
@@ -27,9 +30,11 @@ from receiver.model import sentences
 from receiver.model.definitions import FailureClass
 from receiver.model.entries import NewCheck, NewTask
 from receiver.model.links import Links
-from receiver.model.records import CheckKind, Filter, Kind
+from receiver.model.records import CheckKind, End, Filter, Kind, Source
 from receiver.model.redaction import Redactor
+from receiver.reconcile.recording import Recorder
 from receiver.runninghub.client import RunningHub
+from receiver.runninghub.wire import TaskReport
 from receiver.server.settings import Settings, load_settings
 from receiver.simulator import Fault
 from receiver.store.ledger.transaction import Transaction
@@ -162,6 +167,38 @@ async def test_the_alerts_of_a_task_close_when_the_order_is_taken_once_more(tmp_
         assert ((await house.task(third)).state, await house.alerts()) == ("succeeded", [])
         await house.advance(8000)
         assert ((await house.task(first)).state, await house.alerts()) == ("lost", [])
+
+
+@pytest.mark.story
+async def test_a_claim_that_nobody_confirms_ends_no_doubt_and_the_truth_does(house: House) -> None:
+    house.simulator.outage("submit", "500", times=1)
+    first = await house.submit(Fault.NEVER_SENT)
+    await house.settle()
+    forged = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    task = await house.store.task(forged)
+    assert task is not None
+    await house.store.mark_overdue(task, house.clock())
+    house.simulator.outage("query", "503")
+    house.simulator.outage("detail", "503")
+    for task_id in (first, forged):
+        await house.http.post(house.callback_path(task_id), content=callback_of(task.provider_task_id or ""))
+    await house.advance(900)
+    states = [(await house.task(task_id)).state for task_id in (first, forged)]
+    assert states == ["succeeded", "succeeded"]
+    opened = sorted(set(await house.alerts()) - {"provider_unreachable", "callback_missed"})
+    assert opened == ["task_in_doubt", "task_overdue"]
+    house.simulator.heal()
+    await house.advance(3000)
+    event = (await house.task(forged)).event
+    assert event is not None
+    assert event.confirmed
+    assert set(await house.alerts()) & {"task_in_doubt", "task_overdue"} == {"task_in_doubt"}
+    doubted = await house.store.task(first)
+    assert doubted is not None
+    report = TaskReport(task_id="7", status="FAILED", end=End.FAILED)
+    await Recorder(house.store, (), house.clock).record(doubted, report, None, Source.QUERY)
+    assert "task_in_doubt" not in await house.alerts()
 
 
 @pytest.mark.story
@@ -438,7 +475,9 @@ async def test_a_task_of_another_version_holds_no_other_task_up(house: House) ->
     assert ((await house.task(good)).state, await house.alerts()) == ("succeeded", ["task_unreadable"])
     listed = {each["id"]: each for each in (await house.api.get("/tasks")).json()["items"]}
     assert (listed[bad]["kind"], listed[bad]["error"]["code"]) == ("hologram", "unreadable")
-    assert (await house.api.get(f"/tasks/{bad}")).json()["error"]["code"] == "unreadable"
+    told = await house.api.get(f"/tasks/{bad}")
+    assert (told.status_code, told.json()["id"], told.json()["state"]) == (200, bad, "unreadable")
+    assert told.json()["error"]["message"] == "unreadable, perhaps of another version: kind"
     await change(house, "update tasks set kind = 'model' where id = ?", bad)
     await house.reopen()
     await house.advance(300)
@@ -486,4 +525,49 @@ async def test_a_list_shows_what_can_be_read_of_a_row(house: House, path: str, s
     await change(house, sql)
     answer = await house.api.get(path)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["items"]
+    assert any("unreadable" in json.dumps(each) for each in answer.json()["items"]) == (path != "/definitions")
+    detail = await house.api.get(f"/tasks/{task.id}")
+    assert (detail.status_code, detail.json()["id"]) == (200, task.id)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update tasks set state = 'frozen'",
+        "update tasks set kind = 'hologram'",
+        "update events set state = 'dreamt'",
+        "update events set results = '{', source = 'telepathy'",
+        "update actions set state = 'dreaming'",
+        "update attempts set detail = '['",
+        "update checks set kind = 'seance'",
+        "update tasks set input = '[', labels = '7', uploads = '7'",
+    ],
+)
+@pytest.mark.story
+async def test_what_cannot_be_read_is_in_every_list_that_it_belongs_to_and_in_its_task(house: House, sql: str) -> None:
+    order = {"target": MODEL, "input": INPUT, "labels": {"project": "x"}}
+    task_id = (await house.api.post("/tasks", json=order)).json()["id"]
+    await house.advance(60)
+    await change(house, sql)
+    await change(house, "update task_labels set kind = (select kind from tasks where key = task)")
+    lists = ("/tasks", f"/tasks?target={MODEL}", "/tasks?label=project:x", "/events", "/events?label=project:x")
+    for path in (*lists, f"/events?task={task_id}", "/actions", f"/actions?task={task_id}"):
+        answer = await house.api.get(path)
+        shown = {each.get("task", each["id"]): each["state"] for each in answer.json()["items"]}
+        assert list(shown) == [task_id], path
+    detail = await house.api.get(f"/tasks/{task_id}")
+    assert detail.status_code == 200, detail.text
+    assert "unreadable" in detail.text or "attempts" in sql
+
+
+@pytest.mark.slow
+async def test_the_command_line_shows_a_task_that_cannot_be_read(tmp_path: Path) -> None:
+    database, (task,) = await prepared(tmp_path, 1)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update tasks set state = 'frozen', labels = '['")
+    async with running(tmp_path):
+        assert (await says(tmp_path, "tasks")).count("unreadable") == 2
+        assert "ROW_UNREADABLE: unreadable, perhaps of another version: labels, state" in await says(
+            tmp_path, "task", task.id
+        )
+        assert "cannot be read" in await says(tmp_path, "reconcile", task.id, code=1)

@@ -95,7 +95,9 @@ async def submit_again(service: Service, request: Request) -> Response:
 
 
 async def show(service: Service, request: Request) -> Response:
-    return answer(await gather_task(service.store, await _task(service, request)))
+    task_id = request.path_params["task"]
+    task = known(await service.store.task_shown(task_id), "task", task_id)
+    return answer(await gather_task(service.store, task))
 
 
 def done(verb: Callable[[Reconciler, str], Awaitable[object]]) -> Handler:
