@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from uuid_utils import uuid7
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.actions.child import Child, end_left_behind, name_of
-from receiver.cli.check import examine
+from receiver.cli.check import examine, verdict
 from receiver.exchange import Asker
 from receiver.housekeep import housekeep
 from receiver.model import sentences
@@ -123,7 +124,9 @@ async def test_a_task_is_asked_about_at_the_site_it_was_sent_to_or_where_that_ha
     task = await store.take_queued_task(NOW, 9, callback=False, site="https://old.test")
     assert task is not None
     http = httpx.AsyncClient(transport=sites(seen, old_has_moved=moved), verify=TLS)
-    asker = Asker(RunningHub(http, "https://new.test", API_KEY, attempts=1), store, Redactor([]), lambda: NOW)
+    hub = RunningHub(http, "https://new.test", API_KEY, attempts=1)
+    hub.sites = ("https://old.test", "https://new.test")
+    asker = Asker(hub, store, Redactor([]), lambda: NOW)
     assert (await asker.query(task, PROVIDER_ID)).status == "RUNNING"
     assert seen == asked
     assert (await store.alerts(Filter())).items == []
@@ -140,14 +143,49 @@ async def test_open_tasks_of_another_site_are_told_by_an_alert_and_by_check_unti
         await house.reopen(RUNNINGHUB_BASE_URL=ELSEWHERE)
         await house.settle()
         assert await house.alerts() == ["tasks_elsewhere"]
-        given = {"RUNNINGHUB_BASE_URL": ELSEWHERE, "RECEIVER_DATABASE": f"sqlite:///{tmp_path / 'receiver.db'}"}
-        told = [each for each in examine(load_settings(given, tmp_path), tmp_path) if not each.ok]
-        assert (
-            "runninghub.base_url",
-            "1 open tasks were sent to http://simulator.test, and are asked about there",
-        ) in [(each.what, each.found) for each in told]
+        found = "1 open tasks were sent to http://simulator.test, and are asked about there"
+        assert looked_at(tmp_path, API_KEY) == [("warning", found)]
         await house.advance(90_000)
         assert ((await house.task(task_id)).state, await house.alerts()) == ("succeeded", [])
+
+
+def looked_at(directory: Path, key: str) -> list[tuple[str, str]]:
+    """What `receiver check` says of the site when base_url is another one now."""
+    given = {
+        "RUNNINGHUB_BASE_URL": ELSEWHERE,
+        "RUNNINGHUB_API_KEY": key,
+        "RECEIVER_DATABASE": f"sqlite:///{directory / 'receiver.db'}",
+    }
+
+    async def ask(_: str) -> None:
+        await asyncio.sleep(0)
+
+    with ThreadPoolExecutor(1) as thread:
+        findings = thread.submit(examine, load_settings(given, directory), directory, ask).result()
+    return [(verdict(each), each.found) for each in findings if "open tasks" in each.found]
+
+
+@pytest.mark.story
+async def test_no_site_is_shown_a_key_that_was_never_used_there(tmp_path: Path) -> None:
+    other_key = "ffffffffffffffffffffffffffffffff"
+    async with open_house(tmp_path, environment={"RUNNINGHUB_MAX_IN_FLIGHT": "1"}) as house:
+        task_id = await house.submit(Fault.LOST_CALLBACK)
+        await house.settle()
+        asked = len(house.simulator.requests)
+        await house.reopen(RUNNINGHUB_BASE_URL=ELSEWHERE, RUNNINGHUB_API_KEY=other_key)
+        await house.advance(90_000)
+        assert house.simulator.requests[asked:] == []
+        assert ((await house.task(task_id)).state, await house.alerts()) == ("submitted", ["tasks_elsewhere"])
+        ((word, found),) = looked_at(tmp_path, other_key)
+        assert (word, "where today's API key was never used: they are not asked about" in found) == ("warning", True)
+        answer = await house.api.get(f"/tasks/{task_id}/outputs")
+        assert (answer.status_code, house.simulator.requests[asked:]) == (502, [])
+        # It takes no place from those that are sent today.
+        await house.submit()
+        assert await house.store.take_queued_task(house.clock(), 1, callback=True, site=ELSEWHERE) is not None
+        await house.reopen(RUNNINGHUB_BASE_URL="http://simulator.test", RUNNINGHUB_API_KEY=API_KEY)
+        await house.advance(700)
+        assert (await house.task(task_id)).state == "succeeded"
 
 
 # ---------------------------------------------------------------- alerts

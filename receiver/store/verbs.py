@@ -30,6 +30,7 @@ class Store(Access):
     mark_in_doubt = ledger.submissions.mark_in_doubt
     doubt_interrupted = ledger.submissions.doubt_interrupted
     adopt = ledger.submissions.adopt
+    use_key = ledger.submissions.use_key
     tell_elsewhere = ledger.submissions.tell_elsewhere
 
     bound_times = ledger.reconciling.bound_times
