@@ -1,8 +1,9 @@
 """What goes wrong between us and RunningHub: one error type, and the provider's table of codes.
 
 The codes are those of the provider's page "API Error Code Reference"; whether to try again is our judgement. Codes of
-our own: `not_sent` (no connection was made), `unanswered` (sent, no answer), `unreadable`, `http_<status>`, `no_key`, `other_key`;
-and for an answer with a sentence but without a code `busy`, `refused` and `unclear`, which says an error of some kind.
+our own: `not_sent` (no connection was made), `unanswered` (sent, no answer), `unreadable`, `http_<status>`, `no_key`,
+`other_key`; and for an answer with a sentence but without a code `busy`, `refused` and `unclear`, which says an error
+of some kind.
 """
 
 import re
