@@ -19,7 +19,7 @@ from receiver.dispatch import bounded
 from receiver.egress.client import Egress
 from receiver.events import Event
 from receiver.model.definitions import Definition, FailureClass
-from receiver.model.records import Result
+from receiver.model.records import JsonObject, Result
 from receiver.runninghub.client import FileToSend, RunningHub, open_http
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.requests import SubmitRequest
@@ -102,7 +102,7 @@ async def test_an_action_ends_with_its_timeout_and_frees_its_worker(
     definition: Definition
     performer: Performer
     if kind == "http":
-        expecting = {"errcode": 0}
+        expecting: JsonObject = {"errcode": 0}
         definition = HttpDefinition(name="one", url=url, allow_private=True, timeout=TIME, expect=expecting)
         performer = Poster(egress, time.time)
     else:
