@@ -5,15 +5,15 @@ import json
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
-from house import API_KEY, INPUT, MODEL, SECRET, TLS, House, open_house
+from house import ADMIN_TOKEN, API_KEY, INPUT, MODEL, TLS, Clock, House, open_house
 from ledgers import end_tasks
 from servers import action_states, prepared, request, rows, running, success, until
 from test_breaker import TOML as TWO
@@ -25,29 +25,24 @@ from uuid_utils import uuid7
 from receiver.actions import ActionFailed, Done, Work
 from receiver.actions.child import Child, end_left_behind, name_of
 from receiver.cli.check import examine, verdict
-from receiver.exchange import Asker
-from receiver.housekeep import housekeep
-from receiver.model import sentences
 from receiver.model.definitions import FailureClass
 from receiver.model.entries import NewCheck, NewTask
-from receiver.model.links import Links
 from receiver.model.records import CheckKind, End, Filter, Kind, Source
-from receiver.model.redaction import Redactor
 from receiver.reconcile.recording import Recorder
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.wire import TaskReport
-from receiver.server.settings import Settings, load_settings
+from receiver.server.service import Service
+from receiver.server.settings import load_settings
 from receiver.simulator import Fault
+from receiver.store import Store
 from receiver.store.ledger.transaction import Transaction
-from receiver.store.sqlite.store import SqliteStore
-from receiver.submit import submit_next
 
 NOW = 1_790_000_000.0
 PROVIDER_ID = "2052287938007814145"
 ELSEWHERE = "http://other.test"
 
 
-async def an_order(store: SqliteStore) -> str:
+async def an_order(store: Store) -> str:
     order = NewTask(id=str(uuid7()), kind=Kind.MODEL, target="a/b", input={}, labels={}, digest=b"")
     await store.add_task(order, NOW)
     return order.id
@@ -65,26 +60,51 @@ async def change(house: House, sql: str, *values: object) -> None:
 # ---------------------------------------------------------------- submissions in hand
 
 
-async def test_a_clock_that_steps_on_during_a_submission_brings_no_doubt(tmp_path: Path) -> None:
-    store, sending = SqliteStore(tmp_path / "receiver.db"), set[str]()
-    await store.open()
-    task_id = await an_order(store)
+@asynccontextmanager
+async def served(directory: Path, site: str, transport: httpx.MockTransport, clock: Clock) -> AsyncIterator[Service]:
+    """The whole server without its loops, in front of a provider of one's own."""
+    given = {
+        "RECEIVER_DATABASE": f"sqlite:///{directory / 'receiver.db'}",
+        "RECEIVER_ADMIN_TOKEN": ADMIN_TOKEN,
+        "RUNNINGHUB_API_KEY": API_KEY,
+        "RUNNINGHUB_BASE_URL": site,
+    }
+    service = Service(load_settings(given, directory), clock=clock, transport=transport, read_wait=0.0, tls=TLS)
+    await service.start(loops=False)
+    yield service
+    await service.close()
+
+
+@pytest.mark.parametrize("seconds", [11 * 60, 3 * 86_400])
+async def test_a_clock_that_steps_on_during_a_submission_brings_no_doubt(tmp_path: Path, seconds: float) -> None:
+    clock, serving = Clock(NOW), list[Service]()
 
     async def answer(_: httpx.Request) -> httpx.Response:
-        await housekeep(store, (), Settings().policy, NOW + 11 * 60, sending=sending)
+        clock.now += seconds
+        await serving[0].housekeep()
         return httpx.Response(200, json={"taskId": PROVIDER_ID, "status": "RUNNING", "errorCode": ""})
 
-    hub = RunningHub(
-        httpx.AsyncClient(transport=httpx.MockTransport(answer), verify=TLS), "https://www.runninghub.test", API_KEY
-    )
-    asker, links = Asker(hub, store, Redactor([]), lambda: NOW), Links((SECRET,), "http://receiver.test")
-    await submit_next(store, asker, links, (), Settings().policy, lambda: NOW, in_hand=sending)
-    task = await store.task(task_id)
-    assert task is not None
-    assert (task.state, task.provider_task_id) == ("submitted", PROVIDER_ID)
-    assert (await store.alerts(Filter())).items == []
-    assert sending == set()
-    await store.close()
+    async with served(tmp_path, "https://one.test", httpx.MockTransport(answer), clock) as service:
+        serving.append(service)
+        task_id = await an_order(service.store)
+        await service.submit_next()
+        task = await service.store.task(task_id)
+        assert task is not None
+        assert (task.state, task.provider_task_id) == ("submitted", PROVIDER_ID)
+        ever = [each.kind for each in (await service.store.alerts(Filter())).items]
+        assert (ever, [each.kind for each in await service.store.checks(task_id)]) == ([], ["submit"])
+
+
+async def test_a_submission_whose_sender_is_gone_comes_into_doubt_all_the_same(tmp_path: Path) -> None:
+    clock, transport = Clock(NOW), httpx.MockTransport(lambda _: httpx.Response(200))
+    async with served(tmp_path, "https://one.test", transport, clock) as service:
+        task_id = await an_order(service.store)
+        await service.store.take_queued_task(NOW, 9, callback=False)
+        clock.now += 11 * 60
+        await service.housekeep()
+        task = await service.store.task(task_id)
+        assert task is not None
+        assert task.state == "in_doubt"
 
 
 async def test_an_id_that_is_known_ends_the_doubt_however_late_it_comes(house: House) -> None:
@@ -118,19 +138,19 @@ def sites(asked: list[str], *, old_has_moved: bool = False) -> httpx.MockTranspo
 async def test_a_task_is_asked_about_at_the_site_it_was_sent_to_or_where_that_has_moved(
     tmp_path: Path, moved: bool, asked: Sequence[str]
 ) -> None:
-    store, seen = SqliteStore(tmp_path / "receiver.db"), list[str]()
-    await store.open()
-    await an_order(store)
-    task = await store.take_queued_task(NOW, 9, callback=False, site="https://old.test")
-    assert task is not None
-    http = httpx.AsyncClient(transport=sites(seen, old_has_moved=moved), verify=TLS)
-    hub = RunningHub(http, "https://new.test", API_KEY, attempts=1)
-    hub.sites = ("https://old.test", "https://new.test")
-    asker = Asker(hub, store, Redactor([]), lambda: NOW)
-    assert (await asker.query(task, PROVIDER_ID)).status == "RUNNING"
-    assert seen == asked
-    assert (await store.alerts(Filter())).items == []
-    await store.close()
+    clock, seen = Clock(NOW), list[str]()
+    async with served(tmp_path, "https://old.test", sites(seen), clock) as service:
+        task_id = await an_order(service.store)
+        await service.submit_next()
+    assert seen == ["old.test"]
+    seen.clear()
+    clock.now += 120
+    async with served(tmp_path, "https://new.test", sites(seen, old_has_moved=moved), clock) as service:
+        assert await service.reconcile_next()
+        task = await service.store.task(task_id)
+        assert task is not None
+        assert (task.state, task.provider_status, seen) == ("submitted", "RUNNING", asked)
+        assert (await service.store.alerts(Filter())).items == []
 
 
 @pytest.mark.story
@@ -342,14 +362,14 @@ async def test_every_action_that_waits_says_what_it_waits_for(tmp_path: Path) ->
         async def waits() -> list[str | None]:
             return [each.waits_for for each in (await house.task(task.id)).actions]
 
-        assert await waits() == [None, sentences.WAITS_FOR["others"]]
+        assert await waits() == [None, "the actions it comes after"]
         await house.api.post("/definitions/one/pause")
-        assert (await waits())[0] == sentences.WAITS_FOR["resume"]
+        assert (await waits())[0] == "its definition to be resumed"
         await change(house, "update actions set held = 1, due_at = null where name = 'two'")
-        assert (await waits())[1] == sentences.WAITS_FOR["confirmation"]
+        assert (await waits())[1] == "RunningHub to confirm the end"
         (tmp_path / "receiver.toml").write_text(TWO.partition('[[actions]]\nname = "two"')[0])
         await house.reopen()
-        assert (await waits())[1] == sentences.WAITS_FOR["definition"]
+        assert (await waits())[1] == "its definition, which is not in the settings"
 
 
 # ---------------------------------------------------------------- doors

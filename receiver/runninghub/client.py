@@ -103,7 +103,8 @@ def was_not_sent(error: Exception) -> bool:
 
 def worth_asking_again(error: Exception) -> bool:
     """Whether a question, which changes nothing at the provider, may be answered the next time."""
-    return isinstance(error, ProviderError) and error.retryable
+    # A site that has moved says so every time.
+    return isinstance(error, ProviderError) and error.retryable and error.code != "moved"
 
 
 def asked_again(ask: Callable[Concatenate[C, P], Awaitable[T]]) -> Callable[Concatenate[C, P], Awaitable[T]]:
