@@ -598,19 +598,27 @@ def test_check_finds_what_is_missing_and_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "told"),
+    ("status", "moved_to", "code", "told"),
     [
         (
             308,
+            "https://www.b.test",
             2,
             "problem  runninghub.base_url       {url}: it answers 308: set runninghub.base_url to https://www.b.test",
         ),
-        (503, 0, "warning  runninghub.base_url       {url}: HTTP status 503"),
-        (200, 0, "ok       runninghub.base_url       {url} answers"),
+        (
+            302,
+            "",
+            2,
+            "problem  runninghub.base_url  {url}: it answers 302 and stays there, as no site of RunningHub does:"
+            " is runninghub.base_url right?",
+        ),
+        (503, "", 0, "warning  runninghub.base_url       {url}: HTTP status 503"),
+        (200, "", 0, "ok       runninghub.base_url       {url} answers"),
     ],
 )
 def test_check_asks_the_site_once_without_the_key_and_names_the_address_to_set(
-    tmp_path: Path, status: int, code: int, told: str
+    tmp_path: Path, status: int, moved_to: str, code: int, told: str
 ) -> None:
     asked = []
 
@@ -618,7 +626,7 @@ def test_check_asks_the_site_once_without_the_key_and_names_the_address_to_set(
         def do_POST(self) -> None:
             asked.append((self.path, self.headers["authorization"]))
             self.send_response(status)
-            self.send_header("location", f"https://www.b.test{self.path}")
+            self.send_header("location", f"{moved_to}{self.path}")
             self.send_header("content-length", "2")
             self.end_headers()
             self.wfile.write(b"{}")

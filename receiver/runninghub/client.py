@@ -370,8 +370,11 @@ def _is_about_the_question(report: wire.TaskReport) -> bool:
 
 def _moved(response: httpx.Response) -> str:
     """Where the site is now, as far as a person may be told: no more than the beginning of an address."""
-    there = response.url.join(response.headers["location"])
-    return f"it answers {response.status_code}: set runninghub.base_url to {there.scheme}://{there.netloc.decode()}"
+    here, there = response.url, response.url.join(response.headers["location"])
+    says = f"it answers {response.status_code}"
+    if (there.scheme, there.netloc) == (here.scheme, here.netloc):
+        return f"{says} and stays there, as no site of RunningHub does: is runninghub.base_url right?"
+    return f"{says}: set runninghub.base_url to {there.scheme}://{there.netloc.decode()}"
 
 
 def kept(answered: Answered) -> bytes:
