@@ -75,7 +75,10 @@ class Asker:
     async def _ask(
         self, task: Task, kind: CheckKind, ask: Callable[[RunningHub], Awaitable[Reply[T]]], summary: Callable[[T], str]
     ) -> T:
-        """Asks at the task's own site; one that has moved is asked where the settings say that it is now."""
+        """Asks at the task's own site; one that has moved is asked where the settings say that it is now.
+
+        Raises ProviderError, without asking, when that site must not see today's API key.
+        """
         try:
             return await self.exchange(task, kind, ask(self.provider.at(task.site)), summary)
         except ProviderError as error:

@@ -18,16 +18,17 @@ async def housekeep(
     *,
     sending: Collection[str] = (),
     site: str | None = None,
+    sites: Collection[str] = (),
 ) -> bool:
     """One round. True when anything was found that makes an action or a task due.
 
     `in_hand` are the ids of the actions that run in this process, `sending` those of the tasks that it sends to its
-    `site`: no clock and no full disk frees them.
+    `site`: no clock and no full disk frees them. `sites` are those at which its API key may be shown.
     """
     freed = await store.free_expired_leases(now, {each.name: each.max_attempts for each in definitions}, in_hand)
     doubted = await store.doubt_interrupted(now, in_hand=sending)
     if site is not None:
-        await store.tell_elsewhere(site, now)
+        await store.tell_elsewhere(site, sites, now)
     await store.skip_orphans(now - rules.ORPHANS_KEPT, now)
     await store.bound_times(now, policy.patience)
     await store.forget_uploads(now - rules.UPLOAD_REMEMBERED)

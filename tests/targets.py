@@ -30,6 +30,7 @@ class Target:
     def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
         self.plays: dict[str, Play] = {}
+        self.else_play: Play | None = None
         self.requests: list[Request] = []
         self.connections = 0
         self.asked = asyncio.Event()
@@ -53,7 +54,9 @@ class Target:
 
     def repeat(self, path: str, head: bytes, drop: bytes, *, slowly: bool) -> str:
         """An answer that begins with `head` and never ends."""
+        return self.play(path, self.repeating(head, drop, slowly=slowly))
 
+    def repeating(self, head: bytes, drop: bytes, *, slowly: bool) -> Play:
         async def play(writer: asyncio.StreamWriter) -> None:
             writer.write(head)
             while not self.gone.is_set():
@@ -62,7 +65,7 @@ class Target:
                 if slowly:
                     await self.pause(0.01)
 
-        return self.play(path, play)
+        return play
 
     async def pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -88,8 +91,8 @@ class Target:
         self.requests.append(Request(head[0], headers, body))
         self.asked.set()
         path = head[0].split(" ")[1].split("?")[0]
-        if path in self.plays:
-            await self._play(self.plays[path], reader, writer)
+        if (play := self.plays.get(path, self.else_play)) is not None:
+            await self._play(play, reader, writer)
             return False
         answer = self.answers.get(path, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
         writer.write(answer)

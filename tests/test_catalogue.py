@@ -199,6 +199,17 @@ def test_another_endpoint_of_a_model_says_which_one_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["rh/video-upscaler", "RH/Video-Upscaler", "/openapi/v2/rh/video-upscaler", "RH-Video-Upscaler"]
+)
+def test_a_list_is_filtered_by_every_name_under_which_an_order_is_taken(name: str) -> None:
+    assert catalogue.endpoint_of(name) == find(name).model.endpoint == "rhart-video/video-upscaler"
+
+
+def test_a_filter_that_names_no_model_stays_as_it_is() -> None:
+    assert catalogue.endpoint_of("1900000000000000050") == "1900000000000000050"
+
+
+@pytest.mark.parametrize(
     ("name", "nearest"),
     [
         ("google/veo3.1-pro/refrence-to-video-official-stable", "google/veo3.1-pro/reference-to-video-official-stable"),

@@ -8,10 +8,12 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import click
@@ -593,6 +595,60 @@ def test_check_finds_what_is_missing_and_what_is_there(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
     (tmp_path / "receiver.toml").write_text("callbacks.disk_floor = 0\n")
     assert run("check", env=env).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "moved_to", "code", "told"),
+    [
+        (
+            308,
+            "https://www.b.test",
+            2,
+            "problem  runninghub.base_url       {url}: it answers 308: set runninghub.base_url to https://www.b.test",
+        ),
+        (
+            302,
+            "",
+            2,
+            "problem  runninghub.base_url  {url}: it answers 302 and stays there, as no site of RunningHub does:"
+            " is runninghub.base_url right?",
+        ),
+        (503, "", 0, "warning  runninghub.base_url       {url}: HTTP status 503"),
+        (200, "", 0, "ok       runninghub.base_url       {url} answers"),
+    ],
+)
+def test_check_asks_the_site_once_without_the_key_and_names_the_address_to_set(
+    tmp_path: Path, status: int, moved_to: str, code: int, told: str
+) -> None:
+    asked = []
+
+    class Site(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append((self.path, self.headers["authorization"]))
+            self.send_response(status)
+            self.send_header("location", f"{moved_to}{self.path}")
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        thread = threading.Thread(target=site.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{site.server_port}"
+        env = {
+            "RUNNINGHUB_BASE_URL": url,
+            "RUNNINGHUB_API_KEY": "0123456789abcdef",
+            "RECEIVER_DATABASE": f"sqlite:///{tmp_path / 'r.db'}",
+            "COLUMNS": "200",
+        }
+        result = run("check", env=env)
+        site.shutdown()
+        thread.join()
+    assert (result.exit_code, asked) == (code, [("/openapi/v2/query", None)]), result.output
+    assert told.format(url=url).split() in [line.split() for line in result.stdout.splitlines()]
 
 
 def test_the_example_of_settings_changes_nothing_until_it_is_uncommented(tmp_path: Path) -> None:

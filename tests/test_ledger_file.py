@@ -28,6 +28,7 @@ from receiver.store.sqlite.copies import restore
 from receiver.store.sqlite.database import DatabaseInUse, Readers, connect
 from receiver.store.sqlite.engine import SqliteEngine
 from receiver.store.sqlite.file import make_ready, refuse_place
+from receiver.store.sqlite.log import changes_nothing
 from receiver.store.sqlite.migrations import migrations
 from receiver.store.sqlite.store import SqliteStore
 
@@ -408,6 +409,35 @@ async def test_a_log_that_belongs_is_replayed(tmp_path: Path) -> None:
     await crashed(tmp_path / "live.db", tmp_path / "receiver.db")
     await filled(tmp_path / "receiver.db", "next")
     assert secrets(tmp_path / "receiver.db") == {"last", "next"}
+
+
+def test_a_log_whose_content_stands_in_its_file_already_needs_no_look_at_the_whole_file(tmp_path: Path) -> None:
+    """As a killed server leaves it after a checkpoint, which makes the file younger than its log."""
+    live, looked = tmp_path / "live.db", tmp_path / "looked.db"
+
+    def replayed() -> bool:
+        for end in ("-wal", ""):
+            shutil.copyfile(f"{live}{end}", f"{looked}{end}")
+        return changes_nothing(looked, log(looked))
+
+    with closing(sqlite3.connect(live, isolation_level=None)) as connection:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("create table t (x)")
+        connection.executemany("insert into t values (randomblob(900))", [()] * 500)
+        assert not replayed()
+        connection.execute("pragma wal_checkpoint(passive)")
+        assert replayed()
+        old = live.read_bytes()
+        connection.execute("delete from t where rowid % 2")
+        assert not replayed()
+        connection.execute("pragma wal_checkpoint(passive)")
+        assert replayed()
+        looked.write_bytes(old)
+        assert not changes_nothing(looked, log(looked))
+        shutil.copyfile(live, looked)
+        with log(looked).open("r+b") as file:
+            file.write(b"no log")
+        assert not changes_nothing(looked, log(looked))
 
 
 async def test_a_backup_copied_over_a_database_is_not_opened_with_the_log_of_that(tmp_path: Path) -> None:

@@ -2,46 +2,47 @@
 
 import asyncio
 import json
+import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
-from house import API_KEY, SECRET, TLS, House, open_house
+from house import ADMIN_TOKEN, API_KEY, INPUT, MODEL, TLS, Clock, House, open_house
 from ledgers import end_tasks
 from servers import action_states, prepared, request, rows, running, success, until
 from test_breaker import TOML as TWO
 from test_breaker import definition
+from test_ledger_file_served import says
 from test_stories import callback_of
 from uuid_utils import uuid7
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.actions.child import Child, end_left_behind, name_of
-from receiver.cli.check import examine
-from receiver.exchange import Asker
-from receiver.housekeep import housekeep
-from receiver.model import sentences
+from receiver.cli.check import examine, verdict
 from receiver.model.definitions import FailureClass
 from receiver.model.entries import NewCheck, NewTask
-from receiver.model.links import Links
-from receiver.model.records import CheckKind, Filter, Kind
-from receiver.model.redaction import Redactor
+from receiver.model.records import CheckKind, End, Filter, Kind, Source
+from receiver.reconcile.recording import Recorder
 from receiver.runninghub.client import RunningHub
-from receiver.server.settings import Settings, load_settings
+from receiver.runninghub.wire import TaskReport
+from receiver.server.service import Service
+from receiver.server.settings import load_settings
 from receiver.simulator import Fault
+from receiver.store import Store
 from receiver.store.ledger.transaction import Transaction
-from receiver.store.sqlite.store import SqliteStore
-from receiver.submit import submit_next
 
 NOW = 1_790_000_000.0
 PROVIDER_ID = "2052287938007814145"
 ELSEWHERE = "http://other.test"
 
 
-async def an_order(store: SqliteStore) -> str:
+async def an_order(store: Store) -> str:
     order = NewTask(id=str(uuid7()), kind=Kind.MODEL, target="a/b", input={}, labels={}, digest=b"")
     await store.add_task(order, NOW)
     return order.id
@@ -59,26 +60,51 @@ async def change(house: House, sql: str, *values: object) -> None:
 # ---------------------------------------------------------------- submissions in hand
 
 
-async def test_a_clock_that_steps_on_during_a_submission_brings_no_doubt(tmp_path: Path) -> None:
-    store, sending = SqliteStore(tmp_path / "receiver.db"), set[str]()
-    await store.open()
-    task_id = await an_order(store)
+@asynccontextmanager
+async def served(directory: Path, site: str, transport: httpx.MockTransport, clock: Clock) -> AsyncIterator[Service]:
+    """The whole server without its loops, in front of a provider of one's own."""
+    given = {
+        "RECEIVER_DATABASE": f"sqlite:///{directory / 'receiver.db'}",
+        "RECEIVER_ADMIN_TOKEN": ADMIN_TOKEN,
+        "RUNNINGHUB_API_KEY": API_KEY,
+        "RUNNINGHUB_BASE_URL": site,
+    }
+    service = Service(load_settings(given, directory), clock=clock, transport=transport, read_wait=0.0, tls=TLS)
+    await service.start(loops=False)
+    yield service
+    await service.close()
+
+
+@pytest.mark.parametrize("seconds", [11 * 60, 3 * 86_400])
+async def test_a_clock_that_steps_on_during_a_submission_brings_no_doubt(tmp_path: Path, seconds: float) -> None:
+    clock, serving = Clock(NOW), list[Service]()
 
     async def answer(_: httpx.Request) -> httpx.Response:
-        await housekeep(store, (), Settings().policy, NOW + 11 * 60, sending=sending)
+        clock.now += seconds
+        await serving[0].housekeep()
         return httpx.Response(200, json={"taskId": PROVIDER_ID, "status": "RUNNING", "errorCode": ""})
 
-    hub = RunningHub(
-        httpx.AsyncClient(transport=httpx.MockTransport(answer), verify=TLS), "https://www.runninghub.test", API_KEY
-    )
-    asker, links = Asker(hub, store, Redactor([]), lambda: NOW), Links((SECRET,), "http://receiver.test")
-    await submit_next(store, asker, links, (), Settings().policy, lambda: NOW, in_hand=sending)
-    task = await store.task(task_id)
-    assert task is not None
-    assert (task.state, task.provider_task_id) == ("submitted", PROVIDER_ID)
-    assert (await store.alerts(Filter())).items == []
-    assert sending == set()
-    await store.close()
+    async with served(tmp_path, "https://one.test", httpx.MockTransport(answer), clock) as service:
+        serving.append(service)
+        task_id = await an_order(service.store)
+        await service.submit_next()
+        task = await service.store.task(task_id)
+        assert task is not None
+        assert (task.state, task.provider_task_id) == ("submitted", PROVIDER_ID)
+        ever = [each.kind for each in (await service.store.alerts(Filter())).items]
+        assert (ever, [each.kind for each in await service.store.checks(task_id)]) == ([], ["submit"])
+
+
+async def test_a_submission_whose_sender_is_gone_comes_into_doubt_all_the_same(tmp_path: Path) -> None:
+    clock, transport = Clock(NOW), httpx.MockTransport(lambda _: httpx.Response(200))
+    async with served(tmp_path, "https://one.test", transport, clock) as service:
+        task_id = await an_order(service.store)
+        await service.store.take_queued_task(NOW, 9, callback=False)
+        clock.now += 11 * 60
+        await service.housekeep()
+        task = await service.store.task(task_id)
+        assert task is not None
+        assert task.state == "in_doubt"
 
 
 async def test_an_id_that_is_known_ends_the_doubt_however_late_it_comes(house: House) -> None:
@@ -112,17 +138,19 @@ def sites(asked: list[str], *, old_has_moved: bool = False) -> httpx.MockTranspo
 async def test_a_task_is_asked_about_at_the_site_it_was_sent_to_or_where_that_has_moved(
     tmp_path: Path, moved: bool, asked: Sequence[str]
 ) -> None:
-    store, seen = SqliteStore(tmp_path / "receiver.db"), list[str]()
-    await store.open()
-    await an_order(store)
-    task = await store.take_queued_task(NOW, 9, callback=False, site="https://old.test")
-    assert task is not None
-    http = httpx.AsyncClient(transport=sites(seen, old_has_moved=moved), verify=TLS)
-    asker = Asker(RunningHub(http, "https://new.test", API_KEY, attempts=1), store, Redactor([]), lambda: NOW)
-    assert (await asker.query(task, PROVIDER_ID)).status == "RUNNING"
-    assert seen == asked
-    assert (await store.alerts(Filter())).items == []
-    await store.close()
+    clock, seen = Clock(NOW), list[str]()
+    async with served(tmp_path, "https://old.test", sites(seen), clock) as service:
+        task_id = await an_order(service.store)
+        await service.submit_next()
+    assert seen == ["old.test"]
+    seen.clear()
+    clock.now += 120
+    async with served(tmp_path, "https://new.test", sites(seen, old_has_moved=moved), clock) as service:
+        assert await service.reconcile_next()
+        task = await service.store.task(task_id)
+        assert task is not None
+        assert (task.state, task.provider_status, seen) == ("submitted", "RUNNING", asked)
+        assert (await service.store.alerts(Filter())).items == []
 
 
 @pytest.mark.story
@@ -135,14 +163,49 @@ async def test_open_tasks_of_another_site_are_told_by_an_alert_and_by_check_unti
         await house.reopen(RUNNINGHUB_BASE_URL=ELSEWHERE)
         await house.settle()
         assert await house.alerts() == ["tasks_elsewhere"]
-        given = {"RUNNINGHUB_BASE_URL": ELSEWHERE, "RECEIVER_DATABASE": f"sqlite:///{tmp_path / 'receiver.db'}"}
-        told = [each for each in examine(load_settings(given, tmp_path), tmp_path) if not each.ok]
-        assert (
-            "runninghub.base_url",
-            "1 open tasks were sent to http://simulator.test, and are asked about there",
-        ) in [(each.what, each.found) for each in told]
+        found = "1 open tasks were sent to http://simulator.test, and are asked about there"
+        assert looked_at(tmp_path, API_KEY) == [("warning", found)]
         await house.advance(90_000)
         assert ((await house.task(task_id)).state, await house.alerts()) == ("succeeded", [])
+
+
+def looked_at(directory: Path, key: str) -> list[tuple[str, str]]:
+    """What `receiver check` says of the site when base_url is another one now."""
+    given = {
+        "RUNNINGHUB_BASE_URL": ELSEWHERE,
+        "RUNNINGHUB_API_KEY": key,
+        "RECEIVER_DATABASE": f"sqlite:///{directory / 'receiver.db'}",
+    }
+
+    async def ask(_: str) -> None:
+        await asyncio.sleep(0)
+
+    with ThreadPoolExecutor(1) as thread:
+        findings = thread.submit(examine, load_settings(given, directory), directory, ask).result()
+    return [(verdict(each), each.found) for each in findings if "open tasks" in each.found]
+
+
+@pytest.mark.story
+async def test_no_site_is_shown_a_key_that_was_never_used_there(tmp_path: Path) -> None:
+    other_key = "ffffffffffffffffffffffffffffffff"
+    async with open_house(tmp_path, environment={"RUNNINGHUB_MAX_IN_FLIGHT": "1"}) as house:
+        task_id = await house.submit(Fault.LOST_CALLBACK)
+        await house.settle()
+        asked = len(house.simulator.requests)
+        await house.reopen(RUNNINGHUB_BASE_URL=ELSEWHERE, RUNNINGHUB_API_KEY=other_key)
+        await house.advance(90_000)
+        assert house.simulator.requests[asked:] == []
+        assert ((await house.task(task_id)).state, await house.alerts()) == ("submitted", ["tasks_elsewhere"])
+        ((word, found),) = looked_at(tmp_path, other_key)
+        assert (word, "where today's API key was never used: they are not asked about" in found) == ("warning", True)
+        answer = await house.api.get(f"/tasks/{task_id}/outputs")
+        assert (answer.status_code, house.simulator.requests[asked:]) == (502, [])
+        # It takes no place from those that are sent today.
+        await house.submit()
+        assert await house.store.take_queued_task(house.clock(), 1, callback=True, site=ELSEWHERE) is not None
+        await house.reopen(RUNNINGHUB_BASE_URL="http://simulator.test", RUNNINGHUB_API_KEY=API_KEY)
+        await house.advance(700)
+        assert (await house.task(task_id)).state == "succeeded"
 
 
 # ---------------------------------------------------------------- alerts
@@ -162,6 +225,38 @@ async def test_the_alerts_of_a_task_close_when_the_order_is_taken_once_more(tmp_
         assert ((await house.task(third)).state, await house.alerts()) == ("succeeded", [])
         await house.advance(8000)
         assert ((await house.task(first)).state, await house.alerts()) == ("lost", [])
+
+
+@pytest.mark.story
+async def test_a_claim_that_nobody_confirms_ends_no_doubt_and_the_truth_does(house: House) -> None:
+    house.simulator.outage("submit", "500", times=1)
+    first = await house.submit(Fault.NEVER_SENT)
+    await house.settle()
+    forged = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    task = await house.store.task(forged)
+    assert task is not None
+    await house.store.mark_overdue(task, house.clock())
+    house.simulator.outage("query", "503")
+    house.simulator.outage("detail", "503")
+    for task_id in (first, forged):
+        await house.http.post(house.callback_path(task_id), content=callback_of(task.provider_task_id or ""))
+    await house.advance(900)
+    states = [(await house.task(task_id)).state for task_id in (first, forged)]
+    assert states == ["succeeded", "succeeded"]
+    opened = sorted(set(await house.alerts()) - {"provider_unreachable", "callback_missed"})
+    assert opened == ["task_in_doubt", "task_overdue"]
+    house.simulator.heal()
+    await house.advance(3000)
+    event = (await house.task(forged)).event
+    assert event is not None
+    assert event.confirmed
+    assert set(await house.alerts()) & {"task_in_doubt", "task_overdue"} == {"task_in_doubt"}
+    doubted = await house.store.task(first)
+    assert doubted is not None
+    report = TaskReport(task_id="7", status="FAILED", end=End.FAILED)
+    await Recorder(house.store, (), house.clock).record(doubted, report, None, Source.QUERY)
+    assert "task_in_doubt" not in await house.alerts()
 
 
 @pytest.mark.story
@@ -267,14 +362,14 @@ async def test_every_action_that_waits_says_what_it_waits_for(tmp_path: Path) ->
         async def waits() -> list[str | None]:
             return [each.waits_for for each in (await house.task(task.id)).actions]
 
-        assert await waits() == [None, sentences.WAITS_FOR["others"]]
+        assert await waits() == [None, "the actions it comes after"]
         await house.api.post("/definitions/one/pause")
-        assert (await waits())[0] == sentences.WAITS_FOR["resume"]
+        assert (await waits())[0] == "its definition to be resumed"
         await change(house, "update actions set held = 1, due_at = null where name = 'two'")
-        assert (await waits())[1] == sentences.WAITS_FOR["confirmation"]
+        assert (await waits())[1] == "RunningHub to confirm the end"
         (tmp_path / "receiver.toml").write_text(TWO.partition('[[actions]]\nname = "two"')[0])
         await house.reopen()
-        assert (await waits())[1] == sentences.WAITS_FOR["definition"]
+        assert (await waits())[1] == "its definition, which is not in the settings"
 
 
 # ---------------------------------------------------------------- doors
@@ -438,7 +533,9 @@ async def test_a_task_of_another_version_holds_no_other_task_up(house: House) ->
     assert ((await house.task(good)).state, await house.alerts()) == ("succeeded", ["task_unreadable"])
     listed = {each["id"]: each for each in (await house.api.get("/tasks")).json()["items"]}
     assert (listed[bad]["kind"], listed[bad]["error"]["code"]) == ("hologram", "unreadable")
-    assert (await house.api.get(f"/tasks/{bad}")).json()["error"]["code"] == "unreadable"
+    told = await house.api.get(f"/tasks/{bad}")
+    assert (told.status_code, told.json()["id"], told.json()["state"]) == (200, bad, "unreadable")
+    assert told.json()["error"]["message"] == "unreadable, perhaps of another version: kind"
     await change(house, "update tasks set kind = 'model' where id = ?", bad)
     await house.reopen()
     await house.advance(300)
@@ -486,4 +583,49 @@ async def test_a_list_shows_what_can_be_read_of_a_row(house: House, path: str, s
     await change(house, sql)
     answer = await house.api.get(path)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["items"]
+    assert any("unreadable" in json.dumps(each) for each in answer.json()["items"]) == (path != "/definitions")
+    detail = await house.api.get(f"/tasks/{task.id}")
+    assert (detail.status_code, detail.json()["id"]) == (200, task.id)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update tasks set state = 'frozen'",
+        "update tasks set kind = 'hologram'",
+        "update events set state = 'dreamt'",
+        "update events set results = '{', source = 'telepathy'",
+        "update actions set state = 'dreaming'",
+        "update attempts set detail = '['",
+        "update checks set kind = 'seance'",
+        "update tasks set input = '[', labels = '7', uploads = '7'",
+    ],
+)
+@pytest.mark.story
+async def test_what_cannot_be_read_is_in_every_list_that_it_belongs_to_and_in_its_task(house: House, sql: str) -> None:
+    order = {"target": MODEL, "input": INPUT, "labels": {"project": "x"}}
+    task_id = (await house.api.post("/tasks", json=order)).json()["id"]
+    await house.advance(60)
+    await change(house, sql)
+    await change(house, "update task_labels set kind = (select kind from tasks where key = task)")
+    lists = ("/tasks", f"/tasks?target={MODEL}", "/tasks?label=project:x", "/events", "/events?label=project:x")
+    for path in (*lists, f"/events?task={task_id}", "/actions", f"/actions?task={task_id}"):
+        answer = await house.api.get(path)
+        shown = {each.get("task", each["id"]): each["state"] for each in answer.json()["items"]}
+        assert list(shown) == [task_id], path
+    detail = await house.api.get(f"/tasks/{task_id}")
+    assert detail.status_code == 200, detail.text
+    assert "unreadable" in detail.text or "attempts" in sql
+
+
+@pytest.mark.slow
+async def test_the_command_line_shows_a_task_that_cannot_be_read(tmp_path: Path) -> None:
+    database, (task,) = await prepared(tmp_path, 1)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update tasks set state = 'frozen', labels = '['")
+    async with running(tmp_path):
+        assert (await says(tmp_path, "tasks")).count("unreadable") == 2
+        assert "ROW_UNREADABLE: unreadable, perhaps of another version: labels, state" in await says(
+            tmp_path, "task", task.id
+        )
+        assert "cannot be read" in await says(tmp_path, "reconcile", task.id, code=1)

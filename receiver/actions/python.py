@@ -1,8 +1,8 @@
 """The action that calls a Python function, `module:name`, with the event.
 
-An async function runs in the loop and is cancelled when its time is over. A sync function runs in a thread of its own:
-Python cannot end a thread, so after a timeout it runs on by itself, holding no slot and not keeping the server alive,
-and whatever it still does happens beside the next attempt.
+An async function runs in the loop and is cancelled when its time is over; one that ignores that is left behind. A sync
+function runs in a thread of its own: Python cannot end a thread, so after a timeout it runs on by itself, holding no
+slot and not keeping the server alive, and whatever it still does happens beside the next attempt.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import inspect
 import os.path
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from copy import deepcopy
 from traceback import walk_tb
@@ -29,6 +29,8 @@ from receiver.model.records import Json, JsonObject
 REASON_KEPT = 300
 PLACES_KEPT = 5
 RETURNED_KEPT = 16 * 1024
+CANCEL_GRACE = 1.0
+"""Seconds for an async function to end in that was cancelled; a worker is not held longer."""
 NOTHING_RAN = "the function gives back a generator, of which nothing has run; do the work without `yield`"
 
 Function: TypeAlias = Callable[[Event], object]
@@ -51,7 +53,7 @@ class Caller(Struct, frozen=True):
         try:
             returned = function(event) if _is_async(function) else await in_own_thread(lambda: function(event))
             if inspect.isawaitable(returned):
-                returned = await returned
+                returned = await in_own_task(returned)
         except (ActionFailed, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a worker must outlive whatever an async function raises
@@ -116,6 +118,36 @@ async def in_own_thread(call: Callable[[], T]) -> T:
     except asyncio.CancelledError as cancelled:
         cancelled.add_note("its thread runs on: a function that is not async cannot be ended")
         raise
+
+
+class _Raised(Struct, frozen=True):
+    error: BaseException
+
+
+async def in_own_task(work: Awaitable[T]) -> T:
+    """The same of what can be awaited; when it does not let itself be cancelled, it is left behind."""
+
+    async def kept() -> T | _Raised:
+        try:
+            return await work
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # a task would let some of them end the loop
+            return _Raised(error)
+
+    task = asyncio.ensure_future(kept())
+    try:
+        ended = await asyncio.shield(task)
+    except asyncio.CancelledError as cancelled:
+        if _is_being_cancelled():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_GRACE)
+            if not task.done():
+                cancelled.add_note("its function runs on: it does not let itself be cancelled")
+        raise
+    if isinstance(ended, _Raised):
+        raise ended.error
+    return ended
 
 
 def _is_being_cancelled() -> bool:

@@ -1,8 +1,9 @@
-"""Looks at what the settings name on this machine: folders, programs, functions. Changes nothing."""
+"""Looks at what the settings name: folders, programs and functions here, and the provider's site. Changes nothing."""
 
+import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -18,25 +19,35 @@ from receiver.cli.connect import database_file
 from receiver.egress.addresses import is_near
 from receiver.model.definitions import Definition
 from receiver.runninghub import catalogue
-from receiver.runninghub.client import site_of
+from receiver.runninghub.client import ask_site, fingerprint, site_of
+from receiver.runninghub.errors import ProviderError
 from receiver.server.settings import MIB, Settings
-from receiver.store.sqlite.offline import open_by_site
+from receiver.store.ledger.submissions import told_elsewhere
+from receiver.store.sqlite.offline import open_by_site, sites_of_key
+
+SITE = "runninghub.base_url"
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at."""
+    """One thing that was looked at. A `warning` is something to know that keeps nothing from working."""
 
     ok: bool
     what: str
     found: str
+    warning: bool = False
+
+
+def verdict(finding: Finding) -> str:
+    """A finding in one word."""
+    return "warning" if finding.warning else "ok" if finding.ok else "problem"
 
 
 class _Wrong(Exception):
     """What is wrong with a thing, as a sentence."""
 
 
-def examine(settings: Settings, directory: Path) -> list[Finding]:
-    """Everything that a server in this directory would rely on."""
+def examine(settings: Settings, directory: Path, ask: Callable[[str], Awaitable[None]] = ask_site) -> list[Finding]:
+    """Everything that a server in this directory would rely on. `ask` raises ProviderError for an unfit base URL."""
     database = database_file(settings, directory)
     address = settings.public_url or "none: no callback URL is sent, RunningHub is asked instead"
     key = "given" if settings.api_key else "none: callbacks are taken, but nothing can be submitted"
@@ -45,18 +56,32 @@ def examine(settings: Settings, directory: Path) -> list[Finding]:
         _finding("callbacks.disk_floor", partial(_room, database, settings.disk_floor)),
         Finding(ok=True, what="public_url", found=address),
         Finding(ok=True, what="runninghub.api_key", found=key),
-        *(
-            _elsewhere(site, count)
-            for site, count in open_by_site(database).items()
-            if site != site_of(settings.base_url)
-        ),
+        *([_site(settings.base_url, ask)] if settings.api_key else []),
+        *_elsewhere(settings, database),
         *(_finding(f"action {each.name}", partial(_action, each, directory)) for each in settings.definitions),
     ]
 
 
-def _elsewhere(site: str, count: int) -> Finding:
-    found = f"{count} open tasks were sent to {site}, and are asked about there"
-    return Finding(ok=False, what="runninghub.base_url", found=found)
+def _site(base_url: str, ask: Callable[[str], Awaitable[None]]) -> Finding:
+    """Whether the provider's site is where the settings say."""
+
+    async def asked() -> Finding:
+        try:
+            await ask(base_url)
+        except ProviderError as error:
+            moved = error.code == "moved"
+            return Finding(ok=not moved, warning=not moved, what=SITE, found=f"{site_of(base_url)}: {error.meaning}")
+        return Finding(ok=True, what=SITE, found=f"{site_of(base_url)} answers")
+
+    return asyncio.run(asked())
+
+
+def _elsewhere(settings: Settings, database: Path) -> Iterator[Finding]:
+    known = sites_of_key(database, fingerprint(settings.api_key)) if settings.api_key else []
+    for site, count in open_by_site(database).items():
+        if site != site_of(settings.base_url):
+            found = told_elsewhere(site, count, asked=site in known)
+            yield Finding(ok=True, warning=True, what=SITE, found=found)
 
 
 def _finding(what: str, look: Callable[[], str]) -> Finding:

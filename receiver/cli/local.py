@@ -33,20 +33,21 @@ def token(as_json: bool) -> None:
 @click.command()
 @json_option
 def check(as_json: bool) -> None:
-    """Look at the settings here: the files, folders, programs and functions they name.
+    """Look at the settings here: the files, folders, programs and functions they name, and RunningHub's site.
 
-    Python functions are imported, as the server would. Ends with 2 when something is wrong.
+    Python functions are imported, as the server would. With an API key, the site is asked once, without the key. Ends
+    with 2 when something is wrong; a warning is something to know.
 
     \b
     Example:
       receiver check
     """
-    from receiver.cli.check import examine
+    from receiver.cli.check import examine, verdict
     from receiver.server.settings import load_settings
 
     findings = examine(load_settings(os.environ, Path.cwd()), Path.cwd())
     problems = [each for each in findings if not each.ok]
-    rows = [("ok" if each.ok else "problem", each.what, each.found) for each in findings]
+    rows = [(verdict(each), each.what, each.found) for each in findings]
     answer({"ok": not problems, "found": findings}, as_json, lambda printed: table(("", "what", "found"), rows))
     if problems:
         note(f"{len(problems)} to put right")

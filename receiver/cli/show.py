@@ -23,8 +23,8 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e
 RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 STYLES = {
     **dict.fromkeys(("succeeded", "done", "ok"), "green"),
-    **dict.fromkeys(("failed", "rejected", "dead", "lost", "no", "open", "problem"), "red"),
-    **dict.fromkeys(("in_doubt", "cancelled", "skipped", "retry", "paused"), "yellow"),
+    **dict.fromkeys(("failed", "rejected", "dead", "lost", "no", "open", "problem", "unreadable"), "red"),
+    **dict.fromkeys(("in_doubt", "cancelled", "skipped", "retry", "paused", "warning"), "yellow"),
     **dict.fromkeys(("running", "submitted"), "cyan"),
 }
 KEPT_WHOLE = frozenset({"id", "task", "state", "at (UTC)", "created (UTC)", "received (UTC)"})

@@ -15,7 +15,7 @@ from msgspec import Struct
 from receiver.client.ledger import Ledger
 from receiver.client.provider import Provider
 from receiver.client.tasks import ENDED, Tasks, has_ended
-from receiver.client.transport import ApiError, ListFilter, Progress, Unreachable, error_of, translated
+from receiver.client.transport import ApiError, ListFilter, Progress, Unreachable, error_of
 from receiver.model.views import PageView as Listed
 
 __all__ = ["ENDED", "ApiError", "Client", "ListFilter", "Listed", "Progress", "Readiness", "Unreachable", "has_ended"]
@@ -36,8 +36,7 @@ class Client(Tasks, Ledger, Provider):
 
     def ready(self) -> Readiness:
         """Whether the server can do its work; being unready is an answer, no error."""
-        with translated(self.url):
-            answer = self._http.get("/readyz")
+        answer = self._exchange(self._http.build_request("GET", "/readyz"))
         if answer.status_code not in (200, 503):
             raise error_of(answer)
         return self._read(answer, Readiness)

@@ -11,8 +11,8 @@ T = TypeVar("T")
 
 Input: TypeAlias = Mapping[str, object]
 
-ENDED = frozenset({"succeeded", "failed", "cancelled", "rejected", "lost"})
-"""States in which waiting for a task is over."""
+ENDED = frozenset({"succeeded", "failed", "cancelled", "rejected", "lost", "unreadable"})
+"""States in which waiting for a task is over; one that another version wrote is unreadable, and left alone."""
 
 
 def has_ended(task: views.TaskView) -> bool:

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import datetime
+from threading import Thread
+from time import monotonic
 from typing import Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -23,6 +26,12 @@ FIRST_PAUSE = 0.2
 PAUSE_FACTOR = 1.5
 LONGEST_PAUSE = 2.0
 CONNECT_TIMEOUT = 5.0
+PATIENCES = 2
+"""An exchange may take so many times the time that one wait of it may take."""
+DRIP = 1024
+"""Bytes a second; a download that is slower on the whole is given up."""
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at how much time there is, while it may grow."""
 ERRNO = re.compile(r"\[Errno -?\d+\] ")
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -84,6 +93,7 @@ class Transport:
         if token is not None and not token.isprintable():
             raise ValueError("the token has characters that no header can carry")  # httpx would quote it
         self.url = url.rstrip("/")
+        self._timeout = timeout
         parts = urlsplit(url)
         local = parts.hostname in THIS_MACHINE
         self._http = httpx.Client(
@@ -127,27 +137,38 @@ class Transport:
         request = self._http.build_request(method, url, content=content, params=tuple(query), headers=headers)
         return self._read(self._send(request), kind)
 
-    def _send(self, request: httpx.Request) -> httpx.Response:
+    def _exchange(self, request: httpx.Request) -> httpx.Response:
+        """Whatever is answered. Raises Unreachable."""
+        most = PATIENCES * float(request.extensions["timeout"]["read"])
         with translated(self.url):
-            answer = self._http.send(request)
+            return within(lambda: most, lambda: self._http.send(request))
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        answer = self._exchange(request)
         if not answer.is_success:
             raise error_of(answer)
         return answer
 
     def _download(self, path: str, write: Callable[[bytes], object], on_progress: Progress | None) -> int:
         size = 0
-        with translated(self.url), self._http.stream("GET", path) as answer:
-            if not answer.is_success:
-                answer.read()
-                raise error_of(answer)
-            length = answer.headers.get("content-length", "")
-            total = int(length) if length.isdigit() else None
-            for chunk in answer.iter_bytes():
-                write(chunk)
-                size += len(chunk)
-                if on_progress is not None:
-                    on_progress(size, total)
-        return size
+
+        def take() -> int:
+            nonlocal size
+            with self._http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise error_of(answer)
+                length = answer.headers.get("content-length", "")
+                total = int(length) if length.isdigit() else None
+                for chunk in answer.iter_bytes():
+                    write(chunk)
+                    size += len(chunk)
+                    if on_progress is not None:
+                        on_progress(size, total)
+            return size
+
+        with translated(self.url):
+            return within(lambda: PATIENCES * self._timeout + size / DRIP, take)
 
     def _read(self, answer: httpx.Response, kind: type[T]) -> T:
         try:
@@ -155,6 +176,26 @@ class Transport:
         except (msgspec.DecodeError, UnicodeDecodeError):
             message = f"what answers at {self.url} does not speak this API; is it a receiver of this version?"
             raise ApiError(answer.status_code, "unreadable", message) from None
+
+
+def within(seconds: Callable[[], float], work: Callable[[], T]) -> T:
+    """What `work` returns or raises, from a thread that is left behind when it takes longer than `seconds`, which may
+    grow. httpx bounds each wait, but not a whole exchange: a peer that drips would hold it for ever.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    begun = monotonic()
+    Thread(target=run, name="receiver-exchange", daemon=True).start()
+    while (left := seconds() - (monotonic() - begun)) > 0:
+        if wait([done], min(left, LOOK_AGAIN)).done:
+            return done.result()
+    raise httpx.ReadTimeout("it took too long")
 
 
 def _query(narrow: ListFilter) -> Query:

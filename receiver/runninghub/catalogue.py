@@ -106,6 +106,19 @@ class UnknownModel(Refused):
 def find(name: str) -> Found:
     """The model with this endpoint or name; letters may be large or small. Raises UnknownModel."""
     asked = bare(name.strip())
+    found = _known(asked)
+    if found is None:
+        raise UnknownModel(asked[:LONGEST], _nearest(asked))
+    return found
+
+
+def endpoint_of(name: str) -> str:
+    """The endpoint under which `find` orders by this name; a text that names no model stays as it is."""
+    found = _known(bare(name.strip()))
+    return name if found is None else found.model.endpoint
+
+
+def _known(asked: str) -> Found | None:
     endpoints, names, others = _tables()
     for key in (asked, asked.casefold()):
         if key in endpoints:
@@ -115,15 +128,7 @@ def find(name: str) -> Found:
         if key in others:
             model = others[key][0]
             return Found(model=model, note=f"{asked} is another endpoint of {model.name}: took {model.endpoint}")
-    raise UnknownModel(asked[:LONGEST], _nearest(asked))
-
-
-def endpoint_of(name: str) -> str:
-    """The endpoint of the model with this name; any other text stays as it is."""
-    asked = bare(name.strip())
-    endpoints, names, _ = _tables()
-    known = next((key for key in (asked, asked.casefold()) if key in names), None)
-    return name if known is None or asked in endpoints else of_record(names[known])[0].endpoint
+    return None
 
 
 def _named(name: str, found: tuple[Model, ...]) -> Found:

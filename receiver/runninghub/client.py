@@ -6,10 +6,11 @@ no idempotency key, so a second send may be a second bill.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from copy import copy
 from functools import wraps
+from hashlib import sha256
 from secrets import token_hex
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 from urllib.parse import urlencode
@@ -45,6 +46,8 @@ UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=10.0, pool=5.0)
 """The answer to an upload comes when the provider has stored it."""
 UPLOAD_DEADLINE = 3600.0
 """Seconds for an upload with its answer. Anything else may take twice the time that one wait of it may take."""
+SITE_PATIENCE = 10.0
+"""Seconds for a site's answer while somebody waits."""
 LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
 
 
@@ -88,6 +91,11 @@ def site_of(base_url: str) -> str:
     return base_url.rstrip("/").removesuffix(V2_ROOT)
 
 
+def fingerprint(api_key: str) -> str:
+    """What a key is remembered by, where the key itself must not be."""
+    return sha256(api_key.encode()).hexdigest()[:32]
+
+
 def was_not_sent(error: Exception) -> bool:
     """Whether not even a connection was made, so that sending again repeats nothing."""
     return isinstance(error, ProviderError) and error.code == "not_sent"
@@ -95,7 +103,8 @@ def was_not_sent(error: Exception) -> bool:
 
 def worth_asking_again(error: Exception) -> bool:
     """Whether a question, which changes nothing at the provider, may be answered the next time."""
-    return isinstance(error, ProviderError) and error.retryable
+    # A site that has moved says so every time.
+    return isinstance(error, ProviderError) and error.retryable and error.code != "moved"
 
 
 def asked_again(ask: Callable[Concatenate[C, P], Awaitable[T]]) -> Callable[Concatenate[C, P], Awaitable[T]]:
@@ -128,6 +137,8 @@ class Channel:
         self._http = http
         self._deadline = deadline
         self.site = site_of(base_url)
+        self.sites: Collection[str] = (self.site,)
+        """Where the API key was used before: it is shown to no other site."""
         self.has_key = api_key is not None
         self._api_key = api_key
         self.again = stamina.AsyncRetryingCaller(
@@ -135,9 +146,13 @@ class Channel:
         )
 
     def at(self: C, site: str | None) -> C:
-        """The same provider at another of its sites; None is this one."""
+        """The same provider at another of its sites; None is this one. Raises ProviderError for one without the key."""
+        if site in (None, self.site):
+            return self
+        if site not in self.sites:
+            raise ProviderError("other_key", f"the task was sent to {site}, where today's API key was never used")
         other = copy(self)
-        other.site = site or self.site
+        other.site = site
         return other
 
     @property
@@ -285,6 +300,15 @@ class RunningHub(Channel):
         return Reply(content=None, raw=kept(answered))
 
 
+async def ask_site(base_url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    """Asks whether the provider's site is at this address, without showing it the key. Raises ProviderError."""
+    async with open_http(transport, httpx.create_ssl_context()) as http:
+        channel = Channel(http, base_url, None, deadline=SITE_PATIENCE)
+        status = (await channel.post("/openapi/v2/query", {}, with_key=False)).status
+    if status == 404 or status >= 500:
+        raise ProviderError(f"http_{status}", http_status=status)
+
+
 def understood(answered: Answered, read: Callable[[bytes], T]) -> T:
     """The answer's content, read leniently where it must be.
 
@@ -346,8 +370,11 @@ def _is_about_the_question(report: wire.TaskReport) -> bool:
 
 def _moved(response: httpx.Response) -> str:
     """Where the site is now, as far as a person may be told: no more than the beginning of an address."""
-    there = response.url.join(response.headers["location"])
-    return f"it answers {response.status_code}: set runninghub.base_url to {there.scheme}://{there.netloc.decode()}"
+    here, there = response.url, response.url.join(response.headers["location"])
+    says = f"it answers {response.status_code}"
+    if (there.scheme, there.netloc) == (here.scheme, here.netloc):
+        return f"{says} and stays there, as no site of RunningHub does: is runninghub.base_url right?"
+    return f"{says}: set runninghub.base_url to {there.scheme}://{there.netloc.decode()}"
 
 
 def kept(answered: Answered) -> bytes:

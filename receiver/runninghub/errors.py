@@ -1,8 +1,9 @@
 """What goes wrong between us and RunningHub: one error type, and the provider's table of codes.
 
 The codes are those of the provider's page "API Error Code Reference"; whether to try again is our judgement. Codes of
-our own: `not_sent` (no connection was made), `unanswered` (sent, no answer), `unreadable`, `http_<status>`, `no_key`;
-and for an answer with a sentence but without a code `busy`, `refused` and `unclear`, which says an error of some kind.
+our own: `not_sent` (no connection was made), `unanswered` (sent, no answer), `unreadable`, `http_<status>`, `no_key`,
+`other_key`; and for an answer with a sentence but without a code `busy`, `refused` and `unclear`, which says an error
+of some kind.
 """
 
 import re
@@ -26,6 +27,7 @@ CHECK_KEY = (
     "check runninghub.api_key, and that runninghub.base_url is the site the key was made on "
     "(https://www.runninghub.ai or https://www.runninghub.cn)"
 )
+SITE_BACK = "set runninghub.base_url and runninghub.api_key back until the task has ended"
 RUN_ONCE = "save the workflow and run it once by hand on the site, then order it again"
 SHARED_KEY = "make an Enterprise-Shared key on the site and set it as runninghub.api_key"
 NOT_WEBP = "a WebP image may be the reason: send it as PNG or JPEG"
@@ -94,6 +96,7 @@ CODES: dict[str, Code] = {
     "busy": Code("BUSY", "the provider is busy", retryable=True),
     "unclear": Code("UNCLEAR", "the provider met an error that it does not name", retryable=True),
     "refused": Code("REFUSED", "refused without a code"),
+    "other_key": Code("OTHER_KEY", "the task is at another site, which must not see today's API key", remedy=SITE_BACK),
     "no_key": Code("NO_KEY", "no API key is configured: set RUNNINGHUB_API_KEY"),
 }
 

@@ -29,7 +29,7 @@ from receiver.model.links import Links
 from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
 from receiver.reconcile import Reconciler
-from receiver.runninghub.client import RunningHub, open_http
+from receiver.runninghub.client import RunningHub, fingerprint, open_http
 from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
 from receiver.server.loop import Loop
@@ -119,6 +119,9 @@ class Service:
             self.store, self.asker, self.links, self.definitions, self.settings.policy, self.clock
         )
         now = self.clock()
+        if self.settings.api_key:
+            key = fingerprint(self.settings.api_key)
+            self.provider.sites = self.resources.sites = await self.store.use_key(key, self.provider.site, now)
         await self.store.sync_definitions(self.definitions, now)
         await self.store.bound_times(now, self.settings.patience)
         await self.store.doubt_interrupted(now, node=self.node)
@@ -203,6 +206,7 @@ class Service:
             self._in_hand,
             sending=self._sending,
             site=self.provider.site,
+            sites=self.provider.sites,
         )
         await self._tell_refusals()
         if found:
@@ -265,7 +269,8 @@ class Service:
 
     async def _submit_due(self) -> float | None:
         has_key, most = self.provider.has_key, self.settings.max_in_flight
-        return await self.store.queue_resumes_at(self.clock(), most) if has_key else None
+        site = self.provider.site
+        return await self.store.queue_resumes_at(self.clock(), most, site) if has_key else None
 
     async def _tell_refusals(self) -> None:
         """An alert about writes that were refused; there is room for it only when the storage is well again."""

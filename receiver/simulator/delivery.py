@@ -1,5 +1,6 @@
 """Owns the simulator's use of httpx: callbacks that go out, and requests that come in without a socket."""
 
+import asyncio
 from collections.abc import Mapping
 
 import httpx
@@ -25,14 +26,19 @@ BREAKS: dict[Break, tuple[type[httpx.TransportError], str]] = {
 """Broken connections as a client of ours meets them."""
 
 
-def post_callback(client: httpx.AsyncClient) -> Deliver:
-    """A deliverer that really POSTs with the client: 10 seconds, no redirects. It never raises for a bad receiver."""
+def post_callback(client: httpx.AsyncClient, timeout: float = CALLBACK_TIMEOUT) -> Deliver:
+    """A deliverer that really POSTs with the client: `timeout` seconds in all, no redirects. It never raises for a bad
+    receiver.
+    """
 
     async def deliver(url: str, body: bytes, headers: Mapping[str, str]) -> DeliveryAnswer:
         try:
-            response = await client.post(
-                url, content=body, headers=headers, timeout=CALLBACK_TIMEOUT, follow_redirects=False
-            )
+            async with asyncio.timeout(timeout):
+                response = await client.post(
+                    url, content=body, headers=headers, timeout=timeout, follow_redirects=False
+                )
+        except TimeoutError:
+            return DeliveryAnswer(None, REASONS[httpx.ReadTimeout])
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             # ValueError: a host name that cannot be encoded; anybody may submit any webhook URL.
             return DeliveryAnswer(None, REASONS.get(type(error), str(error) or type(error).__name__))

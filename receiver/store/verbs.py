@@ -17,6 +17,7 @@ class Store(Access):
 
     add_task = ledger.tasks.add_task
     task = ledger.tasks.task
+    task_shown = ledger.tasks.task_shown
     tasks = ledger.tasks.tasks
     look_at_unreadable = ledger.tasks.look_at_unreadable
     set_task_aside = ledger.tasks.set_task_aside
@@ -29,6 +30,7 @@ class Store(Access):
     mark_in_doubt = ledger.submissions.mark_in_doubt
     doubt_interrupted = ledger.submissions.doubt_interrupted
     adopt = ledger.submissions.adopt
+    use_key = ledger.submissions.use_key
     tell_elsewhere = ledger.submissions.tell_elsewhere
 
     bound_times = ledger.reconciling.bound_times
@@ -56,6 +58,7 @@ class Store(Access):
     record_event = ledger.events.record_event
     refresh_results = ledger.events.refresh_results
     event = ledger.events.event
+    event_shown = ledger.events.event_shown
     events = ledger.events.events
 
     claim_action = ledger.actions.claim_action

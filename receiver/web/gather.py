@@ -17,7 +17,7 @@ async def gather_task(store: Store, task: Task) -> TaskDetail:
     actions = (await store.actions(replace(about, limit=ACTIONS_SHOWN))).items[::-1]
     tried = [(action, await store.attempts(action.id)) for action in actions]
     deliveries = (await store.deliveries(about)).items[::-1]
-    event = await store.event(task.id)
+    event = await store.event_shown(task.id)
     checks = await store.checks(task.id)
     return task_view(
         TaskDetail,

@@ -95,7 +95,9 @@ async def submit_again(service: Service, request: Request) -> Response:
 
 
 async def show(service: Service, request: Request) -> Response:
-    return answer(await gather_task(service.store, await _task(service, request)))
+    task_id = request.path_params["task"]
+    task = known(await service.store.task_shown(task_id), "task", task_id)
+    return answer(await gather_task(service.store, task))
 
 
 def done(verb: Callable[[Reconciler, str], Awaitable[object]]) -> Handler:
@@ -115,12 +117,14 @@ def done(verb: Callable[[Reconciler, str], Awaitable[object]]) -> Handler:
 
 async def status(service: Service, request: Request) -> Response:
     """The provider's own word for a task."""
-    return answer(StatusView(status=await service.resources.status(await _provider_id(service, request))))
+    task, provider_id = await _sent(service, request)
+    return answer(StatusView(status=await service.resources.at(task.site).status(provider_id)))
 
 
 async def outputs(service: Service, request: Request) -> Response:
     """What the provider says that a task made, or why it did not."""
-    report = (await service.provider.outputs(await _provider_id(service, request))).content
+    task, provider_id = await _sent(service, request)
+    report = (await service.provider.at(task.site).outputs(provider_id)).content
     if not report.known:
         raise Refused(404, "unknown_to_provider", "RunningHub does not know this task (any more)")
     return answer(shown(OutputsView, report, state=report.end))
@@ -128,18 +132,19 @@ async def outputs(service: Service, request: Request) -> Response:
 
 async def webhook(service: Service, request: Request) -> Response:
     """What became of a task's callback at the provider."""
-    detail = (await service.provider.webhook_detail(await _provider_id(service, request))).content
+    task, provider_id = await _sent(service, request)
+    detail = (await service.provider.at(task.site).webhook_detail(provider_id)).content
     if detail is None:
         raise Refused(404, "no_webhook", "RunningHub has no callback of this task; was it sent with a callback URL?")
     return answer(shown(WebhookView, detail, response=service.redact.text(detail.response)))
 
 
-async def _provider_id(service: Service, request: Request) -> str:
-    """What a task is called at the provider."""
+async def _sent(service: Service, request: Request) -> tuple[Task, str]:
+    """A task, and what it is called at the provider."""
     task = await _task(service, request)
     if task.provider_task_id is None:
         raise Refused(409, "not_submitted", f"the task is {task.state}; RunningHub's id for it is not known")
-    return task.provider_task_id
+    return task, task.provider_task_id
 
 
 async def _task(service: Service, request: Request) -> Task:

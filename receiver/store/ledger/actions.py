@@ -193,8 +193,9 @@ def next_action_at(tx: Transaction, name: str, now: float) -> float | None:
 
 @reads
 def action(tx: Transaction, action_id: int) -> Action | None:
+    """An action, as far as it can be read."""
     row = tx.one(f"{SELECT} where a.id = ?", action_id)
-    return None if row is None else _action_of(row)
+    return None if row is None else as_shown(_action_of, row)
 
 
 @reads

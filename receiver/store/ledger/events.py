@@ -10,7 +10,7 @@ from receiver.model.records import AlertKind, End, Event, Filter, Page, Result, 
 from receiver.store.ledger.access import Conditions, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.owing import owe, owe_anew, release_waiting, skip_held
-from receiver.store.ledger.pages import Range, Table, page_of
+from receiver.store.ledger.pages import Range, Table, as_shown, page_of, words
 from receiver.store.ledger.search import labelled, rarest_first
 from receiver.store.ledger.tasks import set_state
 from receiver.store.ledger.transaction import Row, Transaction
@@ -55,7 +55,7 @@ def event(tx: Transaction, task_id: str) -> Event | None:
 def events(tx: Transaction, wanted: Filter) -> Page[Event]:
     """A page of events, newest first; state is how the task ended."""
     also, labels, table, key = Conditions(), list(wanted.label), TABLE, "key"
-    also.add("state = ?")
+    also.add("1 = 1")
     if wanted.task is not None:
         also.add("task = (select key from tasks where id = ?)", wanted.task)
     elif labels:
@@ -65,15 +65,23 @@ def events(tx: Transaction, wanted: Filter) -> Page[Event]:
     its_task = "w.place" if key == "task" else "(select e.task from events e where e.key = w.place)"
     held = labelled(labels, task=its_task)
     where = " and ".join(also.texts)
-    ranges = [Range(table, where, (state, *also.values), *held) for state in wanted.state or tuple(End)]
+    ranges = [
+        Range(table, f"{where} and state = ?", (*also.values, state), *held)
+        for state in words(tx, table.name, "state", where, also.values)
+        if not wanted.state or state in wanted.state
+    ]
     return page_of(
-        tx,
-        ranges,
-        wanted,
-        f"{SELECT} where e.{key} in ({{keys}})",
+        *(tx, ranges, wanted, f"{SELECT} where e.{key} in ({{keys}})"),
         lambda row: with_files(tx, row, row["task_id"]),
         key=key,
     )
+
+
+@reads
+def event_shown(tx: Transaction, task_id: str) -> Event | None:
+    """The same for somebody who looks: what cannot be read of it is left out."""
+    row = tx.one(f"{SELECT} where t.id = ?", task_id)
+    return None if row is None else as_shown(lambda each: with_files(tx, each, task_id), row)
 
 
 def with_files(tx: Transaction, row: Row, task_id: str) -> Event:
@@ -81,6 +89,8 @@ def with_files(tx: Transaction, row: Row, task_id: str) -> Event:
     event = record(Event, row, task=task_id)
     sql = "select result, min(path) as path from files where task = ? group by result"
     saved = {file["result"]: file["path"] for file in tx.all(sql, row["task"])}
+    if not saved:
+        return event
     results = [replace(result, file=saved.get(index)) for index, result in enumerate(event.results)]
     return replace(event, results=results)
 
@@ -109,8 +119,7 @@ def _confirm(tx: Transaction, known: Row, new: NewEvent, owed: Sequence[OwedActi
         """,
         *(*_content(new), known["key"]),
     )
-    tx.change("update tasks set settled = 1 where key = ?", new.task.key)
-    tx.changed("task", new.task.id, new.state)
+    set_state(tx, new.task.key, "settled = 1", among=(new.state,), now=now)
     tx.change("update actions set held = 0 where event = ?", known["key"])
     release_waiting(tx, known["key"], now)
     _watch(tx, new, now)

@@ -23,6 +23,9 @@ R = TypeVar("R")
 WALKED, LEAST_WALKED = 4000, 200
 """Rows that are looked at for one page where no index answers the filter, and of one range: some milliseconds."""
 
+UNREADABLE = "unreadable"
+"""The state of what another version wrote."""
+
 Place = tuple[float, int]
 """Where a row stands in its list: its time, and its key among those of the same time."""
 
@@ -75,18 +78,37 @@ def page_of(
 
 
 def as_shown(read: Callable[[Row], R], row: Row) -> R:
-    """A row as a list shows it. One that cannot be read shows what can, and says so where its errors stand."""
+    """A row as it is shown. One that cannot be read shows what can be: its state is unreadable, and the reason stands
+    where its errors do.
+    """
     try:
         return read(row)
     except Refused:
         lenient = Leniently(row)
         item: Any = read(lenient)
     told = f"unreadable, perhaps of another version: {', '.join(lenient.unread)}"
-    error = TaskError(code="unreadable", name="ROW_UNREADABLE", message=told)
-    said = {"error": error, "reason": told, "problem": told, "message": told}
+    error = TaskError(code=UNREADABLE, name="ROW_UNREADABLE", message=told)
+    said = {"error": error, "reason": told, "problem": told, "message": told, "summary": told}
     field = next((name for name in said if name in item.__struct_fields__), None)
-    shown: R = replace(item, **{field: said[field]}) if field else item
+    instead: dict[str, object] = {field: said[field]} if field else {}
+    if "state" in item.__struct_fields__:
+        instead["state"] = UNREADABLE
+    shown: R = replace(item, **instead)
     return shown
+
+
+def words(tx: Transaction, table: str, column: str, where: str = "1 = 1", values: Sequence[object] = ()) -> list[str]:
+    """The distinct words in the column by which an index goes on after `where`, also those of another version.
+
+    One look into the index for each.
+    """
+    found: list[str] = []
+    first = f"select min({column}) as value from {table} where {where}"
+    word: str | None = tx.value(first, *values)
+    while word is not None:
+        found.append(word)
+        word = tx.value(f"{first} and {column} > ?", *values, word)
+    return found
 
 
 def _newest(

@@ -6,13 +6,12 @@ that is wanted and that any task has. `q` is looked up first: it stands for the 
 """
 
 from collections.abc import Sequence
-from itertools import product
 
 from msgspec.structs import replace
 
-from receiver.model.records import Filter, Kind, TaskState
+from receiver.model.records import Filter
 from receiver.store.ledger.access import Conditions
-from receiver.store.ledger.pages import Range, Table
+from receiver.store.ledger.pages import Range, Table, words
 from receiver.store.ledger.transaction import Transaction
 
 TASKS = Table("tasks", "created_at", "key")
@@ -57,9 +56,13 @@ def ranges_of(tx: Transaction, wanted: Filter) -> list[Range]:
 
 def _pairs(tx: Transaction, wanted: Filter) -> list[Pair]:
     """The pairs of kind and state that are wanted and that some task has."""
-    some = "select 1 from tasks where kind = ? and state = ? limit 1"
-    pairs = product(wanted.kind or tuple(map(str, Kind)), wanted.state or tuple(map(str, TaskState)))
-    return [pair for pair in pairs if tx.is_there(some, *pair)]
+    return [
+        (kind, state)
+        for kind in words(tx, "tasks", "kind")
+        if not wanted.kind or kind in wanted.kind
+        for state in words(tx, "tasks", "state", "kind = ?", (kind,))
+        if not wanted.state or state in wanted.state
+    ]
 
 
 def _narrowed(tx: Transaction, wanted: Filter, pairs: Sequence[Pair]) -> list[Range]:

@@ -8,11 +8,14 @@ from collections.abc import Collection
 from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
 from receiver.store.ledger.access import fact, keep_fact, marks, reads, writes
-from receiver.store.ledger.alerts import close_alerts_but, is_alerted, open_alert
+from receiver.store.ledger.alerts import close_alerts_but, open_alert
 from receiver.store.ledger.tasks import first_readable, known, set_state
 from receiver.store.ledger.transaction import Transaction
 
 PAUSED = "queue_paused_until"
+KEY_USED = "key used "
+"""The beginning of the facts about which key was used where; its fingerprint and the site follow."""
+TOLD = "select 1 from alerts where kind = ? and subject = ? and message = ? and closed_at is null"
 INTERRUPTED = "the server stopped while it was sent"
 IN_DOUBT = """
 state = 'in_doubt', holder = null, held_until = null,
@@ -36,7 +39,7 @@ def take_queued_task(
     None when the queue is empty, paused, or enough are in flight.
     """
     tx.lock("queue")
-    if (fact(tx, PAUSED) or 0.0) > now or in_flight(tx, now) >= max_in_flight:
+    if (fact(tx, PAUSED) or 0.0) > now or in_flight(tx, now, site) >= max_in_flight:
         return None
     oldest = "select * from tasks where state = 'queued' and aside = 0 order by key limit 1"
     task = first_readable(tx, lambda: tx.one(oldest), now)
@@ -51,11 +54,11 @@ def take_queued_task(
 
 
 @reads
-def queue_resumes_at(tx: Transaction, now: float, max_in_flight: int) -> float | None:
+def queue_resumes_at(tx: Transaction, now: float, max_in_flight: int, site: str | None = None) -> float | None:
     """When a queued task may be sent: None when none waits or when only an end in flight can make room."""
     if not tx.is_there("select 1 from tasks where state = 'queued' and aside = 0 limit 1"):
         return None
-    if in_flight(tx, now) >= max_in_flight:
+    if in_flight(tx, now, site) >= max_in_flight:
         doubt: float | None = tx.value("select min(sent_at) as value from tasks where state = 'in_doubt'")
         return None if doubt is None else doubt + rules.IN_DOUBT_COUNTS
     paused = fact(tx, PAUSED)
@@ -155,14 +158,39 @@ def adopt(tx: Transaction, task: Task, provider_task_id: str, now: float) -> boo
 
 
 @writes
-def tell_elsewhere(tx: Transaction, site: str, now: float) -> None:
-    """One open alert for each other site to which tasks were sent that have not ended."""
+def use_key(tx: Transaction, key: str, site: str, now: float) -> list[str]:
+    """A key, by its fingerprint, is used at a site from now on. Returns all sites at which it ever was."""
+    keep_fact(tx, f"{KEY_USED}{key} {site}", now)
+    return sites_of(tx, key)
+
+
+def sites_of(tx: Transaction, key: str) -> list[str]:
+    """The sites at which a key was ever used, by its fingerprint."""
+    begins = f"{KEY_USED}{key} "
+    return [
+        row["name"].removeprefix(begins) for row in tx.all("select name from facts where name like ?", begins + "%")
+    ]
+
+
+@writes
+def tell_elsewhere(tx: Transaction, site: str, asked: Collection[str], now: float) -> None:
+    """One open alert for each other site to which tasks were sent that have not ended; `asked` are those that are
+    asked about them.
+    """
     elsewhere = open_by_site(tx, but=site)
     close_alerts_but(tx, AlertKind.ELSEWHERE, tuple(elsewhere), now)
     for other, count in elsewhere.items():
-        if not is_alerted(tx, AlertKind.ELSEWHERE, other):
-            message = f"{count} open tasks were sent to {other}, and are asked about there with today's API key"
+        message = told_elsewhere(other, count, asked=other in asked)
+        if not tx.is_there(TOLD, AlertKind.ELSEWHERE, other, message):
             open_alert(tx, AlertKind.ELSEWHERE, other, message, now)
+
+
+def told_elsewhere(site: str, count: int, *, asked: bool) -> str:
+    """What somebody should know who has tasks at another site than today's."""
+    if asked:
+        return f"{count} open tasks were sent to {site}, and are asked about there"
+    why = f"{count} open tasks were sent to {site}, where today's API key was never used: they are not asked about"
+    return f"{why}; set runninghub.base_url and runninghub.api_key back until they have ended"
 
 
 def open_by_site(tx: Transaction, *, but: str) -> dict[str, int]:
@@ -177,14 +205,15 @@ def open_by_site(tx: Transaction, *, but: str) -> dict[str, int]:
     return {row["site"]: row["n"] for row in rows}
 
 
-def in_flight(tx: Transaction, now: float) -> int:
-    """How many tasks the provider may be working on. Those that are overdue count no more."""
+def in_flight(tx: Transaction, now: float, site: str | None = None) -> int:
+    """How many tasks a site (None: any) may be working on. Those that are overdue count no more."""
+    here = "" if site is None else "and coalesce(site, ?) = ?"
     count: int = tx.value(
-        """
+        f"""
         select count(*) as value from tasks
-        where (state in ('submitting', 'submitted') and overdue = 0) or (state = 'in_doubt' and sent_at > ?)
+        where ((state in ('submitting', 'submitted') and overdue = 0) or (state = 'in_doubt' and sent_at > ?)) {here}
         """,
-        now - rules.IN_DOUBT_COUNTS,
+        *(now - rules.IN_DOUBT_COUNTS, *([] if site is None else [site, site])),
     )
     return count
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from receiver.model import rules
 from receiver.model.entries import Added, NewTask
 from receiver.model.errors import Refused
 from receiver.model.records import AlertKind, Filter, Page, Task, TaskState
 from receiver.store.ledger.access import admits, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, close_alerts, open_alert
-from receiver.store.ledger.pages import page_of
+from receiver.store.ledger.pages import as_shown, page_of
 from receiver.store.ledger.search import ranges_of
 from receiver.store.ledger.transaction import Row, Transaction
 
@@ -19,6 +20,8 @@ STORY: dict[str, tuple[AlertKind, ...]] = {
 """The alerts of a task that end when it comes to a state."""
 ALL_OF_IT = (AlertKind.TASK_IN_DOUBT, AlertKind.TASK_LOST, AlertKind.TASK_OVERDUE, AlertKind.ID_TAKEN)
 """Those that end with any other state."""
+HEARD_OF = (AlertKind.TASK_LOST,)
+"""Those that end with an end which RunningHub has not confirmed: something was heard, but it may be forged."""
 REPEATED = (TaskState.SUBMITTED, TaskState.SUCCEEDED, TaskState.FAILED)
 """Where an order has come to that answers the doubt about the one it repeats."""
 
@@ -47,18 +50,25 @@ def set_state(
     """Writes `change` to a task that is in one of the states `among`; tells where it came to. False: it was in none.
 
     The alerts of its story end when the story goes on; when it succeeds, so do those of the orders that it repeats.
+    An end that is not settled leaves them open, but for the one that says that nothing was heard.
     """
-    sql = f"update tasks set {change} where key = ? and state in ({marks(among)}) returning id, state, again_of"
+    sql = (
+        f"update tasks set {change} where key = ? and state in ({marks(among)}) returning id, state, settled, again_of"
+    )
     row = tx.one(sql, *values, key, *among)
     if row is None:
         return False
     tx.changed("task", row["id"], row["state"])
     if now is not None:
-        _close_alerts(tx, row["id"], row["state"], row["again_of"], now)
+        _close_alerts(tx, row, now)
     return True
 
 
-def _close_alerts(tx: Transaction, task_id: str, state: str, again_of: str | None, now: float) -> None:
+def _close_alerts(tx: Transaction, row: Row, now: float) -> None:
+    task_id, state, again_of = row["id"], row["state"], row["again_of"]
+    if state in rules.ENDED and not row["settled"]:
+        close_alerts(tx, HEARD_OF, task_id, now)
+        return
     close_alerts(tx, STORY.get(state, ALL_OF_IT), task_id, now)
     while again_of is not None and state in REPEATED:
         close_alerts(tx, ALL_OF_IT, again_of, now)
@@ -111,6 +121,13 @@ def add_task(tx: Transaction, order: NewTask, now: float) -> Added:
 def task(tx: Transaction, task_id: str) -> Task | None:
     """A task by its public id."""
     return known(tx.one("select * from tasks where id = ?", task_id))
+
+
+@reads
+def task_shown(tx: Transaction, task_id: str) -> Task | None:
+    """The same for somebody who looks: a task that cannot be read says so."""
+    row = tx.one("select * from tasks where id = ?", task_id)
+    return None if row is None else as_shown(task_of, row)
 
 
 @reads

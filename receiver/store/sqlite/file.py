@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from receiver.model.errors import SettingsError
 from receiver.store.sqlite.database import Lock, connect_read_only, create_private, file_id
+from receiver.store.sqlite.log import changes_nothing
 from receiver.store.sqlite.migrations import migrations
 
 WATCH_SPACING = 0.05
@@ -140,7 +141,7 @@ def _refuse_strange_log(path: Path, log: Path) -> None:
     with path.open("rb") as file:
         is_backup = file.read(19)[18:] == b"\x01"  # served files are in WAL mode, backups are not
     is_younger = path.stat().st_ctime_ns >= log.stat().st_ctime_ns
-    if is_backup or (is_younger and fault(path)):
+    if is_backup or (is_younger and not changes_nothing(path, log) and fault(path)):
         remedy = "`receiver restore BACKUP` puts it in place and keeps both; or move the log away"
         raise _unfit(f"{log} is not the log of {path}, as when a backup is copied over a database: {remedy}")
 

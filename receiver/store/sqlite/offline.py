@@ -42,6 +42,15 @@ def open_by_site(path: Path) -> dict[str, int]:
     return _read(path, read, {})
 
 
+def sites_of_key(path: Path, key: str) -> list[str]:
+    """The sites at which a server with this database has used an API key, by its fingerprint."""
+
+    def read(connection: sqlite3.Connection) -> list[str]:
+        return submissions.sites_of(SqliteTransaction(connection), key)
+
+    return _read(path, read, [])
+
+
 def summary(path: Path) -> dict[str, int]:
     """What a database holds, counted by name; empty when there is no such database."""
 
