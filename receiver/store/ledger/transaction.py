@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from receiver.model.entries import Change
+from receiver.model.records import Line
 
 
 class Row(Protocol):
@@ -51,6 +52,9 @@ class Transaction(ABC):
         """Whether the statement gives any row."""
         return self.one(sql, *values) is not None
 
-    def changed(self, kind: str, id: object, state: str) -> None:
-        """Tells, after the commit, that a row came to a state; `id` is the public one."""
-        self.changes.append(Change(kind, str(id), str(state)))
+    def changed(self, kind: str, id: object, state: str, told: Line | None = None) -> None:
+        """Tells, after the commit, that a row came to a state; `id` is the public one, `told` what the log says of it.
+
+        Without `told` it is no outcome: the log does not speak of it.
+        """
+        self.changes.append(Change(kind, str(id), str(state), told))
