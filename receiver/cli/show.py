@@ -24,7 +24,7 @@ RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066
 STYLES = {
     **dict.fromkeys(("succeeded", "done", "ok"), "green"),
     **dict.fromkeys(("failed", "rejected", "dead", "lost", "no", "open", "problem"), "red"),
-    **dict.fromkeys(("in_doubt", "cancelled", "skipped", "retry", "paused"), "yellow"),
+    **dict.fromkeys(("in_doubt", "cancelled", "skipped", "retry", "paused", "note"), "yellow"),
     **dict.fromkeys(("running", "submitted"), "cyan"),
 }
 KEPT_WHOLE = frozenset({"id", "task", "state", "at (UTC)", "created (UTC)", "received (UTC)"})
