@@ -213,7 +213,7 @@ class Endpoint:
             raise ActionFailed("the program ended with exit code 3")
         if answer != 200:
             category = FailureClass.THROTTLED if answer == 429 else FailureClass.UNWELL
-            raise ActionFailed(f"the receiver answered {answer}", category=category)
+            raise ActionFailed(f"the target answered {answer}", category=category)
         return Done(detail={})
 
 

@@ -12,7 +12,7 @@ from copy import copy
 from functools import wraps
 from secrets import token_hex
 from typing import Concatenate, Generic, ParamSpec, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msgspec
@@ -86,6 +86,14 @@ def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -
 def site_of(base_url: str) -> str:
     """The address of a site, however its base URL was written."""
     return base_url.rstrip("/").removesuffix(V2_ROOT)
+
+
+def _address(url: str) -> str:
+    """Whom a URL is sent to; the rest of it may be a secret."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return "an address that is none"
 
 
 def was_not_sent(error: Exception) -> bool:
@@ -210,9 +218,9 @@ class Channel:
                     if len(answer) > ANSWER_LIMIT:
                         raise ProviderError("unreadable", "the answer is too long", http_status=response.status_code)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise ProviderError("not_sent", f"no connection ({type(error).__name__})") from error
+            raise ProviderError("not_sent", f"no connection to {_address(url)} ({type(error).__name__})") from error
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise ProviderError("unanswered", f"no answer ({type(error).__name__})") from error
+            raise ProviderError("unanswered", f"no answer from {_address(url)} ({type(error).__name__})") from error
         if response.has_redirect_location:
             raise ProviderError("moved", _moved(response), http_status=response.status_code)
         wait = seconds_asked(response.headers.get("retry-after", ""), date=response.headers.get("date", ""))
