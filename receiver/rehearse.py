@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -132,13 +132,13 @@ def make_event(
 
 
 @cache
-def _picture_folder() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="receiver-test-")
+def _picture_folder() -> Path:
+    return Path(mkdtemp(prefix="receiver-test-"))
 
 
 def _saved_picture() -> Path:
-    """The made-up picture as a file, which goes when the process does."""
-    path = Path(_picture_folder().name) / "0.png"
+    """The made-up picture as a file of the system's temporary ones: the event may be kept, and used again."""
+    path = _picture_folder() / "0.png"
     path.write_bytes(PIXEL)
     return path
 
