@@ -22,8 +22,10 @@ from documents import EVERYTHING, blocks
 from test_cli import COMMANDS, SILENT
 from test_client import MODEL
 
+from receiver.cli.simulate import introduction
 from receiver.client import Client
 from receiver.rehearse import PIXEL
+from receiver.simulator import Options
 from receiver.web.server import listen
 
 pytestmark = pytest.mark.slow
@@ -90,6 +92,9 @@ def examples() -> Iterator[tuple[str, str]]:
     for name, text in EVERYTHING.items():
         for block in blocks(text, "sh"):
             yield from ((f"{name}.md", line) for line in commands_in(block) if re.search(r"\breceiver ", line))
+    for line in introduction(Options()):
+        if (order := line.strip()).startswith("receiver submit"):
+            yield "what simulate prints", order
 
 
 EXAMPLES = list(dict.fromkeys(examples()))
