@@ -27,6 +27,7 @@ from receiver.cli.example import example_toml
 from receiver.cli.outcome import ending
 from receiver.cli.show import aligned, clean, document, draw
 from receiver.client import ApiError, Unreachable
+from receiver.model import sentences
 from receiver.model.definitions import ActionKind
 from receiver.model.errors import Failed, ReceiverError, SettingsError
 from receiver.model.records import ActionState, End, Kind, ReplayMode, TaskState
@@ -159,6 +160,14 @@ def test_a_task_is_ordered_awaited_and_its_results_printed(operator: Operator) -
     shown = operator("task", listed[1].split()[0]).stdout
     for part in ("learned by", "callback, confirmed", "\nResults\n", "\nActions\n", "\nChecks\n", "\nTimeline\n"):
         assert part in shown
+
+
+def test_what_runninghub_was_asked_is_shown_once_and_the_state_is_explained(operator: Operator) -> None:
+    shown = operator("task", operator.ended()).stdout
+    assert f"which means      {sentences.STATES['succeeded']}" in shown
+    checks, timeline = shown.partition("\nChecks\n")[2].split("\nTimeline\n")
+    assert " submit " in checks
+    assert {" submit ", " query "} & {f" {line.split()[2]} " for line in timeline.splitlines()[1:]} == set()
 
 
 def test_a_task_that_fails_ends_the_command_with_1_and_says_why(operator: Operator) -> None:

@@ -185,10 +185,10 @@ class Shop:
         return [self.client.submit(MODEL, {"prompt": "a lighthouse"}).id for _ in range(40)][-1]
 
     def replay(self) -> object:
-        """One that is far from its end, so that it can be cancelled."""
-        for _ in range(2):
-            self.new_task()
-        return self.client.replay({"name": "notify-team", "action_state": ["dead"]}, rate=0.01).id
+        """One that is far from its end, so that it can be cancelled; of tasks that nothing else is about."""
+        since = self.client.task(self.new_task()).created_at
+        self.new_task()
+        return self.client.replay({"name": "notify-team", "action_state": ["dead"], "since": since}, rate=0.01).id
 
     def cancelled_replay(self) -> object:
         made = self.replay()

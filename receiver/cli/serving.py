@@ -30,8 +30,8 @@ def _one_worker(count: int) -> bool:
 def serve(host: str | None, port: int | None, workers: int) -> None:
     """Run the server until it is told to stop.
 
-    The settings are in receiver.toml and the environment; `receiver config example` shows them all, `receiver check`
-    looks at yours.
+    The settings are in receiver.toml, the environment and .env; `receiver config example` shows them all, `receiver
+    check` looks at yours. What it would say of them is logged when the server starts.
 
     \b
     Example:
