@@ -97,7 +97,11 @@ def examples() -> Iterator[tuple[str, str]]:
             yield "what simulate prints", order
 
 
-EXAMPLES = list(dict.fromkeys(examples()))
+PLACES: dict[str, str] = {}
+for where, what in examples():
+    PLACES.setdefault(what, where)
+EXAMPLES = [(place, line) for line, place in PLACES.items()]
+"""Each line once, at the first place where it stands."""
 
 
 def verb(line: str) -> tuple[str, ...]:
