@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
-from receiver.events import event_body, idempotency_key
+from receiver.events import event_body, idempotency_key, without_input
 from receiver.exchange import until_written
 from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition, FailureClass
@@ -221,4 +221,6 @@ def _work(definition: Definition, claimed: Claimed) -> Work:
         "attempt": number,
     }
     body = event_body(event, task, results=event.results, action=described, key=key)
+    if not definition.include_input:
+        body = without_input(body)
     return Work(definition=definition, body=body, results=event.results, task_id=task.id, key=key, attempt=number)

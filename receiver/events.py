@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, structs
 
 from receiver.model import records
 from receiver.model.records import Json, JsonObject, Result, Task, TaskError, rfc3339
+from receiver.model.redaction import shown_input
 
 __all__ = ["Event", "EventAction", "EventTask", "Result", "Retry", "Stop", "TaskError"]
 
@@ -28,11 +29,15 @@ Aware = Annotated[datetime, Meta(tz=True)]
 
 
 class EventTask(Struct, frozen=True, kw_only=True):
-    """The task that ended. `kind` is model, workflow, app or quick; `state` is how it ended."""
+    """The task that ended. `kind` is model, workflow, app or quick; `state` is how it ended.
+
+    `input` is what was ordered; None when the action has `include_input = false`.
+    """
 
     id: str
     kind: str
     target: str
+    input: dict[str, Any] | None = None
     labels: dict[str, str]
     provider_task_id: str | None
     state: str
@@ -166,7 +171,7 @@ def event_body(
     event: records.Event, task: Task, *, results: list[Result], action: Mapping[str, Json], key: str
 ) -> JsonObject:
     """The JSON document an action receives, as POST body, on stdin or as function argument. Fields are only added."""
-    told = {name: getattr(task, name) for name in EventTask.__struct_fields__}
+    told = {name: getattr(task, name) for name in EventTask.__struct_fields__} | {"input": shown_input(task.input)}
     times = {"submitted_at": rfc3339(task.submitted_at), "ended_at": rfc3339(task.ended_at)}
     return {
         "type": f"task.{event.state}",
@@ -181,3 +186,9 @@ def event_body(
         "action": dict(action),
         "idempotency_key": key,
     }
+
+
+def without_input(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The event document without what was ordered."""
+    task = {name: value for name, value in document["task"].items() if name != "input"}
+    return {**document, "task": task}

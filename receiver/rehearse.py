@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -22,7 +24,7 @@ from receiver.actions import ActionFailed, Work
 from receiver.actions.kinds import performers
 from receiver.dispatch import bounded, judge, masked
 from receiver.egress.client import Egress
-from receiver.events import Event, event_body
+from receiver.events import Event, event_body, without_input
 from receiver.model import records, rules
 from receiver.model.definitions import Definition
 from receiver.model.entries import Settlement
@@ -45,6 +47,7 @@ PIXEL = bytes.fromhex(
     "0001ff56c72f0d0000000049454e44ae426082"
 )
 """A whole PNG, so that a made-up result can be saved without any network."""
+PICTURE = f"data:image/png;base64,{b64encode(PIXEL).decode()}"
 TASK_SECONDS = 60.0
 MIDDLE = 0.5
 """The backoff is told without its spread."""
@@ -77,6 +80,7 @@ def make_event(
     *,
     target: str = TARGET,
     kind: str = "model",
+    input: Mapping[str, Any] | None = None,
     labels: Mapping[str, str] | None = None,
     results: Sequence[Result | Mapping[str, Any] | str] | None = None,
     error: TaskError | Mapping[str, str] | None = None,
@@ -84,7 +88,7 @@ def make_event(
     confirmed: bool = True,
     time: datetime | float | None = None,
 ) -> Event:
-    """The event of a made-up task that ended as succeeded, failed, cancelled or rejected.
+    """The event of a made-up task that ended as succeeded, failed, cancelled or rejected; `input` is what was ordered.
 
     `results` are Results, their fields, or URLs; by default a success has one tiny picture in a data: URL, and a
     failure has an error. `time` is when it ended (a datetime or seconds since 1970; now by default). Raises ValueError,
@@ -97,7 +101,7 @@ def make_event(
     end = End(state)
     at = _seconds(time)
     if results is None:
-        results = [f"data:image/png;base64,{b64encode(PIXEL).decode()}"] if end is End.SUCCEEDED else []
+        results = [PICTURE] if end is End.SUCCEEDED else []
     if error is None and end in (End.FAILED, End.REJECTED):
         error = TaskError(code="1015", name="GENERATION_FAILED", message="made up for a test")
     taken = end is not End.REJECTED
@@ -105,6 +109,7 @@ def make_event(
         id=f"{TASK_MARK}{uuid4().hex[:12]}",
         kind=Kind(kind),
         target=target,
+        input=dict({"prompt": "made up for a test"} if input is None else input),
         labels=msgspec.convert(dict(labels or {}), dict[str, str]),
         state=records.TaskState(end.value),
         submitted_at=at - TASK_SECONDS if taken else None,
@@ -126,6 +131,18 @@ def make_event(
     return Event(event_body(event, task, results=event.results, action=TRIED, key=new_key("test")))
 
 
+@cache
+def _picture_folder() -> Path:
+    return Path(mkdtemp(prefix="receiver-test-"))
+
+
+def _saved_picture() -> Path:
+    """The made-up picture as a file of the system's temporary ones: the event may be kept, and used again."""
+    path = _picture_folder() / "0.png"
+    path.write_bytes(PIXEL)
+    return path
+
+
 def read_event(document: Mapping[str, Any]) -> Event:
     """An event from a document, which need not say of which action: ValueError for what is no event document."""
     unsaid = {"action": TRIED, "idempotency_key": new_key("test")}
@@ -140,13 +157,16 @@ def new_key(name: str) -> str:
 def fitting_event(definition: Definition, end: str | None = None, **given: Any) -> Event:  # noqa: ANN401
     """A made-up event that the definition is for, as far as nothing else is `given`: see `make_event`.
 
-    It ends as `end` says, else as succeeded when the definition is for that, else as the first that it is for.
+    It ends as `end` says, else as succeeded when the definition is for that, else as the first that it is for. What
+    comes after other actions finds the made-up picture saved, as those would have done it.
     """
     ends = definition.on
     chosen = end or (End.SUCCEEDED if End.SUCCEEDED in ends else ends[0]).value
     when = definition.when
     if given.get("target") is None:
         given["target"] = TARGET if when.target is None else when.target.replace("*", "test").replace("?", "x")
+    if definition.after and chosen == End.SUCCEEDED and given.get("results") is None:
+        given["results"] = [Result(url=PICTURE, type="png", file=str(_saved_picture()))]
     given["labels"] = {**when.labels, **(given.get("labels") or {})}
     return make_event(chosen, **given)
 
@@ -212,6 +232,8 @@ async def run_once(
     key = key or new_key(definition.name)
     action = {**TRIED, "name": definition.name, "attempt": attempt}
     event = Event({**event, "action": action, "idempotency_key": key})
+    if not definition.include_input:
+        event = Event(without_input(event))
     redact = _redactor(definition, settings)
     try:
         shown = Event(redact.data(event))

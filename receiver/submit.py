@@ -148,7 +148,7 @@ async def _outcome_of_error(
     match rules.submission_verdict(error.code, error.http_status):
         case rules.Later(pause=pause):
             until = now + max(pause, min(error.retry_after or 0.0, rules.BACKOFF_CAP))
-            await until_written(lambda: store.put_back(task, until))
+            await until_written(lambda: store.put_back(task, until, str(error)))
             return "later"
         case rules.InDoubt():
             await until_written(lambda: store.mark_in_doubt(task, error.name, now))

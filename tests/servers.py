@@ -51,6 +51,7 @@ class Server:
         self.url = ""
         self.out = ""
         self.err = ""
+        self._said = asyncio.Event()
         self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._gathering = asyncio.gather(self._gather_out(), self._gather_err())
 
@@ -75,6 +76,13 @@ class Server:
         """Waits until requests are taken."""
         async with asyncio.timeout(PATIENCE):
             self.url = await self._ready
+
+    async def saying(self, words: str) -> None:
+        """Waits until its log says so."""
+        async with asyncio.timeout(PATIENCE):
+            while words not in self.err:
+                self._said.clear()
+                await self._said.wait()
 
     async def ended(self) -> int:
         """Waits for the end of the process and of its output; the exit code, negative for a signal."""
@@ -121,6 +129,7 @@ class Server:
         assert self.process.stderr is not None
         async for line in self.process.stderr:
             self.err += line.decode()
+            self._said.set()
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -217,7 +217,7 @@ async def test_an_answer_that_refuses_one_event_is_no_sign_of_illness(tmp_path: 
     async with open_house(tmp_path, TOML) as house:
 
         async def refuse(_: Work) -> Done:
-            raise ActionFailed("the receiver answered 404", permanent=True)
+            raise ActionFailed("the target answered 404", permanent=True)
 
         house.effect = refuse
         for _ in range(6):

@@ -29,6 +29,7 @@ from receiver.cli.example import example_toml
 from receiver.cli.outcome import ending
 from receiver.cli.show import aligned, clean, document, draw
 from receiver.client import ApiError, Unreachable
+from receiver.model import sentences
 from receiver.model.definitions import ActionKind
 from receiver.model.errors import Failed, ReceiverError, SettingsError
 from receiver.model.records import ActionState, End, Kind, ReplayMode, TaskState
@@ -161,6 +162,14 @@ def test_a_task_is_ordered_awaited_and_its_results_printed(operator: Operator) -
     shown = operator("task", listed[1].split()[0]).stdout
     for part in ("learned by", "callback, confirmed", "\nResults\n", "\nActions\n", "\nChecks\n", "\nTimeline\n"):
         assert part in shown
+
+
+def test_what_runninghub_was_asked_is_shown_once_and_the_state_is_explained(operator: Operator) -> None:
+    shown = operator("task", operator.ended()).stdout
+    assert f"which means      {sentences.STATES['succeeded']}" in shown
+    checks, timeline = shown.partition("\nChecks\n")[2].split("\nTimeline\n")
+    assert " submit " in checks
+    assert {" submit ", " query "} & {f" {line.split()[2]} " for line in timeline.splitlines()[1:]} == set()
 
 
 def test_a_task_that_fails_ends_the_command_with_1_and_says_why(operator: Operator) -> None:
@@ -407,7 +416,7 @@ def test_an_error_of_the_program_is_not_dressed_up() -> None:
 
 def test_settings_problems_are_told_each_on_its_own_line(tmp_path: Path) -> None:
     (tmp_path / "receiver.toml").write_text('port = "x"\nnonsense = 1\n')
-    for words in (["serve"], ["check"], ["token"], ["tasks"]):
+    for words in (["serve"], ["token"], ["tasks"]):
         result = run(*words, env={"RECEIVER_CONFIG": str(tmp_path / "receiver.toml")})
         assert result.exit_code == 2
         assert [line.split(": ")[1] for line in result.stderr.splitlines()] == ["port", "nonsense"]
@@ -649,6 +658,43 @@ def test_check_asks_the_site_once_without_the_key_and_names_the_address_to_set(
         thread.join()
     assert (result.exit_code, asked) == (code, [("/openapi/v2/query", None)]), result.output
     assert told.format(url=url).split() in [line.split() for line in result.stdout.splitlines()]
+
+
+def test_check_tells_everything_at_once_whatever_else_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "receiver.toml").write_text(
+        'port = "x"\nnonsense = 1\ncallbacks.disk_floor = 0\n'
+        '[[actions]]\nname = "two"\nkind = "command"\ncommand = ["no-such-program"]\ntimeout = 0\n'
+        'when = { target = "google/*" }\n'
+    )
+    env = {
+        "RECEIVER_CONFIG": str(tmp_path / "receiver.toml"),
+        "RECEIVER_DATABASE": f"sqlite:///{tmp_path / 'r.db'}",
+        "RUNNINGHUB_API_KEY": "'quoted-quoted-quoted'",
+        "HOST": "x86_64-conda-linux-gnu",
+    }
+    result = run("check", "--json", env=env)
+    assert result.exit_code == 2
+    found = [(each["what"], each["found"]) for each in json.loads(result.stdout)["found"] if not each["ok"]]
+    texts = "\n".join(text for _, text in found)
+    assert [what for what, _ in found] == ["settings"] * 4 + ["host", "action two", "action two"]
+    for said in ("port: ", "nonsense: ", "timeout: ", "quotes around it", "no-such-program", "when.target"):
+        assert said in texts
+    assert "HOST in the environment says so (conda sets it): unset HOST" in texts
+
+
+def test_check_warns_of_what_is_allowed_and_seldom_meant(tmp_path: Path) -> None:
+    env = {"RECEIVER_CONFIG": str(tmp_path / "r.toml"), "RECEIVER_DATABASE": f"sqlite:///{tmp_path / 'r.db'}"}
+    (tmp_path / "r.toml").write_text("callbacks.disk_floor = 0\n")
+    result = run("check", env=env)
+    assert result.exit_code == 0
+    noted = {line.split()[1] for line in result.stdout.splitlines() if line.startswith("warning")}
+    assert noted == {"public_url", "runninghub.api_key"}
+
+
+def test_a_host_of_conda_s_is_named_when_nobody_can_listen_on_it() -> None:
+    result = run("serve", "--port", "0", env={"HOST": "x86_64-conda-linux-gnu"})
+    assert result.exit_code == 2
+    assert "HOST in the environment says so" in result.stderr
 
 
 def test_the_example_of_settings_changes_nothing_until_it_is_uncommented(tmp_path: Path) -> None:

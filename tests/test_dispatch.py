@@ -273,7 +273,7 @@ async def test_a_result_that_is_nested_too_deeply_is_done_all_the_same(quick: Ho
 )
 def test_the_next_try_waits_as_long_as_the_target_asked_a_day_at_the_most(asked: float | None, wait: float) -> None:
     hook = Definition(name="one", kind=ActionKind.HTTP, timeout=5)
-    failure = ActionFailed("the receiver answered 429", retry_after=asked)
+    failure = ActionFailed("the target answered 429", retry_after=asked)
     settled = judge(hook, failure, attempts=1, event_at=START, now=START, jitter=0.5)
     assert (settled.outcome, settled.due_at) == ("retry", START + wait)
 

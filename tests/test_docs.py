@@ -102,6 +102,10 @@ def test_the_python_action_it_shows_does_what_its_tests_say(tmp_path: Path) -> N
     words = [*python, "pytest", "-q", "-W", "error", "-p", "no:asyncio", "--basetemp", str(tmp_path / "temporary")]
     tested = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert "\n4 passed" in tested.stdout, tested.stdout + tested.stderr
+    tried = subprocess.run(
+        [*python, "receiver", "actions", "test", "index"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert tried.returncode == 0, tried.stdout + tried.stderr
     kinds = [*python, "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), "."]
     checked = subprocess.run(kinds, cwd=tmp_path, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout

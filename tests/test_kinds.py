@@ -71,6 +71,24 @@ async def submitted(answer: object, *, v1: bool = True) -> tuple[str, httpx.Requ
         return submission.content.task_id, seen[0]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (httpx.ConnectError("no"), "NOT_SENT (not_sent): no connection to provider.test:81 (ConnectError)"),
+        (httpx.ReadTimeout("no"), "UNANSWERED (unanswered): no answer from provider.test:81 (ReadTimeout)"),
+    ],
+)
+async def test_a_provider_that_says_nothing_is_named(error: Exception, said: str) -> None:
+    def provider(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    async with open_http(httpx.MockTransport(provider), TLS) as http:
+        hub = RunningHub(http, "http://user:secret@provider.test:81", API_KEY, attempts=1)
+        with pytest.raises(ProviderError) as met:
+            await hub.query("1")
+    assert str(met.value) == said
+
+
 async def test_a_v1_submission_carries_the_key_in_its_body_and_gets_its_id_from_the_data() -> None:
     created = {
         "code": 0,

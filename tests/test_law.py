@@ -73,6 +73,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "anyio": ("egress.client",),
     "asyncio.subprocess": ("actions.child",),
     "click": ("cli",),
+    "dotenv": ("cli.variables",),
     "httpcore": ("egress.client", "egress.guard"),
     "httpx": (
         "runninghub.client",

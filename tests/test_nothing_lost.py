@@ -184,9 +184,9 @@ class Full(SqliteStore):
         self.refuse()
         return await super().mark_submitted(task, provider_task_id, status, check_at, now)
 
-    async def put_back(self, task: Task, pause_until: float) -> None:
+    async def put_back(self, task: Task, pause_until: float, why: str = "") -> None:
         self.refuse()
-        await super().put_back(task, pause_until)
+        await super().put_back(task, pause_until, why)
 
     async def add_check(self, *_: object) -> None:
         raise StoreUnavailable("disk_full", "nothing can be written: disk full")

@@ -7,9 +7,13 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
+from receiver.actions.settings import PythonDefinition
 from receiver.cli import main
 from receiver.events import Event, Retry, Stop
+from receiver.model.definitions import ActionKind
+from receiver.rehearse import fitting_event
 from receiver.testing import make_event
 
 SECRET = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"
@@ -228,3 +232,12 @@ def test_an_action_that_is_not_there_ends_with_3_and_the_nearest(shell: Shell) -
 
 def test_settings_that_are_wrong_end_with_2(shell: Shell) -> None:
     assert "RUNNINGHUB_MAX_IN_FLIGHT" in shell("index", code=2, RUNNINGHUB_MAX_IN_FLIGHT="none").stderr
+
+
+def test_an_action_that_comes_after_others_finds_the_made_up_file_saved(tmp_path: Path) -> None:
+    definition = PythonDefinition(name="index", kind=ActionKind.PYTHON, function="os:getpid", after=("keep-files",))
+    (result,) = fitting_event(definition).results
+    assert result.file is not None
+    assert Path(result.file).read_bytes().startswith(b"\x89PNG")
+    assert fitting_event(definition, results=["https://h/1.png"]).results[0].file is None
+    assert fitting_event(replace(definition, after=())).results[0].file is None

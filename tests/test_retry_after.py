@@ -22,6 +22,9 @@ def told(headers: dict[str, str], content: bytes = b"<html>") -> float | None:
     [
         ({"retry-after": "60"}, 60.0),
         ({"retry-after": " 0 "}, 0.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "2."}, 2.0),
+        ({"retry-after": "1e3"}, None),
         ({"retry-after": "Sun, 22 Nov 2026 08:01:30 GMT", "date": DATE}, 90.0),
         ({"retry-after": "Sun, 22 Nov 2026 07:00:00 GMT", "date": DATE}, 0.0),
         ({"retry-after": "Sun, 22 Nov 2026 08:01:30 GMT"}, None),

@@ -6,11 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from receiver.model import sentences
-from receiver.model.records import Price, TaskError
-from receiver.model.views import ActionView, CallbackView, DefinitionView
+from receiver.model.records import Price, TaskError, TaskState
+from receiver.model.views import ActionView, CallbackView, DefinitionView, TaskView
 
 TIME = "2026-11-22T08:00:00.000Z"
 READ = "2026-11-22 08:00:00"
+TASK = TaskView(**{**dict.fromkeys(TaskView.__struct_fields__), "provider_task_id": "1"})  # type: ignore[arg-type]
 ACTION = ActionView(
     **{**dict.fromkeys(ActionView.__struct_fields__), "state": "owed", "tries": []},  # type: ignore[arg-type]
 )
@@ -46,21 +47,40 @@ def test_how_a_definition_stands_is_said_in_a_few_words(changes: dict[str, Any],
 
 
 @pytest.mark.parametrize(
-    ("known", "said"),
+    ("state", "known", "said"),
     [
-        ({"sent": True}, "no callback yet"),
-        ({"sent": False}, "no callback URL was sent; RunningHub is asked"),
-        ({"delivered_at": TIME}, f"came {READ}"),
-        ({"miss": "missed", "delivered_at": TIME}, "missed"),
+        ("submitted", {"sent": True}, "no callback yet"),
+        ("submitted", {"sent": False}, "no callback URL was sent; RunningHub is asked"),
+        ("in_doubt", {"sent": True}, "no callback yet"),
+        ("queued", {"sent": False}, "none: the task has not been sent yet"),
+        ("rejected", {"sent": True}, "none: RunningHub has no such task"),
+        ("failed", {"sent": False}, "no callback URL was sent; RunningHub was asked"),
+        ("cancelled", {"sent": True}, "none came"),
+        ("submitted", {"delivered_at": TIME}, f"came {READ}"),
+        ("succeeded", {"miss": "missed", "delivered_at": TIME}, "missed"),
         (
+            "succeeded",
             {"miss": "late", "cause": "unreachable", "missed_at": TIME, "resent_at": TIME},
             f"late, unreachable, missed {READ}, asked for again {READ}",
         ),
     ],
 )
-def test_what_became_of_a_callback_is_one_sentence(known: dict[str, Any], said: str) -> None:
+def test_what_became_of_a_callback_is_one_sentence(state: str, known: dict[str, Any], said: str) -> None:
     unknown = dict.fromkeys(CallbackView.__struct_fields__)
-    assert sentences.callback(CallbackView(**{**unknown, "sent": True, **known})) == said
+    callback = CallbackView(**{**unknown, "sent": True, **known})
+    ended = TIME if state in ("succeeded", "failed", "cancelled", "rejected") else None
+    assert sentences.callback(replace(TASK, state=state, callback=callback, ended_at=ended)) == said
+
+
+def test_a_task_that_was_cancelled_before_it_was_sent_expects_no_callback() -> None:
+    unsent = CallbackView(**{**dict.fromkeys(CallbackView.__struct_fields__), "sent": False})  # type: ignore[arg-type]
+    task = replace(TASK, state="cancelled", ended_at=TIME, provider_task_id=None, callback=unsent)
+    assert sentences.callback(task) == "none: RunningHub has no such task"
+
+
+@pytest.mark.parametrize("state", TaskState)
+def test_every_state_of_a_task_has_its_sentence(state: TaskState) -> None:
+    assert sentences.standing(replace(TASK, state=state.value)) == sentences.STATES[state]
 
 
 @pytest.mark.parametrize(

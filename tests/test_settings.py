@@ -18,7 +18,7 @@ from receiver.model.fields import fields_of
 from receiver.model.records import End
 from receiver.model.rules import Policy
 from receiver.server.definitions import GONE, KEEP_FILES
-from receiver.server.settings import FIELDS, Settings, load_settings
+from receiver.server.settings import FIELDS, LogFormat, LogLevel, Settings, load_settings, read_settings
 
 KEY = "0123456789abcdef0123456789abcdef"
 SECRET = "a-signing-secret-of-nobody"
@@ -91,6 +91,8 @@ host = "192.0.2.1"
 port = 8001
 metrics_public = true
 keep_files = false
+log_level = "error"
+log_format = "text"
 
 [runninghub]
 api_key = "{KEY}-file"
@@ -127,6 +129,8 @@ FROM_FILE = Settings(
     resend="unknown",
     metrics_public=True,
     keep_files=False,
+    log_level=LogLevel.ERROR,
+    log_format=LogFormat.TEXT,
     definitions=(),
 )
 
@@ -143,6 +147,8 @@ VARIABLES: dict[str, tuple[str, str, object]] = {
     "PORT": ("0", "port", 0),
     "RECEIVER_CONFIRM": ("TRUE", "confirm", True),
     "RECEIVER_METRICS_PUBLIC": ("false", "metrics_public", False),
+    "RECEIVER_LOG_LEVEL": ("DEBUG", "log_level", LogLevel.DEBUG),
+    "RECEIVER_LOG_FORMAT": ("json", "log_format", LogFormat.JSON),
 }
 
 
@@ -243,16 +249,20 @@ def test_a_broken_file_does_not_hide_what_is_wrong_with_the_environment(tmp_path
 # ---------------------------------------------------------------- one mistake each
 
 URL_WANTED = "expected an http:// or https:// address without a query"
+ROOT_WANTED = f"{URL_WANTED}, and without the /callbacks behind it"
+KEY_WANTED = "expected a key of printable characters, without spaces, line ends or quotes around it, got [secret]"
 SQLITE_WANTED = (
     "expected sqlite:///PATH, a plain path without ~, ?, # or % (other databases are not supported yet), got [secret]"
 )
-TOKEN_WANTED = "admin_token: expected a token of at least 16 characters, without spaces, got [secret]"
+TOKEN_WANTED = (
+    "admin_token: expected a token of at least 16 characters, without spaces or quotes around it, got [secret]"
+)
 SECRETS_WANTED = "expected secrets of at least 16 characters each, newest first, got [secret]"
 
 WRONG = [
     ("public_url = 7", "public_url: expected a text, got 7"),
     *[
-        (f'public_url = "{url}"', f"public_url: {URL_WANTED}, got {url!r}")
+        (f'public_url = "{url}"', f"public_url: {ROOT_WANTED}, got {url!r}")
         for url in (
             "",
             "receiver.example",
@@ -262,6 +272,9 @@ WRONG = [
             "https://x/#a",
             "http://x:99999",
             "http://[x",
+            "https://x/callbacks",
+            "https://x/callbacks/",
+            "https://x/behind/healthz",
         )
     ],
     ('runninghub.base_url = "x"', f"runninghub.base_url: {URL_WANTED}, got 'x'"),
@@ -331,7 +344,12 @@ def test_a_mistake_in_the_file_is_told_with_its_place_and_what_was_expected(
         ("RUNNINGHUB_MAX_IN_FLIGHT", "0", "runninghub.max_in_flight: expected a number of at least 1, got '0'"),
         ("RECEIVER_CONFIRM", "no", "callbacks.confirm: expected true or false, got 'no'"),
         ("RECEIVER_CONFIRM", "null", "callbacks.confirm: expected true or false, got 'null'"),
-        ("RECEIVER_PUBLIC_URL", "x", f"public_url: {URL_WANTED}, got 'x'"),
+        ("RECEIVER_PUBLIC_URL", "x", f"public_url: {ROOT_WANTED}, got 'x'"),
+        ("RUNNINGHUB_API_KEY", f'"{KEY}"', f"runninghub.api_key: {KEY_WANTED}"),
+        ("RUNNINGHUB_API_KEY", f"{KEY}'", f"runninghub.api_key: {KEY_WANTED}"),
+        ("RECEIVER_ADMIN_TOKEN", f"'{TOKEN}'", TOKEN_WANTED),
+        ("RECEIVER_LOG_LEVEL", "loud", "log_level: expected one of debug, info, warning, error, got 'loud'"),
+        ("RECEIVER_LOG_FORMAT", "xml", "log_format: expected one of auto, text, json, got 'xml'"),
         ("RECEIVER_SECRETS", f"{SECRET},sentinel", f"secrets: {SECRETS_WANTED}"),
         ("RECEIVER_ADMIN_TOKEN", "sentinel", TOKEN_WANTED),
         ("DATABASE_URL", "mysql://user:sentinel@host", f"database: {SQLITE_WANTED}"),
@@ -632,7 +650,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     found = problems(tmp_path, EVERYTHING_WRONG, RUNNINGHUB_MAX_IN_FLIGHT="many", RECEIVER_ADMIN_TOKEN="sentinel")
     assert found == [
         f"receiver.toml: secrets: {SECRETS_WANTED}",
-        "RECEIVER_ADMIN_TOKEN: admin_token: expected a token of at least 16 characters, without spaces, got [secret]",
+        f"RECEIVER_ADMIN_TOKEN: {TOKEN_WANTED}",
         "receiver.toml: runninghub.api_key: expected a text, got [secret]",
         "RUNNINGHUB_MAX_IN_FLIGHT: runninghub.max_in_flight: expected a whole number, got 'many'",
         "receiver.toml: port: expected a whole number, got 'sentinel-is-no-port'",
@@ -649,6 +667,20 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         "receiver.toml: colour: there is no such setting",
         "receiver.toml: runninghub.speed: there is no such setting",
     ]
+
+
+def test_what_is_wrong_stands_at_its_default_and_hides_nothing_that_is_right(tmp_path: Path) -> None:
+    (tmp_path / "receiver.toml").write_text(
+        'port = "x"\npublic_url = "https://receiver.example"\n'
+        '[[actions]]\nname = "BAD"\nkind = "command"\ncommand = ["sh"]\ntimeout = 0\n'
+        '[[actions]]\nname = "later"\nkind = "download"\nafter = ["BAD", "strange"]\n'
+        '[[actions]]\nname = "strange"\nkind = "mail"\n'
+    )
+    settings, found = read_settings({}, tmp_path)
+    assert (settings.port, settings.public_url) == (8000, "https://receiver.example")
+    assert [each.name for each in settings.definitions] == ["BAD", "later"]
+    assert settings.definitions[0].timeout == 300
+    assert [problem.split(": ")[-2] for problem in found] == ["port", "name", "timeout", "kind"]
 
 
 def test_the_error_is_its_problems_a_line_each(tmp_path: Path) -> None:

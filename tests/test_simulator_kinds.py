@@ -10,7 +10,7 @@ from provider import EVENT_KEYS, HOOK, KEY, SUBMIT_KEYS, Provider
 
 from receiver.simulator import App, AppNode, Fault, Workflow
 from receiver.simulator.tasks import output_type_of
-from receiver.simulator.workflows import ANIMATED, PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
+from receiver.simulator.workflows import ANIMATED, LOCKED_APP, PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
 
 pytestmark = pytest.mark.story
 
@@ -335,7 +335,7 @@ async def test_the_styles_of_a_quick_creation_are_shown_without_a_key() -> None:
 
 async def test_an_app_tells_what_it_wants(provider: Provider) -> None:
     path = "/api/webapp/apiCallDemo"
-    answer = (await provider.http.get(path, params={"apiKey": "k", "webappId": VIDEO_APP.id})).json()
+    answer = (await provider.http.get(path, params={"apiKey": "k", "webappId": LOCKED_APP.id})).json()
     data = answer["data"]
     assert list(data) == ["curl", "webappName", "statisticsInfo", "nodeInfoList", "covers", "tags", "accessEncrypted"]
     assert data["accessEncrypted"] is True

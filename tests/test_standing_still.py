@@ -24,7 +24,7 @@ from uuid_utils import uuid7
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.actions.child import Child, end_left_behind, name_of
-from receiver.cli.check import examine, verdict
+from receiver.cli.check import examine
 from receiver.model.definitions import FailureClass
 from receiver.model.entries import NewCheck, NewTask
 from receiver.model.records import CheckKind, End, Filter, Kind, Source
@@ -181,8 +181,8 @@ def looked_at(directory: Path, key: str) -> list[tuple[str, str]]:
         await asyncio.sleep(0)
 
     with ThreadPoolExecutor(1) as thread:
-        findings = thread.submit(examine, load_settings(given, directory), directory, ask).result()
-    return [(verdict(each), each.found) for each in findings if "open tasks" in each.found]
+        findings = thread.submit(examine, load_settings(given, directory), directory, (), ask).result()
+    return [(each.verdict, each.found) for each in findings if "open tasks" in each.found]
 
 
 @pytest.mark.story
@@ -308,7 +308,7 @@ class Endpoint:
             raise ActionFailed("the program ended with exit code 3")
         if answer != 200:
             category = FailureClass.THROTTLED if answer == 429 else FailureClass.UNWELL
-            raise ActionFailed(f"the receiver answered {answer}", category=category)
+            raise ActionFailed(f"the target answered {answer}", category=category)
         return Done(detail={})
 
 

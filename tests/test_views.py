@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from receiver.model import views
-from receiver.model.redaction import MASK
-from receiver.model.shown import shown, shown_input
+from receiver.model.redaction import MASK, shown_input
+from receiver.model.shown import shown
 
 VIEWS = [
     each

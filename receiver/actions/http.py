@@ -59,7 +59,7 @@ class Poster(Struct, frozen=True):
             "seconds": round(max(0.0, now - started), 3),
             "answer": _shown(answer.body_start, definition, headers),
         }
-        return _judged(answer, definition.expect, now, detail)
+        return _judged(answer, definition, now, detail)
 
 
 def signed(secret: str, key: str, body: bytes, now: float) -> dict[str, str]:
@@ -79,8 +79,9 @@ def _headers(definition: HttpDefinition, key: str, body: bytes, now: float) -> d
     return {"content-type": "application/json", **configured, "idempotency-key": key, **proof}
 
 
-def _judged(answer: Answer, expect: JsonObject, now: float, detail: JsonObject) -> Done:
-    status, reason = answer.status, f"the receiver answered {answer.status}"
+def _judged(answer: Answer, definition: HttpDefinition, now: float, detail: JsonObject) -> Done:
+    status, expect = answer.status, definition.expect
+    reason = f"{urlsplit(definition.url).hostname} answered {status}"
     if 200 <= status <= 299:
         if (missing := _unmet(expect, answer.body_start)) is not None:
             said = str(detail["answer"])[:SAID_KEPT]

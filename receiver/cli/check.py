@@ -1,9 +1,12 @@
-"""Looks at what the settings name: folders, programs and functions here, and the provider's site. Changes nothing."""
+"""Looks at what the settings name: folders, programs and functions here, and the provider's site. Changes nothing.
+
+`receiver check` prints all of it; `receiver serve` logs, when it starts, what does not hold it up and would be missed.
+"""
 
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -16,6 +19,7 @@ from receiver.actions import ActionFailed
 from receiver.actions.python import load
 from receiver.actions.settings import CommandDefinition, DownloadDefinition, HttpDefinition, PythonDefinition
 from receiver.cli.connect import database_file
+from receiver.cli.outcome import why_not_listening
 from receiver.egress.addresses import is_near
 from receiver.model.definitions import Definition
 from receiver.runninghub import catalogue
@@ -24,6 +28,7 @@ from receiver.runninghub.errors import ProviderError
 from receiver.server.settings import MIB, Settings
 from receiver.store.ledger.submissions import told_elsewhere
 from receiver.store.sqlite.offline import open_by_site, sites_of_key
+from receiver.web.server import listen
 
 SITE = "runninghub.base_url"
 
@@ -36,30 +41,49 @@ class Finding(Struct, frozen=True, kw_only=True):
     found: str
     warning: bool = False
 
-
-def verdict(finding: Finding) -> str:
-    """A finding in one word."""
-    return "warning" if finding.warning else "ok" if finding.ok else "problem"
+    @property
+    def verdict(self) -> str:
+        return "problem" if not self.ok else "warning" if self.warning else "ok"
 
 
 class _Wrong(Exception):
     """What is wrong with a thing, as a sentence."""
 
 
-def examine(settings: Settings, directory: Path, ask: Callable[[str], Awaitable[None]] = ask_site) -> list[Finding]:
-    """Everything that a server in this directory would rely on. `ask` raises ProviderError for an unfit base URL."""
+def examine(
+    settings: Settings,
+    directory: Path,
+    problems: Sequence[str] = (),
+    ask: Callable[[str], Awaitable[None]] = ask_site,
+) -> list[Finding]:
+    """Everything that a server in this directory would rely on, and the `problems` of the settings themselves.
+
+    `ask` raises ProviderError for an unfit base URL.
+    """
     database = database_file(settings, directory)
-    address = settings.public_url or "none: no callback URL is sent, RunningHub is asked instead"
-    key = "given" if settings.api_key else "none: callbacks are taken, but nothing can be submitted"
     return [
+        *(Finding(ok=False, what="settings", found=problem) for problem in problems),
         _finding("database", partial(_file, database)),
-        _finding("callbacks.disk_floor", partial(_room, database, settings.disk_floor)),
-        Finding(ok=True, what="public_url", found=address),
-        Finding(ok=True, what="runninghub.api_key", found=key),
+        _finding("host", partial(_address, settings.host)),
         *([_site(settings.base_url, ask)] if settings.api_key else []),
         *_elsewhere(settings, database),
-        *(_finding(f"action {each.name}", partial(_action, each, directory)) for each in settings.definitions),
+        *examine_running(settings, directory),
     ]
+
+
+def examine_running(settings: Settings, directory: Path) -> Iterator[Finding]:
+    """What a server may lack and run without, so that nobody notices before it is needed."""
+    database = database_file(settings, directory)
+    yield _finding("callbacks.disk_floor", partial(_room, database, settings.disk_floor))
+    yield _given("public_url", settings.public_url, "no callback URL is sent, RunningHub is asked instead")
+    key = settings.api_key and "given"
+    yield _given("runninghub.api_key", key, "callbacks are taken, but nothing can be submitted")
+    for each in settings.definitions:
+        yield from _action(each, directory)
+
+
+def _given(what: str, value: str | None, without: str) -> Finding:
+    return Finding(ok=True, what=what, found=value or f"none: {without}", warning=value is None)
 
 
 def _site(base_url: str, ask: Callable[[str], Awaitable[None]]) -> Finding:
@@ -110,9 +134,27 @@ def _room(database: Path, floor: int) -> str:
     return found
 
 
-def _action(definition: Definition, directory: Path) -> str:
-    if definition.when.target is not None:
-        _check_target(definition.when.target)
+def _address(host: str) -> str:
+    try:
+        listen(host, 0).close()
+    except OSError as error:
+        raise _Wrong(f"{why_not_listening(error)}: {host}{whence(host)}") from error
+    return host
+
+
+def whence(host: str) -> str:
+    """Where a host comes from that nobody may have meant."""
+    return "; HOST in the environment says so (conda sets it): unset HOST" if os.environ.get("HOST") == host else ""
+
+
+def _action(definition: Definition, directory: Path) -> list[Finding]:
+    """One finding when all is well, else one for each problem."""
+    looks = [partial(_target, definition.when.target), partial(_effect, definition, directory)]
+    found = [_finding(f"action {definition.name}", look) for look in looks]
+    return [each for each in found if not each.ok] or found[-1:]
+
+
+def _effect(definition: Definition, directory: Path) -> str:
     match definition:
         case DownloadDefinition(directory=folder):
             return _folder(directory / folder, f"saves below {folder}")
@@ -130,12 +172,15 @@ def _action(definition: Definition, directory: Path) -> str:
     return f"is of kind {definition.kind}"
 
 
-def _check_target(pattern: str) -> None:
+def _target(pattern: str | None) -> str:
     """Refuses a `when.target` that fits names of models only: tasks are kept under endpoints."""
+    if pattern is None:
+        return "any"
     named = [model for model in catalogue.models() if fnmatchcase(model.name, pattern)]
     if named and not any(fnmatchcase(model.endpoint, pattern) for model in catalogue.models()):
         fits = f"{pattern} fits names alone: {named[0].name} has the endpoint {named[0].endpoint}"
         raise _Wrong(f"when.target is an endpoint, and {fits}")
+    return pattern
 
 
 def _folder(folder: Path, found: str) -> str:

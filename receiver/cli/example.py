@@ -26,7 +26,7 @@ ACTIONS = """\
 # lease (60), max_attempts (12; 40 for downloads) and concurrency (4); rate = attempts begun per second, default any;
 # breaker = actions that fail in a row before all wait for a trial that succeeds (10; 0 is never); unconfirmed =
 # whether it may run before RunningHub has confirmed the end, by default downloads alone; allow_private = whether it
-# may reach private addresses.
+# may reach private addresses; include_input = whether it gets what was ordered (true).
 
 # Saves the result files. Tried for as long as RunningHub's links live. files is their place below the directory, of
 # {task}, {name}, {index}, {ext}, {date}, {kind}, {target}, {provider_task_id}, {node} and {label.X}; max_size is bytes

@@ -35,19 +35,20 @@ def token(as_json: bool) -> None:
 def check(as_json: bool) -> None:
     """Look at the settings here: the files, folders, programs and functions they name, and RunningHub's site.
 
-    Python functions are imported, as the server would. With an API key, the site is asked once, without the key. Ends
-    with 2 when something is wrong; a warning is something to know.
+    Everything that is wrong is told at once. Python functions are imported, as the server would. With an API key, the
+    site is asked once, without the key. Ends with 2 when something is wrong; a warning is something to know.
 
     \b
     Example:
       receiver check
     """
-    from receiver.cli.check import examine, verdict
-    from receiver.server.settings import load_settings
+    from receiver.cli.check import examine
+    from receiver.server.settings import read_settings
 
-    findings = examine(load_settings(os.environ, Path.cwd()), Path.cwd())
+    settings, wrong = read_settings(os.environ, Path.cwd())
+    findings = examine(settings, Path.cwd(), wrong)
     problems = [each for each in findings if not each.ok]
-    rows = [(verdict(each), each.what, each.found) for each in findings]
+    rows = [(each.verdict, each.what, each.found) for each in findings]
     answer({"ok": not problems, "found": findings}, as_json, lambda printed: table(("", "what", "found"), rows))
     if problems:
         note(f"{len(problems)} to put right")

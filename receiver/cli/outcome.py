@@ -5,9 +5,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import click
+
+from receiver.cli.variables import add_variables
 
 if TYPE_CHECKING:
     from receiver.client import ApiError
@@ -38,9 +41,13 @@ class Ended(click.ClickException):
             click.echo(clean(line), err=True)
 
 
-def cannot_listen(host: str, port: int, error: OSError) -> Ended:
-    # The error's own text would name the address again.
-    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "there is no such address"
+def why_not_listening(error: OSError) -> str:
+    """The reason, without the address, which the error's own text would name again."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else "there is no such address"
+
+
+def cannot_listen(host: str, port: int, error: OSError, hint: str = "") -> Ended:
+    reason = why_not_listening(error) + hint
     return Ended(f"cannot listen on {host}:{port}: {reason}; name another --host or --port", USED_WRONGLY)
 
 
@@ -64,6 +71,7 @@ class Root(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
+            add_variables(os.environ, Path.cwd())
             return super().invoke(ctx)
         except Exception as error:
             ended = ending(error)

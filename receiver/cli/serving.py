@@ -1,7 +1,9 @@
 """The commands that run something: the server, the demonstration, the simulated provider."""
 
+import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +30,8 @@ def _one_worker(count: int) -> bool:
 def serve(host: str | None, port: int | None, workers: int) -> None:
     """Run the server until it is told to stop.
 
-    The settings are in receiver.toml and the environment; `receiver config example` shows them all, `receiver check`
-    looks at yours.
+    The settings are in receiver.toml, the environment and .env; `receiver config example` shows them all, `receiver
+    check` looks at yours. What it would say of them is logged when the server starts.
 
     \b
     Example:
@@ -42,13 +44,14 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
 
     settings = load_settings(os.environ, Path.cwd())
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    configure_logging()
+    configure_logging(level=logging.getLevelNamesMapping()[settings.log_level.upper()], form=settings.log_format)
     _serve(replace(settings, **given))
 
 
 def _serve(settings: "Settings") -> None:
     import uvloop
 
+    from receiver.cli.check import whence
     from receiver.server.service import Service
     from receiver.store.sqlite.database import DatabaseInUse
     from receiver.web.server import listen
@@ -57,7 +60,7 @@ def _serve(settings: "Settings") -> None:
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
-        raise cannot_listen(settings.host, settings.port, error) from error
+        raise cannot_listen(settings.host, settings.port, error, whence(settings.host)) from error
     with listener:
         try:
             uvloop.run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))
@@ -68,16 +71,24 @@ def _serve(settings: "Settings") -> None:
 
 
 def _announce(url: str, settings: "Settings") -> None:
-    """Prints the server's address; also what somebody should know who starts a server by hand."""
+    """Prints the server's address, and for somebody who starts it by hand where the token is. The log says the rest."""
     click.echo(f"receiver serves {url}")
-    hints = {
-        "the admin token is in the database: `receiver token` prints it": settings.admin_token,
-        "no RUNNINGHUB_API_KEY: callbacks are taken, but nothing can be submitted": settings.api_key,
-        "no RECEIVER_PUBLIC_URL: no callback URL is sent, RunningHub is asked instead": settings.public_url,
-    }
-    for hint, given in hints.items() if sys.stdout.isatty() else ():
-        if given is None:
-            click.echo(f"  {hint}")
+    if settings.admin_token is None and sys.stdout.isatty():
+        click.echo("  the admin token is in the database: `receiver token` prints it")
+    # A function's module may take long to import, and callbacks are taken meanwhile.
+    threading.Thread(target=_tell_lacking, args=(settings,), name="check", daemon=True).start()
+
+
+def _tell_lacking(settings: "Settings") -> None:
+    """Logs what `receiver check` would say of the running server, as far as it is not as it should be."""
+    import structlog
+
+    from receiver.cli.check import examine_running
+
+    log = structlog.get_logger()
+    for finding in examine_running(settings, Path.cwd()):
+        if finding.verdict != "ok":
+            log.warning("check", what=finding.what, found=finding.found)
 
 
 @click.command()

@@ -1,11 +1,19 @@
 """`receiver simulate`: the provider's API on a port of this machine, with the faults one wishes for."""
 
+import shlex
+from collections.abc import Iterator
 from dataclasses import Field, fields
-from typing import Any, get_args
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from receiver.cli.outcome import cannot_listen
+from receiver.cli.show import clean, submit_line
+
+if TYPE_CHECKING:
+    from receiver.simulator import Options
+    from receiver.simulator.workflows import Workflow
 
 
 class Simulate(click.Command):
@@ -74,8 +82,45 @@ def simulate(**given: Any) -> None:  # noqa: ANN401 (the simulator's options, by
         raise cannot_listen(options.host, options.port, error) from error
     import uvicorn
 
-    click.echo(f"a simulated RunningHub serves http://{options.host}:{options.port}")
-    click.echo(f"  RUNNINGHUB_BASE_URL=http://{options.host}:{options.port} RUNNINGHUB_API_KEY=any receiver serve")
-    config = uvicorn.Config(create_app(options), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    for line in introduction(options):
+        click.echo(line)
+    app = create_app(options, note=_log)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def introduction(options: "Options") -> Iterator[str]:
+    """What the simulator serves, how a server is started on it, and an order of each kind."""
+    url, key = f"http://{options.host}:{options.port}", options.api_key or "any"
+    yield f"a simulated RunningHub serves {url}; {'any API key' if key == 'any' else 'this API key alone'} is accepted"
+    yield f"  RUNNINGHUB_BASE_URL={url} RUNNINGHUB_API_KEY={shlex.quote(key)} receiver serve"
+    yield "order any model, or one of these; the results are made-up files:"
+    yield "  " + submit_line("alibaba/qwen-image-2.0/text-to-image", "prompt=a lighthouse")
+    for workflow in options.workflows:
+        yield "  " + _order("--workflow", workflow.id, _text_node(workflow), workflow.password)
+    for app in options.apps:
+        node = app.nodes[0]
+        set_to = f"{node.node_id}.{node.field}={'@one.jpg' if node.type == 'IMAGE' else 'a lighthouse'}"
+        yield "  " + _order("--app", app.id, set_to, app.workflow.password)
+        if app.quick_code:
+            yield "  " + _order("--quick", app.id, set_to, None, f"quickCreateCode={app.quick_code}")
+    yield "each request and each callback is a line from here on:"
+
+
+def _order(option: str, target: str, node: str, password: str | None, *more: str) -> str:
+    opened = [f"accessPassword={password}"] if password else []
+    return submit_line(option, target, *more, "--node", node, *opened)
+
+
+def _text_node(workflow: "Workflow") -> str:
+    """A node of a workflow that takes a text, set to one."""
+    texts = (
+        (node, name) for node, each in workflow.graph.items() for name in ("text", "prompt") if name in each["inputs"]
+    )
+    node, name = next(texts)
+    return f"{node}.{name}=a lighthouse"
+
+
+def _log(line: str) -> None:
+    click.echo(f"{datetime.now(UTC):%H:%M:%S} {clean(line)}")

@@ -81,6 +81,7 @@ def _print_task(task: "TaskDetail") -> None:
     fields(
         ("id", task.id),
         ("state", sentences.task_state(task)),
+        ("which means", sentences.standing(task)),
         ("error", sentences.error(task.error)),
         ("learned by", sentences.source(task.event)),
         ("kind", task.kind),
@@ -91,7 +92,7 @@ def _print_task(task: "TaskDetail") -> None:
         ("submitted (UTC)", moment(task.submitted_at)),
         ("ended (UTC)", moment(task.ended_at)),
         ("next check (UTC)", moment(task.next_check_at)),
-        ("callback", sentences.callback(task.callback)),
+        ("callback", sentences.callback(task)),
         ("idempotency key", task.idempotency_key),
         ("again of", task.again_of),
         ("cost", sentences.cost(task.usage)),
@@ -103,7 +104,8 @@ def _print_task(task: "TaskDetail") -> None:
     table(("id", "name", "state", "tries", "due (UTC)", "reason"), actions, "Actions")
     checks = [(moment(c.at), c.kind, "ok" if c.ok else "no", f"{c.seconds:.2f}", c.summary) for c in task.checks]
     table(("at (UTC)", "asked for", "answer", "seconds", "what it said"), checks, "Checks")
-    timeline = [(moment(each.at), each.what, each.detail) for each in task.timeline]
+    asked = {(check.at, check.kind) for check in task.checks}  # these stand above already
+    timeline = [(moment(m.at), m.what, m.detail) for m in task.timeline if (m.at, m.what) not in asked]
     table(("at (UTC)", "what", "detail"), timeline, "Timeline")
 
 

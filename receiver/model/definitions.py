@@ -85,7 +85,7 @@ class Definition(Struct, frozen=True, kw_only=True):
 
     `timeout` is how long an attempt may take, `lease` how long a claim lasts unless it is renewed, `rate` how many
     attempts may begin in a second (None: any), `breaker` how many actions must fail in a row to make the rest wait
-    until the target is well again (0: never).
+    until the target is well again (0: never), `include_input` whether it receives what was ordered.
     """
 
     name: Annotated[str, Setting(Condition("lower-case letters, digits, - and _", NAME.fullmatch))]
@@ -100,6 +100,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     breaker: Annotated[int, Setting(_BREAKER)] = 10
     unconfirmed: bool = False
     allow_private: bool = False
+    include_input: bool = True
     after: tuple[str, ...] = ()
 
     __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets

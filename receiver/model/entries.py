@@ -12,6 +12,7 @@ from receiver.model.records import (
     End,
     JsonObject,
     Kind,
+    Line,
     Purpose,
     Result,
     SavedFile,
@@ -77,6 +78,7 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     error: TaskError | None = None
     usage: JsonObject = {}
     extra: JsonObject = {}
+    provider_status: str | None = None
     only_from: TaskState | None = None
 
 
@@ -142,11 +144,15 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
 
 class Change(NamedTuple):
-    """Something moved in the ledger: what kind of row, its public id, and the state it came to."""
+    """Something moved in the ledger: what kind of row, its public id, and the state it came to.
+
+    `told` is what the log says of it beside these; None when nothing has come of it yet.
+    """
 
     kind: str
     id: str
     state: str
+    told: Line | None = None
 
 
 class Abandoned(NamedTuple):

@@ -109,7 +109,8 @@ def more_than_0(most: float = float("inf")) -> Condition:
 def _out_of_text(text: str, wanted: Any) -> object:  # noqa: ANN401
     if get_origin(wanted) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
-    return text.lower() if wanted is bool else text
+    is_word = isinstance(wanted, type) and issubclass(wanted, bool | StrEnum)
+    return text.lower() if is_word else text
 
 
 def _in_words(wanted: Any) -> str:  # noqa: ANN401

@@ -1,11 +1,14 @@
 """Masks what must not be read, callback tokens and known secrets, before anything is kept, logged or shown. Pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from receiver.model.records import Json, JsonObject
+
+T = TypeVar("T")
 
 CALLBACK = re.compile(r"(callbacks\\?/)[^\s\"'<>\\/?#]+")
 SIGNED = re.compile(r"(?<![A-Za-z0-9_\-])[A-Za-z0-9_\-]{16,400}\.[A-Za-z0-9_\-]{43}(?![A-Za-z0-9_\-])")
@@ -15,6 +18,14 @@ SHORTEST = 6
 """Shorter secrets would mask ordinary words."""
 SHORTEST_CUT = 8
 """Shorter parts of a secret, such as `whsec_` and `Bearer`, say nothing of it."""
+
+
+SECRET_INPUTS = frozenset({"accessPassword"})
+
+
+def shown_input(given: Mapping[str, T]) -> dict[str, T | str]:
+    """A task's input without what opens somebody's workflow."""
+    return {name: MASK if name in SECRET_INPUTS and value else value for name, value in given.items()}
 
 
 def _spellings(secret: str) -> set[str]:

@@ -1,7 +1,11 @@
 """When to come again, as an HTTP answer's Retry-After header says it: in seconds, or as a date. Pure."""
 
+import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+
+SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+"""The standard knows whole seconds; some servers send fractions."""
 
 
 def seconds_asked(value: str, *, date: str = "", now: float | None = None) -> float | None:
@@ -10,7 +14,7 @@ def seconds_asked(value: str, *, date: str = "", now: float | None = None) -> fl
     A date is counted from `now`, where it may lack a zone; without `now` from the answer's own Date header `date`.
     """
     text = value.strip()
-    if text.isascii() and text.isdecimal():
+    if SECONDS.fullmatch(text):
         return float(text[:12])
     try:
         moment = parsedate_to_datetime(text)

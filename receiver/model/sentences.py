@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line's help must not wait for msgspec
     from receiver.model.records import Price, TaskError
-    from receiver.model.views import ActionView, CallbackView, DefinitionView, EventView, TaskView
+    from receiver.model.views import ActionView, DefinitionView, EventView, TaskView
 
 WAITS_FOR = {
     "definition": "its definition, which is not in the settings",
@@ -15,6 +15,21 @@ WAITS_FOR = {
     "trial": "a trial of its target to succeed, or to be the trial",
 }
 """What an owed action waits for, beside its time."""
+STATES = {
+    "queued": "it waits in our own queue; nothing has been sent yet",
+    "submitting": "it is being sent to RunningHub",
+    "submitted": "RunningHub has it, and its end is waited for",
+    "in_doubt": "it was sent, and no answer says whether RunningHub took it: it may be billed. A callback may tell; "
+    "otherwise look on RunningHub's site, and if it is not there, submit it again",
+    "rejected": "it was not taken; nothing was made",
+    "succeeded": "it has ended, and its results are there",
+    "failed": "RunningHub took it and could not make it",
+    "cancelled": "it was cancelled",
+    "lost": "RunningHub says that it does not know it; it is still asked about, rarely, and any news brings it back",
+}
+"""What a state of a task means."""
+UNSENT = "none: the task has not been sent yet"
+UNTAKEN = "none: RunningHub has no such task"
 WAITING = "waiting"
 """How the state of a definition begins whose actions wait after failures."""
 
@@ -27,6 +42,11 @@ def moment(time: str | None) -> str:
 def task_state(task: "TaskView") -> str:
     """The task's state, followed by RunningHub's own status while RunningHub has the task."""
     return " ".join(filter(None, (task.state, task.provider_status if task.state == "submitted" else None)))
+
+
+def standing(task: "TaskView") -> str:
+    """What the task's state means, in a sentence."""
+    return STATES.get(task.state, "")
 
 
 def error(found: "TaskError | None") -> str | None:
@@ -42,15 +62,22 @@ def source(event: "EventView | None") -> str | None:
     return ", ".join([event.source, "confirmed" if event.confirmed else "unconfirmed", *flags])
 
 
-def callback(callback: "CallbackView") -> str:
+def callback(task: "TaskView") -> str:
     """Whether a task's callback came, and what was done about one that did not."""
+    callback = task.callback
     if callback.miss:
         missed = callback.missed_at and f"missed {moment(callback.missed_at)}"
         resent = callback.resent_at and f"asked for again {moment(callback.resent_at)}"
         return ", ".join(filter(None, (callback.miss, callback.cause, missed, resent)))
     if callback.delivered_at:
         return f"came {moment(callback.delivered_at)}"
-    return "no callback yet" if callback.sent else "no callback URL was sent; RunningHub is asked"
+    if task.state == "queued":
+        return UNSENT
+    if task.state == "rejected" or (task.ended_at and not task.provider_task_id):
+        return UNTAKEN
+    if not callback.sent:
+        return f"no callback URL was sent; RunningHub {'was' if task.ended_at else 'is'} asked"
+    return "none came" if task.ended_at else "no callback yet"
 
 
 def cost(usage: Mapping[str, object]) -> str:

@@ -1,6 +1,6 @@
 """How records become what the API shows: what both have is copied, and times become texts. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TypeVar, get_args
 
@@ -11,13 +11,11 @@ from receiver.model import breaker as breakers
 from receiver.model import views
 from receiver.model.definitions import Definition
 from receiver.model.records import Action, Attempt, Check, DefinitionState, Delivery, Event, Task, rfc3339
-from receiver.model.redaction import MASK
+from receiver.model.redaction import shown_input
 from receiver.model.sentences import WAITS_FOR
 
 V = TypeVar("V", bound=Struct)
 TaskV = TypeVar("TaskV", bound=views.TaskView)
-
-SECRET_INPUTS = frozenset({"accessPassword"})
 
 
 def shown(view: type[V], record: object, **given: object) -> V:
@@ -39,11 +37,6 @@ def shown(view: type[V], record: object, **given: object) -> V:
 def _times(view: type[Struct]) -> frozenset[str]:
     """The fields of a view that are times."""
     return frozenset(field.name for field in fields(view) if views.Time in (field.type, *get_args(field.type)))
-
-
-def shown_input(given: Mapping[str, object]) -> dict[str, object]:
-    """A task's input without what opens somebody's workflow."""
-    return {name: MASK if name in SECRET_INPUTS and value else value for name, value in given.items()}
 
 
 def task_view(view: type[TaskV], task: Task, **given: object) -> TaskV:

@@ -62,6 +62,7 @@ def _event(task: Task, report: wire.TaskReport, source: Source, *, confirmed: bo
         error=report.error,
         usage=report.usage,
         extra=report.extra,
+        provider_status=report.status or None,
     )
 
 

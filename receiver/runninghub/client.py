@@ -13,7 +13,7 @@ from functools import wraps
 from hashlib import sha256
 from secrets import token_hex
 from typing import Concatenate, Generic, ParamSpec, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msgspec
@@ -94,6 +94,14 @@ def site_of(base_url: str) -> str:
 def fingerprint(api_key: str) -> str:
     """What a key is remembered by, where the key itself must not be."""
     return sha256(api_key.encode()).hexdigest()[:32]
+
+
+def _address(url: str) -> str:
+    """Whom a URL is sent to; the rest of it may be a secret."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return "an address that is none"
 
 
 def was_not_sent(error: Exception) -> bool:
@@ -225,9 +233,9 @@ class Channel:
                     if len(answer) > ANSWER_LIMIT:
                         raise ProviderError("unreadable", "the answer is too long", http_status=response.status_code)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise ProviderError("not_sent", f"no connection ({type(error).__name__})") from error
+            raise ProviderError("not_sent", f"no connection to {_address(url)} ({type(error).__name__})") from error
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise ProviderError("unanswered", f"no answer ({type(error).__name__})") from error
+            raise ProviderError("unanswered", f"no answer from {_address(url)} ({type(error).__name__})") from error
         if response.has_redirect_location:
             raise ProviderError("moved", _moved(response), http_status=response.status_code)
         wait = seconds_asked(response.headers.get("retry-after", ""), date=response.headers.get("date", ""))

@@ -8,15 +8,25 @@ from typing import TextIO
 import structlog
 
 from receiver.model.redaction import Redactor
+from receiver.server.settings import LogFormat
 
 LOUD_LIBRARIES = ("httpx", "httpcore", "uvicorn.access", "asyncio")
 """Their lines hold full URLs, and so tokens, or are noise."""
 LEVEL, TIME = structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
-def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines in a format."""
+
+    def __init__(self, stream: TextIO, form: LogFormat) -> None:
+        super().__init__(stream)
+        self.terminal = stream.isatty()
+        self.as_text = self.terminal if form is LogFormat.AUTO else form is LogFormat.TEXT
+
+
+def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO, form: LogFormat = LogFormat.AUTO) -> None:
     """Everything, ours and the libraries', goes through one formatter to `stream`. No secret is known yet."""
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream, form)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -28,7 +38,7 @@ def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) ->
     structlog.configure(
         processors=[LEVEL, TIME, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
 
@@ -36,12 +46,13 @@ def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO) ->
 def redact_logs(redact: Redactor) -> None:
     """From now on every line of every logger is masked by `redact`."""
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setFormatter(_formatter(redact, terminal=handler.stream.isatty()))
+        if isinstance(handler, _Handler):
+            handler.setFormatter(_formatter(redact, handler))
 
 
-def _formatter(redact: Redactor, *, terminal: bool) -> logging.Formatter:
-    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+def _formatter(redact: Redactor, handler: _Handler) -> logging.Formatter:
+    text = structlog.dev.ConsoleRenderer(colors=handler.terminal)
+    renderer = text if handler.as_text else structlog.processors.JSONRenderer()
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[LEVEL, structlog.stdlib.add_logger_name, TIME],
         processors=[

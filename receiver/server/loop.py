@@ -114,7 +114,7 @@ class Loop:
         try:
             while not self._stopping and (line := await self.step()) is not None:
                 worked = True
-                log.info(self.name, **line)
+                log.debug(self.name, **line)
                 if self.after is not None:
                     self.after()
                 self._call_another()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import httpx
+import structlog
 
 from receiver.actions import Performer
 from receiver.actions.child import end_left_behind
@@ -33,10 +34,13 @@ from receiver.runninghub.client import RunningHub, fingerprint, open_http
 from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
 from receiver.server.loop import Loop
+from receiver.server.outcomes import tell
 from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
 from receiver.store import Store, database_path, open_store
 from receiver.submit import submit_next
+
+log = structlog.get_logger()
 
 ADMIN_TOKEN = "admin_token"
 WORKERS = 4
@@ -80,6 +84,7 @@ class Service:
         self.node = node
         self.definitions = settings.definitions
         self.store = open_store(settings.database, disk_floor=settings.disk_floor)
+        self.store.listen(tell)
         self.database = database_path(settings.database)
         self.scratch = self.database.parent
         """The directory for files that are in hand: beside the database, where there is room."""
@@ -107,7 +112,7 @@ class Service:
 
         Raises DatabaseInUse, and sqlite3.Error for a file that is no database.
         """
-        await self.store.open()
+        await self.store.open(waiting=lambda why: log.warning("open", message=why))
         self.admin_token = self.settings.admin_token or await self.store.secret(ADMIN_TOKEN)
         await self.store.begin_signing(self.clock(), given=bool(self.settings.secrets))
         self._secrets = await self._all_secrets()

@@ -5,6 +5,7 @@ file and in the environment, and what it is for; the documents and the example f
 """
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -33,11 +34,19 @@ def _is_site(url: str) -> bool:
 
 
 def _is_word(text: str) -> bool:
-    """Whether a header can carry it: a line end at the end of a secret's file is easily overlooked."""
-    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+    """Whether a header can carry it: a line end at the end of a secret's file is easily overlooked, and so are the
+    quotes that a shell takes away and a file of variables does not."""
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    return bool(text) and is_plain and not set(text[0] + text[-1]) & set("\"'")
+
+
+def _is_root(url: str) -> bool:
+    """Whether paths of ours can follow: whoever copies a callback URL or a probe leaves the last word of it."""
+    return _is_site(url) and urlsplit(url).path.rstrip("/").rpartition("/")[2] not in ("callbacks", "healthz", "readyz")
 
 
 _SITE = Condition("an http:// or https:// address without a query", _is_site)
+_ROOT = Condition("an http:// or https:// address without a query, and without the /callbacks behind it", _is_root)
 
 
 def _names_a_file(url: str) -> bool:
@@ -53,10 +62,28 @@ _DATABASE = Condition(
 _SECRETS = Condition(
     "secrets of at least 16 characters each, newest first", lambda secrets: all(len(secret) >= 16 for secret in secrets)
 )
-_TOKEN = Condition("a token of at least 16 characters, without spaces", lambda text: len(text) >= 16 and _is_word(text))
-_KEY = Condition("a key of printable characters, without spaces or line ends", _is_word)
+_TOKEN = Condition(
+    "a token of at least 16 characters, without spaces or quotes around it",
+    lambda text: len(text) >= 16 and _is_word(text),
+)
+_KEY = Condition("a key of printable characters, without spaces, line ends or quotes around it", _is_word)
 _PORT = Condition("a port from 0 to 65535", lambda port: 0 <= port <= 65535)
 _RESEND = Condition("missed, unknown or never", lambda resend: resend in ("missed", "unknown", "never"))
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How lines are written; `auto` is text on a terminal and JSON anywhere else."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -64,7 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     public_url: Annotated[
         str | None,
-        Setting(_SITE, variables=("RECEIVER_PUBLIC_URL",)),
+        Setting(_ROOT, variables=("RECEIVER_PUBLIC_URL",)),
         "where RunningHub reaches this server; without it no callback URL is sent, and RunningHub is polled",
     ] = None
     database: Annotated[
@@ -140,6 +167,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         bool, Setting(variables=("RECEIVER_METRICS_PUBLIC",)), "whether metrics may be read without the admin token"
     ] = False
     keep_files: Annotated[bool, "with no [[actions]] configured, save every result file below results/"] = True
+    log_level: Annotated[
+        LogLevel,
+        Setting(variables=("RECEIVER_LOG_LEVEL",)),
+        "the least that is logged: debug, info, warning or error",
+    ] = LogLevel.INFO
+    log_format: Annotated[
+        LogFormat,
+        Setting(variables=("RECEIVER_LOG_FORMAT",)),
+        "how log lines look: text, json, or auto, which is text on a terminal and json elsewhere",
+    ] = LogFormat.AUTO
     definitions: tuple[Definition, ...] = ()
 
     __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets
@@ -161,22 +198,29 @@ def load_settings(environment: Mapping[str, str], directory: Path) -> Settings:
 
     Raises SettingsError with every problem: where, key, the value given (never a secret's), what was expected.
     """
+    settings, problems = read_settings(environment, directory)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def read_settings(environment: Mapping[str, str], directory: Path) -> tuple[Settings, list[str]]:
+    """The settings as far as they can be read, and every problem; what is wrong stands at its default."""
     source, document, problems = _read_file(environment, directory)
     values: dict[str, object] = {}
     for field in FIELDS:
         place, given = _take(field, environment, document, source)
         if given is not UNSET:
-            values[field.name], found = field.read(given, from_text=place != source)
+            value, found = field.read(given, from_text=place != source)
+            values |= {} if found else {field.name: value}
             problems += [f"{place}: {problem}" for problem in found]
     definitions = read_definitions(document.pop("actions", []), source, problems)
     problems += [f"{source}: {key}: there is no such setting" for key in _flat(document)]
-    if problems:
-        raise SettingsError(problems)
     if "host" not in values and environment.get("PORT"):
         values["host"] = "0.0.0.0"
     if not definitions and values.get("keep_files", True):
         definitions = [KEEP_FILES]
-    return Settings(**values, definitions=tuple(definitions))  # type: ignore[arg-type]
+    return Settings(**values, definitions=tuple(definitions)), problems  # type: ignore[arg-type]
 
 
 def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[str, dict[str, object], list[str]]:

@@ -117,6 +117,17 @@ def to_bytes(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def said(answer: Document) -> str:
+    """What an answer comes to, in a few words: the refusal with its code, or the task it is about and its status."""
+    code = answer.get("code") or answer.get("errorCode")
+    message = answer.get("msg") or answer.get("message") or answer.get("errorMessage")
+    if code:
+        return f"refused with {code}: {message}"
+    about = answer["data"] if isinstance(answer.get("data"), dict) else answer
+    words = [str(about[name]) for name in ("taskId", "status", "taskStatus") if about.get(name)]
+    return " ".join(words) or "ok"
+
+
 def local_time(at: float) -> str:
     """Seconds since 1970 as the provider writes times: UTC+8, whole seconds, no zone."""
     return datetime.fromtimestamp(int(at), UTC).astimezone(BEIJING).strftime("%Y-%m-%dT%H:%M:%S")

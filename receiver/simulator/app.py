@@ -23,8 +23,8 @@ class Simulator:
     """A RunningHub over plain memory: an ASGI app which does nothing by itself.
 
     Time is `clock()`, in seconds since 1970; whatever is due by it happens in `tick`. Callbacks leave by `deliver`,
-    and `pause` is how to be slow on a real socket. The same seed, clock and requests give the same ids, bytes and
-    faults.
+    `pause` is how to be slow on a real socket, and `note` is told every request in a line. The same seed, clock and
+    requests give the same ids, bytes and faults.
     """
 
     routes = tuple(door.name for door in DOORS)
@@ -37,8 +37,9 @@ class Simulator:
         clock: Callable[[], float],
         deliver: Deliver,
         pause: Pause | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
-        self._provider = provider = Provider(options, clock, deliver, pause)
+        self._provider = provider = Provider(options, clock, deliver, pause, note)
         self._app = Starlette(routes=[door.route(provider) for door in DOORS])
         self.requests, self.callbacks = provider.requests, provider.callbacks.sent
         self.tasks, self.webhooks = provider.tasks.by_id, provider.callbacks.by_task

@@ -1,7 +1,7 @@
 """Owns the simulator's use of httpx: callbacks that go out, and requests that come in without a socket."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -45,6 +45,18 @@ def post_callback(client: httpx.AsyncClient, timeout: float = CALLBACK_TIMEOUT) 
         return DeliveryAnswer(response.status_code, response.text)
 
     return deliver
+
+
+def noted(deliver: Deliver, note: Callable[[str], None]) -> Deliver:
+    """The same deliverer; `note` is told what every callback met, without the secret at the end of its URL."""
+
+    async def told(url: str, body: bytes, headers: Mapping[str, str]) -> DeliveryAnswer:
+        answer = await deliver(url, body, headers)
+        met = answer.text if answer.status is None else f"answered {answer.status}"
+        note(f"callback to {url.partition('?')[0].rpartition('/')[0]}/…: {met}")
+        return answer
+
+    return told
 
 
 def asgi_deliver(app: ASGIApp) -> Deliver:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from receiver.simulator.answers import Answer, Document, Family, KeyMissing, Refused, StorageRefused, to_bytes
+from receiver.simulator.answers import Answer, Document, Family, KeyMissing, Refused, StorageRefused, said, to_bytes
 from receiver.simulator.ledger import Request
 from receiver.simulator.outages import Outage, met_outage, outage_answer, slow_answer
 from receiver.simulator.provider import Provider
@@ -40,6 +40,7 @@ class Door:
             outage = met_outage(provider.outages, self.name)
             if outage is None:
                 return await self._answer(provider, request, body)
+            _note(provider, request, f"out of order: {outage.kind}")
             if outage.kind is Outage.SLOW:
                 return slow_answer(await self._answer(provider, request, body), provider.pause, outage.seconds)
             await _drain(request)
@@ -58,7 +59,9 @@ class Door:
             await _drain(request)
             answer = refused.worded(self.family)
         except StorageRefused as refused:
+            _note(provider, request, f"refused with {refused.status}")
             return Response(refused.xml, refused.status, media_type="application/xml")
+        _note(provider, request, said(answer) if isinstance(answer, dict) else "ok")
         return _json_answer(answer) if isinstance(answer, dict) else answer
 
     def _check_bearer(self, provider: Provider, request: HttpRequest) -> None:
@@ -131,6 +134,11 @@ def _accepts(provider: Provider, key: str) -> bool:
 
 def _json_answer(document: Document) -> Response:
     return Response(to_bytes(document), media_type="application/json")
+
+
+def _note(provider: Provider, request: HttpRequest, what: str) -> None:
+    if provider.note is not None:
+        provider.note(f"{request.method} {request.url.path}: {what}")
 
 
 async def _drain(request: HttpRequest) -> None:

@@ -22,9 +22,14 @@ class Provider:
     """One account with its tasks, callbacks and files. Nothing happens by itself: what is to come is on the agenda."""
 
     def __init__(
-        self, options: Options, clock: Callable[[], float], deliver: Deliver, pause: Pause | None = None
+        self,
+        options: Options,
+        clock: Callable[[], float],
+        deliver: Deliver,
+        pause: Pause | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
-        self.options, self.clock, self.pause = options, clock, pause
+        self.options, self.clock, self.pause, self.note = options, clock, pause, note
         self.opened_at = clock()
         self.plans: deque[Plan] = deque()
         """The plans of the submissions to come."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -10,7 +10,7 @@ from starlette.routing import Mount
 
 from receiver.simulator.app import Simulator
 from receiver.simulator.control import control_routes
-from receiver.simulator.delivery import post_callback, real_client
+from receiver.simulator.delivery import noted, post_callback, real_client
 from receiver.simulator.options import Options
 
 LONGEST_WAIT = 0.05
@@ -19,13 +19,16 @@ LANES = 16
 """Turns that are taken side by side, so that one receiver that hangs does not hold up the callbacks of the others."""
 
 
-def create_app(options: Options) -> Starlette:
+def create_app(options: Options, note: Callable[[str], None] | None = None) -> Starlette:
     """The provider's API and the control routes as one app, which works off its agenda while it is served.
+
+    `note` is told every request and every callback, in a line each.
 
     `app.state.simulator` is the simulator. Give it to any ASGI server that runs the lifespan.
     """
     client = real_client()
-    simulator = Simulator(options, clock=time.time, deliver=post_callback(client), pause=asyncio.sleep)
+    deliver = post_callback(client) if note is None else noted(post_callback(client), note)
+    simulator = Simulator(options, clock=time.time, deliver=deliver, pause=asyncio.sleep, note=note)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

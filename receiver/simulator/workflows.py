@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -190,13 +190,14 @@ PICTURE_APP = App(
 VIDEO_APP = App(
     "1877265245566922802",
     "A video from a picture",
-    ANIMATED,
+    replace(ANIMATED, password=None),
     (
         AppNode("39", "image", "IMAGE", "the picture"),
         AppNode("52", "prompt", description="how it moves"),
         AppNode("52", "seconds", "LIST", "how long", ("5", "10")),
     ),
 )
+LOCKED_APP = App("1877265245566922803", "The same behind a password", ANIMATED, VIDEO_APP.nodes)
 
 WORKFLOWS: Sequence[Workflow] = (TEXT_TO_IMAGE, ANIMATED)
-APPS: Sequence[App] = (PICTURE_APP, VIDEO_APP)
+APPS: Sequence[App] = (PICTURE_APP, VIDEO_APP, LOCKED_APP)

@@ -136,8 +136,11 @@ class Store(Access):
         """Tells a listener, in the loop, what every commit changed: once, in order, when it is on disk."""
 
     @abstractmethod
-    async def open(self, patience: float = 30.0) -> None:
-        """Opens the ledger, waiting up to `patience` seconds for another owner, and brings its schema up to date."""
+    async def open(self, patience: float = 30.0, waiting: Callable[[str], None] = lambda why: None) -> None:
+        """Opens the ledger and brings its schema up to date.
+
+        Waits up to `patience` seconds for another owner to go; `waiting` is told why, once.
+        """
 
     @abstractmethod
     async def close(self) -> None:

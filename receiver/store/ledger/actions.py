@@ -7,7 +7,7 @@ from receiver.model import rules
 from receiver.model.breaker import TRIAL_LOOK
 from receiver.model.entries import Abandoned, Settlement
 from receiver.model.errors import Refused
-from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Page
+from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Line, Page
 from receiver.store.ledger import definitions
 from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, is_alerted, open_alert
@@ -75,7 +75,8 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
     except Refused as problem:
         # It holds nothing up: what comes behind it is claimed in its place.
         _interrupt(tx, row["id"], row["fence"], now)
-        _bury(tx, row["id"], name, f"its task or its event is unreadable: {problem}", now)
+        task_id = tx.value("select id as value from tasks where key = ?", row["task"])
+        _bury(tx, row["id"], task_id, name, f"its task or its event is unreadable: {problem}", now)
         return _claim(tx, name, now, lease, node)
 
 
@@ -109,11 +110,11 @@ def settle_action(tx: Transaction, claimed: Claimed, settlement: Settlement, now
             *(claimed.task.key, file.result, file.path, file.sha256, file.size),
         )
     if outcome == "done":
-        _finish(tx, action.id, action.name, now)
+        _finish(tx, action, now)
     elif outcome == "dead":
-        _bury(tx, action.id, action.name, settlement.reason or "", now)
+        _bury(tx, action.id, action.task, action.name, settlement.reason or "", now)
     else:
-        _owe_again(tx, action.id, settlement)
+        _owe_again(tx, action, settlement)
     return True
 
 
@@ -138,7 +139,8 @@ def free_expired_leases(
         where state = 'running'
           and (lease_until <= ? or (holder = ? and (process is not null or name in ({marks(names)}))))
           and id not in ({marks(held) if held else "-1"})
-        returning id, name, fence, attempts, crashes
+        returning id, name, fence, attempts, crashes,
+          (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(now, abandoned.node if abandoned else None, *names, *held),
     )
@@ -146,16 +148,17 @@ def free_expired_leases(
         _interrupt(tx, row["id"], row["fence"], now)
         if row["crashes"] >= rules.CRASHES:
             died = f"its worker died {row['crashes']} times while it ran; mend what kills it, then retry it"
-            _bury(tx, row["id"], row["name"], died, now)
+            _bury(tx, row["id"], row["task_id"], row["name"], died, now)
         elif row["attempts"] >= max_attempts.get(row["name"], sys.maxsize):
-            _bury(tx, row["id"], row["name"], "its worker died during the last try", now)
+            _bury(tx, row["id"], row["task_id"], row["name"], "its worker died during the last try", now)
         else:
             due_at = now + rules.crash_delay(row["crashes"])
             tx.change(
                 "update actions set state = 'owed', due_at = ?, holder = null, lease_until = null where id = ?",
                 *(due_at, row["id"]),
             )
-            tx.changed("action", row["id"], ActionState.OWED)
+            again = _told(row["name"], row["task_id"], "its worker died while it ran")
+            tx.changed("action", row["id"], ActionState.OWED, again)
     return len(rows)
 
 
@@ -243,12 +246,13 @@ def skip_action(tx: Transaction, action_id: int, reason: str, now: float) -> boo
     row = tx.one(
         f"""
         update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?, parked = 0
-        where id = ? and state in ({marks(allowed)}) returning event, name
+        where id = ? and state in ({marks(allowed)})
+        returning event, name, (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(now, reason, action_id, *allowed),
     )
     if row is not None:
-        tx.changed("action", action_id, ActionState.SKIPPED)
+        tx.changed("action", action_id, ActionState.SKIPPED, _told(row["name"], row["task_id"], reason))
         release_waiting(tx, row["event"], now)
         _close_when_none_is_dead(tx, row["name"], now)
     return row is not None
@@ -298,21 +302,21 @@ def _are_many_due(tx: Transaction, name: str, now: float) -> bool:
     return tx.is_there(sql, name, now, FEW)
 
 
-def _finish(tx: Transaction, action: int, name: str, now: float) -> None:
+def _finish(tx: Transaction, action: Action, now: float) -> None:
     row = tx.one(
         """
         update actions set state = 'done', settled_at = ?, due_at = null, holder = null, lease_until = null,
           reason = null
         where id = ? returning event
         """,
-        *(now, action),
+        *(now, action.id),
     )
-    tx.changed("action", action, ActionState.DONE)
+    tx.changed("action", action.id, ActionState.DONE, {**_told(action.name, action.task), "tries": action.attempts})
     release_waiting(tx, row["event"], now)
-    _close_when_none_is_dead(tx, name, now)
+    _close_when_none_is_dead(tx, action.name, now)
 
 
-def _owe_again(tx: Transaction, action: int, settlement: Settlement) -> None:
+def _owe_again(tx: Transaction, action: Action, settlement: Settlement) -> None:
     # An attempt that was given back, unfinished, does not count against its action. One that ended has killed nobody.
     back = 1 if settlement.outcome == "returned" else 0
     tx.change(
@@ -320,9 +324,10 @@ def _owe_again(tx: Transaction, action: int, settlement: Settlement) -> None:
         update actions set state = 'owed', due_at = ?, holder = null, lease_until = null, reason = ?,
           attempts = attempts - ?, crashes = crashes * ? where id = ?
         """,
-        *(settlement.due_at, settlement.reason, back, back, action),
+        *(settlement.due_at, settlement.reason, back, back, action.id),
     )
-    tx.changed("action", action, ActionState.OWED)
+    told = {**_told(action.name, action.task, settlement.reason), "tries": action.attempts - back}
+    tx.changed("action", action.id, ActionState.OWED, told)
 
 
 def _close_when_none_is_dead(tx: Transaction, name: str, now: float) -> None:
@@ -331,7 +336,12 @@ def _close_when_none_is_dead(tx: Transaction, name: str, now: float) -> None:
         close_alert(tx, AlertKind.ACTION_DEAD, name, now)
 
 
-def _bury(tx: Transaction, action: int, name: str, reason: str, now: float) -> None:
+def _told(name: str, task: str, reason: str | None = None) -> Line:
+    """What the log says of an action that has come to something."""
+    return {"name": name, "task": task, "reason": reason}
+
+
+def _bury(tx: Transaction, action: int, task: str, name: str, reason: str, now: float) -> None:
     tx.change(
         """
         update actions set state = 'dead', settled_at = ?, due_at = null, holder = null, lease_until = null, reason = ?
@@ -339,6 +349,6 @@ def _bury(tx: Transaction, action: int, name: str, reason: str, now: float) -> N
         """,
         *(now, reason, action),
     )
-    tx.changed("action", action, ActionState.DEAD)
+    tx.changed("action", action, ActionState.DEAD, _told(name, task, reason))
     count_up(tx, "actions_dead")
     open_alert(tx, AlertKind.ACTION_DEAD, name, f"action {action} of {name} is dead: {reason}", now)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from receiver.model.records import Alert, AlertKind, Filter, Page
+from receiver.model.records import Alert, AlertKind, Filter, Line, Page
 from receiver.store.ledger.access import Access, Conditions, count_up, marks, reads, record, writes
 from receiver.store.ledger.pages import Range, Table, page_of
 from receiver.store.ledger.transaction import Transaction
@@ -20,11 +20,13 @@ def open_alert(tx: Transaction, kind: AlertKind, subject: str, message: str, now
         insert into alerts (kind, subject, message, opened_at, last_at) values (?, ?, ?, ?, ?)
         on conflict (kind, subject) where closed_at is null
         do update set count = alerts.count + 1, last_at = excluded.last_at, message = excluded.message
-        returning id
+        returning id, count
         """,
         *(kind, subject, message, now, now),
     )
-    tx.changed("alert", row["id"], "open")
+    # Raised once more it is the same alert, and the log has it already.
+    is_new = row["count"] == 1
+    tx.changed("alert", row["id"], "open", _told(kind, subject, message) if is_new else None)
 
 
 def close_alert(tx: Transaction, kind: AlertKind, subject: str, now: float) -> None:
@@ -49,10 +51,14 @@ def close_alerts_but(tx: Transaction, kind: AlertKind, subjects: Sequence[str], 
 
 
 def _close_where(tx: Transaction, which: str, *values: object, now: float) -> bool:
-    rows = tx.all(f"update alerts set closed_at = ? where {which} and closed_at is null returning id", now, *values)
+    rows = tx.all(f"update alerts set closed_at = ? where {which} and closed_at is null returning *", now, *values)
     for row in rows:
-        tx.changed("alert", row["id"], "closed")
+        tx.changed("alert", row["id"], "closed", _told(row["kind"], row["subject"], row["message"]))
     return bool(rows)
+
+
+def _told(kind: str, subject: str, message: str) -> Line:
+    return {"alert": str(kind), "subject": subject, "message": message}
 
 
 @writes

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from receiver.model import rules
 from receiver.model.entries import NewEvent, OwedAction, Telling
-from receiver.model.records import AlertKind, End, Event, Filter, Page, Result, Task, TaskState, event_id
+from receiver.model.records import AlertKind, End, Event, Filter, Line, Page, Result, Task, TaskState, event_id
 from receiver.store.ledger.access import Conditions, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.owing import owe, owe_anew, release_waiting, skip_held
@@ -119,7 +119,8 @@ def _confirm(tx: Transaction, known: Row, new: NewEvent, owed: Sequence[OwedActi
         """,
         *(*_content(new), known["key"]),
     )
-    set_state(tx, new.task.key, "settled = 1", among=(new.state,), now=now)
+    sets, told = "settled = 1, provider_status = ?", _told(new)
+    set_state(tx, new.task.key, sets, new.provider_status, among=(new.state,), now=now, told=told)
     tx.change("update actions set held = 0 where event = ?", known["key"])
     release_waiting(tx, known["key"], now)
     _watch(tx, new, now)
@@ -164,11 +165,25 @@ def _move(tx: Transaction, new: NewEvent, now: float) -> bool:
     return set_state(
         tx,
         new.task.key,
-        "state = ?, ended_at = coalesce(ended_at, ?), error = ?, settled = ?, holder = null, held_until = null",
-        *(new.state, now, encode_some(new.error), int(new.settled)),
+        "state = ?, ended_at = coalesce(ended_at, ?), error = ?, settled = ?, provider_status = ?, holder = null,"
+        " held_until = null",
+        *(new.state, now, encode_some(new.error), int(new.settled), new.provider_status),
         among=(new.only_from,) if new.only_from else rules.sources(TaskState(new.state)),
         now=now,
+        told=_told(new),
     )
+
+
+def _told(new: NewEvent) -> Line:
+    """What the log says of an end: how it was learned, whether RunningHub confirmed it, and what went wrong."""
+    error = f"{new.error.code} {new.error.name}" if new.error else None
+    return {
+        "target": new.task.target,
+        "provider_task_id": new.task.provider_task_id,
+        "source": new.source.value,
+        "confirmed": new.confirmed,
+        "error": error,
+    }
 
 
 def _watch(tx: Transaction, new: NewEvent, now: float) -> None:

@@ -9,7 +9,7 @@ from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
 from receiver.store.ledger.access import fact, keep_fact, marks, reads, writes
 from receiver.store.ledger.alerts import close_alerts_but, open_alert
-from receiver.store.ledger.tasks import first_readable, known, set_state
+from receiver.store.ledger.tasks import first_readable, known, known_of, set_state
 from receiver.store.ledger.transaction import Transaction
 
 PAUSED = "queue_paused_until"
@@ -97,13 +97,14 @@ def mark_submitted(
 
 
 @writes
-def put_back(tx: Transaction, task: Task, pause_until: float) -> None:
-    """Certainly not taken: the task is queued again and the whole queue rests until `pause_until`."""
+def put_back(tx: Transaction, task: Task, pause_until: float, why: str = "") -> None:
+    """Certainly not taken, and `why`: the task is queued again and the whole queue rests until `pause_until`."""
     set_state(
         tx,
         task.key,
         "state = 'queued', sent_at = null, holder = null, held_until = null",
         among=(TaskState.SUBMITTING,),
+        told={"reason": why},
     )
     keep_fact(tx, PAUSED, pause_until)
 
@@ -111,7 +112,9 @@ def put_back(tx: Transaction, task: Task, pause_until: float) -> None:
 @writes
 def mark_in_doubt(tx: Transaction, task: Task, why: str, now: float) -> None:
     """Sent, and no answer says whether it was taken: `why` is the reason, in a few words."""
-    if set_state(tx, task.key, IN_DOUBT, now + rules.DOUBT_LOOK, among=(TaskState.SUBMITTING,), now=now):
+    if set_state(
+        tx, task.key, IN_DOUBT, now + rules.DOUBT_LOOK, among=(TaskState.SUBMITTING,), now=now, told={"reason": why}
+    ):
         _tell_doubt(tx, task.id, why, now)
 
 
@@ -127,12 +130,12 @@ def doubt_interrupted(tx: Transaction, now: float, *, node: str | None = None, i
         f"""
         update tasks set {IN_DOUBT} where state = 'submitting' and (held_until <= ? or holder = ?)
           and id not in ({marks(sending)})
-        returning key, id, sent_at
+        returning key, id, sent_at, target, provider_task_id
         """,
         *(now + rules.DOUBT_LOOK, now, node, *sending),
     )
     for row in rows:
-        tx.changed("task", row["id"], "in_doubt")
+        tx.changed("task", row["id"], "in_doubt", {**known_of(row), "reason": INTERRUPTED})
         tx.change(
             "insert into checks (task, kind, at, seconds, ok, summary) values (?, 'submit', ?, ?, 0, ?)",
             *(row["key"], row["sent_at"], max(0.0, now - row["sent_at"]), INTERRUPTED),

@@ -6,7 +6,7 @@ from typing import Any
 from receiver.model import rules
 from receiver.model.entries import Added, NewTask
 from receiver.model.errors import Refused
-from receiver.model.records import AlertKind, Filter, Page, Task, TaskState
+from receiver.model.records import AlertKind, Filter, Line, Page, Task, TaskState
 from receiver.store.ledger.access import admits, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, close_alerts, open_alert
 from receiver.store.ledger.pages import as_shown, page_of
@@ -45,23 +45,35 @@ def first_readable(tx: Transaction, next_row: Callable[[], Any], now: float) -> 
 
 
 def set_state(
-    tx: Transaction, key: int, change: str, *values: object, among: Sequence[str], now: float | None = None
+    tx: Transaction,
+    key: int,
+    change: str,
+    *values: object,
+    among: Sequence[str],
+    now: float | None = None,
+    told: Line = {},  # noqa: B006 (never written to)
 ) -> bool:
     """Writes `change` to a task that is in one of the states `among`; tells where it came to. False: it was in none.
+
+    The log says what is `told` of it beside.
 
     The alerts of its story end when the story goes on; when it succeeds, so do those of the orders that it repeats.
     An end that is not settled leaves them open, but for the one that says that nothing was heard.
     """
-    sql = (
-        f"update tasks set {change} where key = ? and state in ({marks(among)}) returning id, state, settled, again_of"
-    )
+    sql = f"update tasks set {change} where key = ? and state in ({marks(among)})"
+    sql += " returning id, state, settled, again_of, target, provider_task_id"
     row = tx.one(sql, *values, key, *among)
     if row is None:
         return False
-    tx.changed("task", row["id"], row["state"])
+    tx.changed("task", row["id"], row["state"], {**known_of(row), **told})
     if now is not None:
         _close_alerts(tx, row, now)
     return True
+
+
+def known_of(row: Row) -> Line:
+    """What the log says of every task that has come to something."""
+    return {"target": row["target"], "provider_task_id": row["provider_task_id"]}
 
 
 def _close_alerts(tx: Transaction, row: Row, now: float) -> None:
@@ -112,7 +124,7 @@ def add_task(tx: Transaction, order: NewTask, now: float) -> Added:
         *(now, order.idempotency_key, order.digest, order.again_of, encode_some(order.uploads or None)),
     )
     if new:
-        tx.changed("task", order.id, "queued")
+        tx.changed("task", order.id, "queued", {"target": order.target, "again_of": order.again_of})
     row = tx.one("select * from tasks where id = ?", order.id)
     return Added(task=task_of(row), new=bool(new), conflict=row["digest"] != order.digest)
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 
 from receiver.model.entries import Change
+from receiver.model.records import Line
 
 S = TypeVar("S", bound=Struct)
 
@@ -68,6 +69,9 @@ class Transaction(ABC):
         """Whether the statement gives any row."""
         return self.one(sql, *values) is not None
 
-    def changed(self, kind: str, id: object, state: str) -> None:
-        """Tells, after the commit, that a row came to a state; `id` is the public one."""
-        self.changes.append(Change(kind, str(id), str(state)))
+    def changed(self, kind: str, id: object, state: str, told: Line | None = None) -> None:
+        """Tells, after the commit, that a row came to a state; `id` is the public one, `told` what the log says of it.
+
+        Without `told` it is no outcome: the log does not speak of it.
+        """
+        self.changes.append(Change(kind, str(id), str(state), told))

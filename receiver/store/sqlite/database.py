@@ -45,16 +45,18 @@ class Lock:
         self._database = database
         self._descriptor: int | None = None
 
-    async def acquire(self, patience: float) -> None:
-        """Waits up to `patience` seconds for the file. Raises DatabaseInUse."""
+    async def acquire(self, patience: float, waiting: Callable[[str], None] = lambda why: None) -> None:
+        """Waits up to `patience` seconds for the file; `waiting` is told why. Raises DatabaseInUse."""
         waited = 0.0
         while True:
             try:
                 return self.seize()
-            except DatabaseInUse:
+            except DatabaseInUse as problem:
                 if waited >= patience:
                     self.release()
                     raise
+                if not waited:
+                    waiting(f"{problem}; waiting up to {patience:g} s for it to end")
             await asyncio.sleep(LOCK_POLL)
             waited += LOCK_POLL
 

@@ -54,13 +54,13 @@ class SqliteStore(Store):
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
 
-    async def open(self, patience: float = LOCK_PATIENCE) -> None:
-        """Locks the file, waiting up to `patience` seconds, and brings its schema up to date.
+    async def open(self, patience: float = LOCK_PATIENCE, waiting: Callable[[str], None] = lambda why: None) -> None:
+        """Locks the file, waiting up to `patience` seconds, and brings its schema up to date. `waiting` is told why.
 
         Raises DatabaseInUse, SettingsError for a file that must not be opened, sqlite3.Error for what is no database.
         """
         refuse_place(self.path)
-        await self._lock.acquire(patience)
+        await self._lock.acquire(patience, waiting)
         try:
             await asyncio.to_thread(make_ready, self.path)
             await self._writer.open()
