@@ -421,6 +421,23 @@ async def unconfirmed(house: House, fault: Fault | None = None) -> str:
     return task_id
 
 
+async def test_a_doubt_that_a_stranger_ends_is_told_until_runninghub_has_confirmed_the_end(house: House) -> None:
+    task_id = await house.submit(Fault.ANSWER_LOST, Fault.LOST_CALLBACK)
+    await house.settle()
+    house.simulator.outage("detail", "503")
+    (provider_id,) = house.simulator.tasks
+    await house.http.post(house.callback_path(task_id), content=callback_of(provider_id))
+    await house.advance(900)
+    event = (await house.task(task_id)).event
+    assert event is not None
+    assert not event.confirmed
+    assert "task_in_doubt" in await house.alerts()
+    house.simulator.heal()
+    await house.advance(1200)
+    assert (await house.task(task_id)).event is not None
+    assert "task_in_doubt" not in await house.alerts()
+
+
 async def test_what_was_done_for_a_forged_claim_is_owed_again_for_the_truth(tmp_path: Path) -> None:
     async with open_house(tmp_path, EAGER) as house:
         task_id = await house.submit(Fault.LOST_CALLBACK)

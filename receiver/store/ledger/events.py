@@ -12,7 +12,7 @@ from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.owing import owe, owe_anew, release_waiting, skip_held
 from receiver.store.ledger.pages import Range, Table, page_of
 from receiver.store.ledger.search import labelled, rarest_first
-from receiver.store.ledger.tasks import set_state
+from receiver.store.ledger.tasks import end_story, set_state
 from receiver.store.ledger.transaction import Row, Transaction
 
 TABLE = Table("events", "at", "key")
@@ -105,6 +105,7 @@ def _confirm(tx: Transaction, known: Row, new: NewEvent, owed: Sequence[OwedActi
         *(*_content(new), known["key"]),
     )
     tx.change("update tasks set settled = 1 where key = ?", new.task.key)
+    end_story(tx, new.task.id, new.state, new.task.again_of, now)
     tx.changed("task", new.task.id, new.state)
     tx.change("update actions set held = 0 where event = ?", known["key"])
     release_waiting(tx, known["key"], now)
@@ -154,6 +155,7 @@ def _move(tx: Transaction, new: NewEvent, now: float) -> bool:
         *(new.state, now, encode_some(new.error), int(new.settled)),
         among=(new.only_from,) if new.only_from else rules.sources(TaskState(new.state)),
         now=now,
+        certain=new.confirmed or new.settled,
     )
 
 

@@ -19,6 +19,8 @@ STORY: dict[str, tuple[AlertKind, ...]] = {
 """The alerts of a task that end when it comes to a state."""
 ALL_OF_IT = (AlertKind.TASK_IN_DOUBT, AlertKind.TASK_LOST, AlertKind.TASK_OVERDUE, AlertKind.ID_TAKEN)
 """Those that end with any other state."""
+HEARD_OF = (AlertKind.TASK_LOST, AlertKind.TASK_OVERDUE)
+"""Those that end when anything at all is heard of the task."""
 REPEATED = (TaskState.SUBMITTED, TaskState.SUCCEEDED, TaskState.FAILED)
 """Where an order has come to that answers the doubt about the one it repeats."""
 
@@ -42,23 +44,33 @@ def first_readable(tx: Transaction, next_row: Callable[[], Any], now: float) -> 
 
 
 def set_state(
-    tx: Transaction, key: int, change: str, *values: object, among: Sequence[str], now: float | None = None
+    tx: Transaction,
+    key: int,
+    change: str,
+    *values: object,
+    among: Sequence[str],
+    now: float | None = None,
+    certain: bool = True,
 ) -> bool:
     """Writes `change` to a task that is in one of the states `among`; tells where it came to. False: it was in none.
 
-    The alerts of its story end when the story goes on; when it succeeds, so do those of the orders that it repeats.
+    The alerts of its story end when the story goes on; when it succeeds, so do those of the orders that it repeats. But
+    what is not certain may be a stranger's word: a doubt is not answered by it.
     """
     sql = f"update tasks set {change} where key = ? and state in ({marks(among)}) returning id, state, again_of"
     row = tx.one(sql, *values, key, *among)
     if row is None:
         return False
     tx.changed("task", row["id"], row["state"])
-    if now is not None:
-        _close_alerts(tx, row["id"], row["state"], row["again_of"], now)
+    if now is not None and certain:
+        end_story(tx, row["id"], row["state"], row["again_of"], now)
+    elif now is not None:
+        close_alerts(tx, HEARD_OF, row["id"], now)
     return True
 
 
-def _close_alerts(tx: Transaction, task_id: str, state: str, again_of: str | None, now: float) -> None:
+def end_story(tx: Transaction, task_id: str, state: str, again_of: str | None, now: float) -> None:
+    """Closes the alerts that end when a task comes to a state, and those of the orders that it repeats."""
     close_alerts(tx, STORY.get(state, ALL_OF_IT), task_id, now)
     while again_of is not None and state in REPEATED:
         close_alerts(tx, ALL_OF_IT, again_of, now)
