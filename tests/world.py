@@ -25,6 +25,7 @@ from receiver.model.definitions import FailureClass
 from receiver.model.records import Action, ActionState, Event, Filter, Purpose, Task
 from receiver.runninghub.requests import submit_request
 from receiver.simulator import Fault, Plan, Status
+from receiver.simulator.outages import Outage
 from receiver.simulator.tasks import Task as Truth
 
 T = TypeVar("T")
@@ -64,10 +65,10 @@ PLANS = [
     Plan(frozenset({Fault.FORGOTTEN})),
     Plan(frozenset({Fault.FORGOTTEN, Fault.LOST_CALLBACK, Fault.FAILED})),
 ]
-SILENT = [Plan(), *(each for each in PLANS if each.faults & {Fault.LOST_CALLBACK, Fault.NEVER_SENT, Fault.WRONG_TOKEN})]
+SILENT = [each for each in PLANS if each.faults & {Fault.LOST_CALLBACK, Fault.NEVER_SENT, Fault.WRONG_TOKEN}]
 """Those of which RunningHub may be the second to tell."""
 ROUTES = ["*", "submit", "query", "detail", "resend"]
-OUTAGES = st.sampled_from(["429", "500", "502", "503", "junk", "slow", "refused"])
+OUTAGES = st.sampled_from([each.value for each in Outage if each is not Outage.CODE])
 MOODS = {
     "well": FailureClass.FAILED,
     "unwell": FailureClass.UNWELL,
@@ -75,6 +76,8 @@ MOODS = {
     "refuses": FailureClass.REFUSED,
     "dies": FailureClass.FAILED,
 }
+WRONG = st.sampled_from([864_000.0, 864_000.0, 90_000.0, 700.0, -700.0, -90_000.0])
+"""How far a clock is ahead."""
 SOME = st.lists(st.sampled_from(PLANS), min_size=1, max_size=3)
 PASSING = st.sampled_from([1.0, 6.0, 35.0, 130.0, 700.0, 5000.0, 30_000.0])
 
@@ -191,8 +194,8 @@ class World(RuleBasedStateMachine):
 
         self.run(play())
 
-    @rule(seconds=st.sampled_from([-90_000.0, -700.0, 700.0, 90_000.0, 864_000.0]), while_=PASSING, outage=OUTAGES,
-          plans=SOME, mood=st.sampled_from(sorted(MOODS)))  # fmt: skip
+    @rule(seconds=WRONG, while_=st.sampled_from([6.0, 35.0, 700.0, 5000.0]), outage=OUTAGES, plans=SOME,
+          mood=st.sampled_from(["late", *sorted(MOODS)]))  # fmt: skip
     def the_servers_clock_is_wrong(
         self, seconds: float, while_: float, outage: str, plans: list[Plan], mood: str
     ) -> None:
@@ -206,8 +209,21 @@ class World(RuleBasedStateMachine):
         self.house.skew, self.mood = 0.0, before
         self.house.simulator.heal("submit")
 
+    @rule(seconds=PASSING)
+    def the_provider_has_forgotten_its_tasks(self, seconds: float) -> None:
+        """It answers, but knows of none for a while."""
+        self.an_order_comes(Plan(frozenset({Fault.LOST_CALLBACK})))
+        self.time_passes(1.0)
+        self.house.simulator.outage("query", "code", code="1004")
+        self.house.simulator.outage("detail", "code", code="1")
+        self.time_passes(seconds)
+        self.house.simulator.heal()
+
     @rule(
-        data=st.data(), status=st.sampled_from(["SUCCESS", "FAILED"]), plan=st.sampled_from(SILENT), hears=st.booleans()
+        data=st.data(),
+        status=st.sampled_from(["SUCCESS", "SUCCESS", "FAILED"]),
+        plan=st.sampled_from(SILENT),
+        hears=st.sampled_from([False, False, True]),
     )
     def a_stranger_claims_an_end(self, data: st.DataObject, status: str, plan: Plan, hears: bool) -> None:
         """Perhaps while RunningHub cannot be asked, so that it may be believed."""
