@@ -333,6 +333,6 @@ PLAYED = settings(
     deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )
 TestWorld = World.TestCase
-TestWorld.settings = settings(PLAYED, max_examples=6, stateful_step_count=10, derandomize=True, database=None)
+TestWorld.settings = settings(PLAYED, max_examples=4, stateful_step_count=10, derandomize=True, database=None)
 TestLongWorld = pytest.mark.slow(LongWorld.TestCase)
-TestLongWorld.settings = settings(PLAYED, max_examples=24, stateful_step_count=15)
+TestLongWorld.settings = settings(PLAYED, max_examples=20, stateful_step_count=15)
