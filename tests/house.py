@@ -61,6 +61,7 @@ async def no_effect(_: Work) -> Done:
 class House:
     """`door_open` False is a server that is down: callbacks find nobody, loops do not turn.
 
+    `skew` is how far the server's own clock is ahead of the true one, which the provider has.
     `url_works` False is a public URL at which callbacks find nobody, although the server works.
     """
 
@@ -68,6 +69,7 @@ class House:
         self.clock = Clock()
         self.door_open = True
         self.url_works = True
+        self.skew = 0.0
         self.effects: list[Work] = []
         self.effect: Effect = no_effect
         (directory / "receiver.toml").write_text(toml)
@@ -92,7 +94,7 @@ class House:
         settings = load_settings({name: value for name, value in self._given.items() if value}, self._directory)
         self.service = Service(
             settings,
-            clock=self.clock,
+            clock=self.wall,
             jitter=lambda: 0.5,
             transport=self.simulator.transport(),
             read_wait=0.0,
@@ -109,6 +111,10 @@ class House:
             base_url="http://receiver.test/api",
             headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
         )
+
+    def wall(self) -> float:
+        """What the server's own clock says."""
+        return self.clock.now + self.skew
 
     async def close(self) -> None:
         await self.api.aclose()
@@ -163,9 +169,11 @@ class House:
     async def _next_due(self) -> float | None:
         times = [self.simulator.next_due()]
         if self.door_open:
-            times.append(await self.store.next_check_at())
-            times.append(await self.store.queue_resumes_at(self.clock.now, self.service.settings.max_in_flight))
-            times += [await self.store.next_action_at(each.name, self.clock.now) for each in self.service.definitions]
+            now = self.wall()
+            own = [await self.store.next_check_at()]
+            own.append(await self.store.queue_resumes_at(now, self.service.settings.max_in_flight))
+            own += [await self.store.next_action_at(each.name, now) for each in self.service.definitions]
+            times += [None if time is None else time - self.skew for time in own]
         return min((time for time in times if time is not None and time > self.clock.now), default=None)
 
     # ------------------------------------------------------------ as a user

@@ -128,8 +128,8 @@ SPAWNING_OF_OS = {
 }
 
 PATCHING_WORDS = ("mock", "pytest_mock", "mocker", "monkeypatch", "MonkeyPatch", "freezegun", "sleep")
-REAL_TIME = {"servers", "dying_worker"}
-"""Test modules that wait for processes which nothing else announces."""
+REAL_TIME = {"servers", "dying_worker", "soaking", "soaked_server", "hook"}
+"""Test modules that wait for processes which nothing else announces, or break one for seconds: the soak's."""
 
 Sources = Mapping[str, str]
 Checker = Callable[[Sources], list[str]]

@@ -12,10 +12,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 from uuid_utils import uuid7
+from world import LongWorld, World
 
 from receiver.housekeep import housekeep
 from receiver.model import rules
@@ -38,8 +39,6 @@ from receiver.replay import replay
 from receiver.server.definitions import KEEP_FILES
 from receiver.server.settings import Settings
 from receiver.store import Store, open_store
-
-pytestmark = pytest.mark.slow
 
 LEASE = 60.0
 DEFINITIONS = (
@@ -325,7 +324,15 @@ def _template() -> bytes:
     return _made[0]
 
 
-TestLedger = Ledger.TestCase
+TestLedger = pytest.mark.slow(Ledger.TestCase)
 TestLedger.settings = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+# Without shrinking, which plays for minutes: what failed is printed as it was played.
+PLAYED = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
+TestWorld = World.TestCase
+TestWorld.settings = settings(PLAYED, max_examples=4, stateful_step_count=10, derandomize=True, database=None)
+TestLongWorld = pytest.mark.slow(LongWorld.TestCase)
+TestLongWorld.settings = settings(PLAYED, max_examples=20, stateful_step_count=15)

@@ -300,6 +300,33 @@ async def test_a_provider_that_is_down_for_longer_than_the_patience_loses_nothin
     assert (await house.task(task_id)).state == "succeeded"
 
 
+async def test_a_doubt_that_a_callback_can_answer_outlasts_an_outage_longer_than_the_patience(house: House) -> None:
+    for route in ("submit", "query", "detail"):
+        house.simulator.outage(route, "slow")
+    task_id = await house.submit(Fault.FALSE_CLAIM)
+    await house.advance(100_000)
+    assert (await house.task(task_id)).state == "succeeded", "all that is known is what the callback claims"
+    assert house.effects_of(task_id) == []
+    house.simulator.heal()
+    await house.advance(1200)
+    assert (await house.task(task_id)).state == "failed"
+    assert house.effects_of(task_id) == ["on-failure"]
+
+
+async def test_a_doubt_whose_only_clue_runninghub_does_not_know_is_lost_after_the_patience(house: House) -> None:
+    house.simulator.outage("submit", "500", times=1)
+    task_id = await house.submit()
+    await house.settle()
+    await house.http.post(house.callback_path(task_id), content=callback_of("2052287938007814145", "RUNNING"))
+    await house.advance(house.service.settings.patience - 3600)
+    assert (await house.task(task_id)).state == "in_doubt"
+    await house.advance(7200)
+    assert (await house.task(task_id)).state == "lost"
+    asked = house.simulator.count("detail")
+    await house.advance(86_400)
+    assert house.simulator.count("detail") == asked
+
+
 async def test_a_lost_task_is_still_asked_about_and_found(tmp_path: Path) -> None:
     async with open_house(tmp_path, "[reconcile]\npatience = 3600\n") as house:
         task_id = await house.submit(Fault.FORGOTTEN, Fault.NEVER_SENT, detail_knows=False)
@@ -419,6 +446,23 @@ async def unconfirmed(house: House, fault: Fault | None = None) -> str:
     assert event is not None
     assert not event.confirmed
     return task_id
+
+
+async def test_a_doubt_that_a_stranger_ends_is_told_until_runninghub_has_confirmed_the_end(house: House) -> None:
+    task_id = await house.submit(Fault.ANSWER_LOST, Fault.LOST_CALLBACK)
+    await house.settle()
+    house.simulator.outage("detail", "503")
+    (provider_id,) = house.simulator.tasks
+    await house.http.post(house.callback_path(task_id), content=callback_of(provider_id))
+    await house.advance(900)
+    event = (await house.task(task_id)).event
+    assert event is not None
+    assert not event.confirmed
+    assert "task_in_doubt" in await house.alerts()
+    house.simulator.heal()
+    await house.advance(1200)
+    assert (await house.task(task_id)).event is not None
+    assert "task_in_doubt" not in await house.alerts()
 
 
 async def test_what_was_done_for_a_forged_claim_is_owed_again_for_the_truth(tmp_path: Path) -> None:

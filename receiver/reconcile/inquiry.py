@@ -38,7 +38,7 @@ class Inquiry(Struct, frozen=True):
             if task.provider_task_id is not None:
                 await self._ask(task, task.provider_task_id, claim)
             elif not await self._adopt(task):
-                await self._unanswered(task, await self.recorder.newest_claim(task))
+                await self._not_adopted(task)
         except ProviderError:
             await self._unanswered(task, claim)
 
@@ -112,19 +112,20 @@ class Inquiry(Struct, frozen=True):
     ) -> None:
         """Sets the next question. A task is lost when RunningHub has said for the whole patience that it knows none.
 
-        A task without its provider's id cannot be asked about: it is lost when it was sent so long ago.
+        A task without any id of the provider's cannot be asked about: it is lost when it was sent so long ago.
         """
         now = self.clock()
+        nameless = task.provider_task_id is None and not await self._is_named(task)
         since = task.submitted_at or task.sent_at or task.created_at
         if claim is not None and now - (task.delivered_at or now) < self.policy.confirm_patience:
             await self.store.check_again(task, now + rules.unsure_delay(task.unsure_asked), unsure=True)
-        elif is_lost or (task.provider_task_id is None and now - since >= self.policy.patience):
+        elif is_lost or (nameless and now - since >= self.policy.patience):
             await self.store.give_up(task, now)
         else:
             due = rules.ladder(since, task.asked + 1, now + 1, callback=task.callback)
             if alive and task.overdue:
                 due = now + rules.OVERDUE_REST
-            if task.provider_task_id is None:
+            if nameless:
                 due = min(due, since + self.policy.patience)
             await self.store.check_again(task, due)
 
@@ -134,6 +135,17 @@ class Inquiry(Struct, frozen=True):
             return
         if runs >= rules.overdue_after(await self.store.longest_run(task), self.policy.overdue):
             await self.store.mark_overdue(task, self.clock())
+
+    async def _not_adopted(self, task: Task) -> None:
+        """RunningHub does not say of any id that a delivery names that it is this task's."""
+        is_lost = False
+        if await self._is_named(task):
+            is_lost = await self.store.note_unknown(task, self.clock()) >= self.policy.patience
+        await self._unanswered(task, await self.recorder.newest_claim(task), is_lost=is_lost)
+
+    async def _is_named(self, task: Task) -> bool:
+        """Whether a delivery names an id that RunningHub can be asked about."""
+        return any(saying.provider_task_id is not None for saying in await self.store.sayings(task))
 
     async def _adopt(self, task: Task) -> bool:
         """Gives a task in doubt a provider id from a delivery, if the provider calls back at this task's URL.

@@ -41,6 +41,8 @@ class Fault(StrEnum):
     """The query does not know the task after its end; `detail_knows` says whether the webhook detail still does."""
     EXPIRED_LINK = "expired_link"
     """The result's link is dead; with `fresh_after_query` the queries after the end give one that works."""
+    LINK_AWAY = "link_away"
+    """The result's link answers 503 for `away` seconds after the end, then it works."""
     OTHER_ID = "other_id"
     """The callback's body names another task."""
 
@@ -63,6 +65,8 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     """FORGOTTEN: whether the webhook detail still tells the event."""
     fresh_after_query: bool = False
     """EXPIRED_LINK: whether a query after the end gives a new link, which works."""
+    away: Number = 600.0
+    """LINK_AWAY: for how many seconds after the end."""
     answer_says_end: bool = False
     """BEFORE_ANSWER: whether the submit answer already tells the end; otherwise it tells how the task began."""
 

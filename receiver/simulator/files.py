@@ -15,7 +15,7 @@ RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII | re.IGN
 
 @dataclass
 class StoredFile:
-    """A file of `size` bytes, which is there until `until`, in seconds since 1970."""
+    """A file of `size` bytes, which is there from `since` until `until`, in seconds since 1970."""
 
     name: str
     size: int
@@ -25,6 +25,7 @@ class StoredFile:
     content: bytes | None = None
     """Its bytes, None when they are made from the seed."""
     seed: int = 0
+    since: float = 0.0
 
     @property
     def content_type(self) -> str:
@@ -60,15 +61,15 @@ class Files:
         """The URL a file of that name will have; it answers 404 until published."""
         return f"{self._options.link_base}/files/{self._user}/output/{name}.{extension}"
 
-    def publish(self, link: str, now: float, *, dead: bool, text: str | None = None) -> None:
-        """Puts the link's file up at `now`, or for a dead one only its name."""
+    def publish(self, link: str, now: float, *, dead: bool, text: str | None = None, away: float = 0.0) -> None:
+        """Puts the link's file up at `now`, to be had `away` seconds later; for a dead one only its name."""
         # The base URL may have a path of its own; the route has not.
         path = link.removeprefix(self._options.link_base)
         content, seed = None if text is None else text.encode(), self._options.seed
         size = self._options.file_size if content is None else len(content)
         until = now if dead else now + self._options.link_seconds
         digest = hashlib.sha256(f"{seed}:{path}:{size}".encode()).hexdigest()
-        self._published[path] = StoredFile(path, size, until, digest, content, seed)
+        self._published[path] = StoredFile(path, size, until, digest, content, seed, now + away)
 
     def find(self, path: str, now: float) -> StoredFile | None:
         """The file at `/files/...`, or None when there is none, or not any more."""

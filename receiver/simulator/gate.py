@@ -10,13 +10,29 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from receiver.simulator.answers import Answer, Document, Family, KeyMissing, Refused, StorageRefused, said, to_bytes
+from receiver.simulator.answers import (
+    NAMES,
+    Answer,
+    Document,
+    Family,
+    KeyMissing,
+    Refused,
+    StorageRefused,
+    envelope,
+    refusal,
+    said,
+    to_bytes,
+)
 from receiver.simulator.ledger import Request
-from receiver.simulator.outages import Outage, met_outage, outage_answer, slow_answer
+from receiver.simulator.oddities import about_another, moved_answer, spoiled
+from receiver.simulator.outages import ActiveOutage, Outage, met_outage, outage_answer, slow_answer
 from receiver.simulator.provider import Provider
 
 Endpoint: TypeAlias = Callable[[Provider, HttpRequest, bytes], Awaitable[Answer]]
 """Answers a request and its body."""
+TRUE_ANSWERS = frozenset({Outage.SLOW, Outage.DRIP, Outage.ODD, Outage.OTHER_TASK, Outage.TORN, Outage.CODED})
+"""Outages under which the endpoint does its work all the same."""
+QUEUE_FULL = NAMES["421"]
 
 
 @dataclass(frozen=True)
@@ -41,14 +57,36 @@ class Door:
             if outage is None:
                 return await self._answer(provider, request, body)
             _note(provider, request, f"out of order: {outage.kind}")
-            if outage.kind is Outage.SLOW:
-                return slow_answer(await self._answer(provider, request, body), provider.pause, outage.seconds)
+            if outage.kind in TRUE_ANSWERS:
+                return await self._disturbed(outage, provider, request, body)
             await _drain(request)
-            if outage.kind is Outage.CODE:
-                return _json_answer(Refused(outage.code).worded(self.family))
-            return outage_answer(outage.kind)
+            return self._denied(outage, request, len(provider.requests))
 
         return Route(self.path, answer, methods=[self.method], name=self.name)
+
+    async def _disturbed(self, outage: ActiveOutage, provider: Provider, request: HttpRequest, body: bytes) -> ASGIApp:
+        """What the endpoint answers, as an outage lets it arrive."""
+        if outage.kind is Outage.OTHER_TASK:
+            return await self._answer(provider, request, about_another(body, provider.tasks.by_id))
+        answer = await self._answer(provider, request, body)
+        if outage.kind is Outage.SLOW:
+            return slow_answer(answer, provider.pause, outage.seconds)
+
+        def goes_on() -> bool:
+            return outage.times is not None or any(each is outage for each in provider.outages.values())
+
+        return spoiled(outage.kind, answer, len(provider.requests), provider.pause, goes_on)
+
+    def _denied(self, outage: ActiveOutage, request: HttpRequest, turn: int) -> ASGIApp:
+        """What an outage answers instead of the endpoint."""
+        if outage.kind is Outage.CODE:
+            return _json_answer(Refused(outage.code).worded(self.family))
+        if outage.kind is Outage.QUEUE_FULL:
+            in_envelope: Document = {**envelope(msg=QUEUE_FULL), "code": None}
+            return _json_answer(refusal("", QUEUE_FULL) if self.family is Family.V2 else in_envelope)
+        if outage.kind is Outage.REDIRECT:
+            return moved_answer(request.url.path, turn)
+        return outage_answer(outage.kind)
 
     async def _answer(self, provider: Provider, request: HttpRequest, body: bytes) -> ASGIApp:
         try:

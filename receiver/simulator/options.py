@@ -47,6 +47,7 @@ class Options:
     max_in_flight: int | None = setting(None, "Tasks at once; more are refused with 421.", least=1, metavar="N")
     file_size: int = setting(65536, "Bytes of a result file.", least=0)
     link_seconds: float = setting(86400.0, "How long result links live.", least=0)
+    away_seconds: float = setting(60.0, "How long a link that is away is away.", least=0)
     callback_on_cancel: bool = setting(False, "A cancelled task calls back as well.")
     api_type: str = setting("SHARED", "The kind of key.", choices=tuple(TASKS_AT_ONCE))
     currency: str = setting("CNY", "What money is in.", choices=tuple(SIGNS))
@@ -66,6 +67,7 @@ class Options:
     false_claim: float = chance(Fault.FALSE_CLAIM, "a callback claims a success that was a failure")
     early_claim: float = chance(Fault.EARLY_CLAIM, "a callback comes before the task has ended")
     answer_lost: float = chance(Fault.ANSWER_LOST, "the answer to a submission is lost")
+    link_away: float = chance(Fault.LINK_AWAY, "a result's link answers 503 at first")
 
     number_421: bool = False
     """Whether V2 tells error 421 as a number; both were reported."""
@@ -88,4 +90,4 @@ class Options:
         # Every chance is drawn, also a zero one, so that raising one of them leaves the others' outcomes alone.
         chances = [each for each in fields(self) if "fault" in each.metadata]
         drawn = [each.metadata["fault"] for each in chances if rng.random() < getattr(self, each.name)]
-        return Plan(frozenset(drawn), delay=self.late_seconds) if drawn else Plan()
+        return Plan(frozenset(drawn), delay=self.late_seconds, away=self.away_seconds) if drawn else Plan()

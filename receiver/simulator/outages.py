@@ -30,6 +30,20 @@ class Outage(StrEnum):
     REFUSED = "refused"
     CODE = "code"
     """No outage to the network: an answer that says no, in the route's own envelope, with an error code of choice."""
+    QUEUE_FULL = "queue_full"
+    """The same by name alone: no code, only the words TASK_QUEUE_MAXED."""
+    REDIRECT = "redirect"
+    """The site has moved, and the answer says where to."""
+    DRIP = "drip"
+    """The true answer comes one byte at a time, until the outage is healed."""
+    ODD = "odd"
+    """The true answer with bytes in it that a strict reader refuses, each kind in turn."""
+    OTHER_TASK = "other_task"
+    """A question about one task gets the answer about another."""
+    TORN = "torn"
+    """Half of the true answer comes, then the connection ends."""
+    CODED = "coded"
+    """The true answer under an odd Content-Encoding, each kind in turn."""
 
 
 class Break(StrEnum):
@@ -74,7 +88,7 @@ def broken_answer(kind: Break) -> ASGIApp:
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_in_process(scope):
+        if is_in_process(scope):
             scope["extensions"][BREAK_SLOT].append(kind)
             await Response()(scope, receive, send)
             return
@@ -91,7 +105,7 @@ def slow_answer(answer: ASGIApp, pause: Pause | None, seconds: float) -> ASGIApp
     """
 
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
-        if pause is None or _is_in_process(scope):
+        if pause is None or is_in_process(scope):
             await broken_answer(Break.SLOW)(scope, receive, send)
         else:
             await pause(seconds)
@@ -101,7 +115,7 @@ def slow_answer(answer: ASGIApp, pause: Pause | None, seconds: float) -> ASGIApp
 
 
 def outage_answer(kind: Outage) -> ASGIApp:
-    """What a request gets that meets an outage; SLOW and CODE are not among them, whose answers the route makes."""
+    """What a request gets that meets an outage; those whose answers the route makes are not among them."""
     if kind is Outage.REFUSED:
         return broken_answer(Break.REFUSED)
     if kind is Outage.TOO_MANY:
@@ -113,5 +127,6 @@ def outage_answer(kind: Outage) -> ASGIApp:
     return HTMLResponse(page, int(kind))
 
 
-def _is_in_process(scope: Scope) -> bool:
+def is_in_process(scope: Scope) -> bool:
+    """Whether the asker is told how the connection broke."""
     return BREAK_SLOT in scope.get("extensions", {})

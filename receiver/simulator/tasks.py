@@ -162,7 +162,8 @@ class Tasks:
         if task.status is Status.SUCCESS:
             for output in task.outputs:
                 dead = task.plan.has(Fault.EXPIRED_LINK)
-                self.files.publish(output.links[-1], now, dead=dead, text=output.text)
+                away = task.plan.away if task.plan.has(Fault.LINK_AWAY) else 0.0
+                self.files.publish(output.links[-1], now, dead=dead, text=output.text, away=away)
         return self.on_end(task)
 
     def note_query(self, task: Task, now: float) -> None:

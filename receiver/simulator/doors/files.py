@@ -14,7 +14,11 @@ from receiver.simulator.provider import Provider
 async def result(provider: Provider, request: HttpRequest, body: bytes) -> Response:
     """A result file."""
     path = "/files/{user}/output/{name}".format(**request.path_params)
-    return _file_answer(request, provider.files.find(path, provider.clock()))
+    now = provider.clock()
+    stored = provider.files.find(path, now)
+    if stored is not None and now < stored.since:
+        raise StorageRefused(503, "SlowDown")
+    return _file_answer(request, stored)
 
 
 async def uploaded(provider: Provider, request: HttpRequest, body: bytes) -> Response:
