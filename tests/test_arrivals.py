@@ -2,11 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 
-import pytest
-from engines import ENGINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledgers import end_tasks
@@ -46,14 +43,6 @@ async def one_by_one(store: Store, arriving: Sequence[NewDelivery]) -> list[Reco
 
 async def open_alerts(store: Store) -> set[AlertKind]:
     return {alert.kind for alert in (await store.alerts(Filter())).items if alert.closed_at is None}
-
-
-@pytest.fixture(params=ENGINES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    store = ENGINES[request.param](tmp_path)
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def played(store: Store, way: Way, drawn: Sequence[Drawn]) -> list[object]:
