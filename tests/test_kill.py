@@ -25,7 +25,7 @@ from servers import (
 SEED = 20_261_122
 ROUNDS = 10
 CONTROL_ROUNDS = 20
-TASKS = 500
+TASKS = 1000
 MOST = 700
 """Answers in a round at the most."""
 EARLY = (servers.SERVE[0], str(Path(__file__).with_name("early_server.py")))

@@ -13,7 +13,7 @@ from receiver.simulator.workflows import APPS, WORKFLOWS
 def test_it_names_its_key_and_everything_that_has_an_id() -> None:
     told = "\n".join(introduction(Options(api_key="a right key", port=9001)))
     assert "RUNNINGHUB_BASE_URL=http://127.0.0.1:9001 RUNNINGHUB_API_KEY='a right key' receiver serve" in told
-    assert "this API key alone is accepted" in told
+    assert "accepts this API key alone" in told
     for known in [*(each.id for each in WORKFLOWS), *(each.id for each in APPS)]:
         assert known in told
     assert "RUNNINGHUB_API_KEY=any" in "\n".join(introduction(Options()))

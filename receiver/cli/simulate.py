@@ -93,7 +93,7 @@ def simulate(**given: Any) -> None:  # noqa: ANN401 (the simulator's options, by
 def introduction(options: "Options") -> Iterator[str]:
     """What the simulator serves, how a server is started on it, and an order of each kind."""
     url, key = f"http://{options.host}:{options.port}", options.api_key or "any"
-    yield f"a simulated RunningHub serves {url}; {'any API key' if key == 'any' else 'this API key alone'} is accepted"
+    yield f"a simulated RunningHub serves {url} and accepts {'any API key' if key == 'any' else 'this API key alone'}"
     yield f"  RUNNINGHUB_BASE_URL={url} RUNNINGHUB_API_KEY={shlex.quote(key)} receiver serve"
     yield "order any model, or one of these; the results are made-up files:"
     yield "  " + submit_line("alibaba/qwen-image-2.0/text-to-image", "prompt=a lighthouse")
