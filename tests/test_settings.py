@@ -107,6 +107,16 @@ confirm_patience = 0.5
 patience = 3600
 overdue = 7200
 resend = "unknown"
+
+[keep]
+bodies = 7
+checks = 8
+attempts = 9
+deliveries = 10
+events = 11
+tasks = 12.5
+replays = 13
+closed_alerts = 14
 """
 FROM_FILE = Settings(
     public_url="https://file.example",
@@ -127,6 +137,14 @@ FROM_FILE = Settings(
     resend="unknown",
     metrics_public=True,
     keep_files=False,
+    bodies=7,
+    checks=8,
+    attempts=9,
+    deliveries=10,
+    events=11,
+    tasks=12.5,
+    replays=13,
+    closed_alerts=14,
     definitions=(),
 )
 
