@@ -31,8 +31,8 @@ def _print(found: "PruneView") -> None:
             for each in found.items
         ],
     )
-    if found.state in ("running", "stopped", "failed"):
-        note(f"{found.state}{f': {found.problem}' if found.problem else ''}")
+    if found.state == "running":
+        note("it goes on; to stop it: receiver prune stop")
 
 
 @click.group(invoke_without_command=True)
@@ -53,12 +53,10 @@ def prune(dry_run: bool, as_json: bool) -> None:
     if is_for_subcommand():
         return
     with connect() as client:
-        found = client.prune(dry_run=dry_run)
-        if found.state == "running":
-            found = _follow(client)
+        found = _done(client, dry_run=dry_run)
     answer(found, as_json, _print)
     if found.state != "done":
-        raise Ended("" if not as_json and found.problem else f"pruning ended early: {found.problem or found.state}")
+        raise Ended(f"pruning ended early: {found.problem or found.state}")
 
 
 @prune.command()
@@ -87,9 +85,13 @@ def stop(as_json: bool) -> None:
         answer(client.stop_pruning(), as_json, _print)
 
 
-def _follow(client: "Client") -> "PruneView":
+def _done(client: "Client", *, dry_run: bool) -> "PruneView":
+    """The run, when it is over."""
     try:
         with spinner("looking for what is old") as tell:
+            found = client.prune(dry_run=dry_run)
+            if found.state != "running":
+                return found
             return client.wait_for_pruning(on_progress=lambda found: tell(_so_far(found)))
     except KeyboardInterrupt:
         client.stop_pruning()

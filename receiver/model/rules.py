@@ -112,8 +112,9 @@ PRUNE_ROWS = 50
 """Rows that are removed in one write, some of them with a dozen others: a few milliseconds."""
 PRUNE_BYTES = 2**20
 """Bytes of rows that are removed in one write, if it is more than one row: their pages have to be read."""
-PRUNE_REST = 4.0
-"""Rest after each step, in times of what the step took: pruning takes a fifth of the writer, and less of a busy one."""
+PRUNE_REST = 9.0
+"""Rest after each step, in times of what the step took: pruning takes a tenth of the writer, and less of a busy one,
+for which it waits. So most callbacks never meet it."""
 PRUNE_LONGEST_REST = 1.0
 
 

@@ -49,8 +49,10 @@ class Pruner:
             return "running"
         return "failed" if self.problem else "stopped" if self._stopping else "done"
 
-    def begin(self, *, dry_run: bool = False) -> asyncio.Task[None]:
+    async def begin(self, *, dry_run: bool = False) -> asyncio.Task[None]:
         """A run in the background; the one that goes on, if that does the same. Raises Refused (409) if it does not."""
+        if self._work is not None and self._stopping:
+            await asyncio.wait({self._work})
         if self._work is not None and self.pruning is not None and not self._work.done():
             if self.pruning.dry_run == dry_run:
                 return self._work
@@ -76,7 +78,7 @@ class Pruner:
         if self._clock() >= await self.due():
             self._next_at = self._clock() + rules.PRUNE_EVERY
             if self.state != "running":
-                await asyncio.shield(self.begin())
+                await asyncio.shield(await self.begin())
 
     async def due(self) -> float:
         """When the next run is due. Further off than an hour is only what a clock left behind that was set back."""

@@ -17,7 +17,7 @@ PATIENCE = 5.0
 
 
 async def begin(service: Service, request: Request) -> Response:
-    run = service.pruner.begin(dry_run=read_prune(await read_object(request)).dry_run)
+    run = await service.pruner.begin(dry_run=read_prune(await read_object(request)).dry_run)
     await asyncio.wait({run}, timeout=PATIENCE)
     return answer(await _view(service), 200 if run.done() else 202)
 
