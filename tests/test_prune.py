@@ -427,7 +427,7 @@ async def test_pruning_over_http_tells_what_would_go_what_went_and_what_ever_wen
     went = await pruned(house)
     assert rows_of(went) == rows_of(would)
     assert {each.kind: each.rows_ever for each in went.items if each.rows_ever} == rows_of(went)
-    assert all(each.since for each in went.items if each.rows)
+    assert all(each.first_at for each in went.items if each.rows)
     assert rows_of(await pruned(house)) == {}
 
 

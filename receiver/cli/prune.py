@@ -27,7 +27,7 @@ def _print(found: "PruneView") -> None:
     table(
         headers,
         [
-            (each.kind, f"{each.days:g}", each.rows, each.bytes, each.rows_ever, each.bytes_ever, moment(each.since))
+            (each.kind, f"{each.days:g}", each.rows, each.bytes, each.rows_ever, each.bytes_ever, moment(each.first_at))
             for each in found.items
         ],
     )

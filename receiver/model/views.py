@@ -214,7 +214,7 @@ class ReplayView(Struct, frozen=True, kw_only=True):
 
 class PrunedView(Struct, frozen=True, kw_only=True):
     """A kind of row that is kept for so many `days` (0: for ever): how many rows a run removed, or a dry run would,
-    and how many were ever removed, `since` the first. Bytes are those of the content, about."""
+    and how many were ever removed, the first at `first_at`. Bytes are those of the content, about."""
 
     kind: str
     days: float
@@ -222,7 +222,7 @@ class PrunedView(Struct, frozen=True, kw_only=True):
     bytes: int
     rows_ever: int
     bytes_ever: int
-    since: Time | None
+    first_at: Time | None
 
 
 class PruneView(Struct, frozen=True, kw_only=True):

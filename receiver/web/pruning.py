@@ -61,5 +61,5 @@ def _row(kind: str, days: float, gone: dict[str, Old], ever: dict[str, Pruned]) 
         bytes=size,
         rows_ever=total.removed,
         bytes_ever=total.bytes,
-        since=rfc3339(total.since),
+        first_at=rfc3339(total.since),
     )
