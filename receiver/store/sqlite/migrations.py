@@ -395,7 +395,7 @@ PRUNING = (
 
 
 @migrations()
-def m006_pruning(db: Database) -> None:
+def m007_pruning(db: Database) -> None:
     """What is old can be found and removed, and kept counts follow."""
     for statement in PRUNING:
         db.execute(statement)
