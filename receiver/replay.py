@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from receiver.model import rules
 from receiver.model.definitions import Definition
 from receiver.model.entries import Candidate, NewEvent, OwedAction, Reading, Selection
+from receiver.model.errors import Refused
 from receiver.model.records import End, JsonObject, Replay, ReplayMode, Source
 from receiver.model.views import ReplayBody
 from receiver.runninghub import wire
@@ -58,11 +59,19 @@ async def _reprocess(store: Store, wanted: Selection, note: JsonObject, rate: fl
     after = 0
     while True:
         found = await store.kept_deliveries(wanted, after, PAGE)
-        read = [_read(delivery, await store.delivery_body(delivery) or b"") for delivery in found]
-        reread = await store.reread(number, read, now)
+        read = [await _reading(store, delivery) for delivery in found]
+        reread = await store.reread(number, [each for each in read if each is not None], now)
         if len(found) < PAGE:
             return reread
         after = found[-1]
+
+
+async def _reading(store: Store, delivery: int) -> Reading | None:
+    """None for one whose bytes were pruned since it was found."""
+    try:
+        return _read(delivery, await store.delivery_body(delivery) or b"")
+    except Refused:
+        return None
 
 
 def _read(delivery: int, body: bytes) -> Reading:

@@ -75,7 +75,7 @@ async def test_a_database_of_the_first_version_is_upgraded_without_loss(tmp_path
     for row in before["tasks"]:
         row["settled"] = row.pop("confirmed")
         del row["bodies_over"]  # which nothing ever read
-    assert after.keys() == before.keys() | {"targets", "labels", "task_labels", "action_counts"}
+    assert after.keys() == before.keys() | {"targets", "labels", "task_labels", "action_counts", "pruned"}
     for table, rows in before.items():
         assert len(after[table]) == len(rows), table
         assert all(old.items() <= new.items() for old, new in zip(rows, after[table], strict=True)), table

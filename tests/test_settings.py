@@ -109,6 +109,16 @@ confirm_patience = 0.5
 patience = 3600
 overdue = 7200
 resend = "unknown"
+
+[keep]
+bodies = 7
+checks = 8
+attempts = 9
+deliveries = 10
+events = 11
+tasks = 12.5
+replays = 13
+closed_alerts = 14
 """
 FROM_FILE = Settings(
     public_url="https://file.example",
@@ -131,6 +141,14 @@ FROM_FILE = Settings(
     keep_files=False,
     log_level=LogLevel.ERROR,
     log_format=LogFormat.TEXT,
+    bodies=7,
+    checks=8,
+    attempts=9,
+    deliveries=10,
+    events=11,
+    tasks=12.5,
+    replays=13,
+    closed_alerts=14,
     definitions=(),
 )
 

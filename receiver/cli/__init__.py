@@ -13,6 +13,7 @@ from receiver.cli.files import upload
 from receiver.cli.local import check, config, token
 from receiver.cli.models import account, models
 from receiver.cli.outcome import Root
+from receiver.cli.prune import prune
 from receiver.cli.replays import replay
 from receiver.cli.secrets import secrets
 from receiver.cli.serving import demo, serve
@@ -40,4 +41,4 @@ main.section("Run", serve, demo, simulate)
 main.section("Tasks", submit, batch, tasks, task, reconcile, resend, cancel, submit_again)
 main.section("Callbacks and actions", deliveries, actions, replay, alerts)
 main.section("Models, apps, files and the account", models, app, workflow, styles, upload, account)
-main.section("Maintenance", token, secrets, check, config, backup, restore, docs)
+main.section("Maintenance", token, secrets, check, config, backup, restore, prune, docs)

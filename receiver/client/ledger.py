@@ -13,6 +13,7 @@ from receiver.model.views import (
     DeliveryPage,
     EventView,
     PageView,
+    PruneView,
     ReplayView,
     RotatedView,
 )
@@ -85,6 +86,32 @@ class Ledger(Transport):
 
     def replays(self, **narrow: Unpack[ListFilter]) -> PageView[ReplayView]:
         return self._list(PageView[ReplayView], "replays", narrow)
+
+    def prune(self, *, dry_run: bool = False) -> PruneView:
+        """Removes what is older than it is kept; a dry run only counts. May answer while that goes on."""
+        return self._call("POST", PruneView, "prune", body={"dry_run": dry_run})
+
+    def pruning(self) -> PruneView:
+        """The run of pruning that goes on, or the last one, and what was ever removed."""
+        return self._call("GET", PruneView, "prune")
+
+    def stop_pruning(self) -> PruneView:
+        return self._call("DELETE", PruneView, "prune")
+
+    def wait_for_pruning(
+        self,
+        *,
+        on_progress: Callable[[PruneView], None] = lambda found: None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> PruneView:
+        """Asks how far pruning is, less and less often, until it is over."""
+        for rest in pauses():
+            found = self.pruning()
+            on_progress(found)
+            if found.state != "running":
+                break
+            pause(rest)
+        return found
 
     def wait_for_replay(
         self,

@@ -196,3 +196,27 @@ class Reading(Struct, frozen=True, kw_only=True):
     error: TaskError | None = None
     usage: JsonObject = {}
     extra: JsonObject = {}
+
+
+class Old(NamedTuple):
+    """Something that may go: its key, how many rows that are, and about how many bytes."""
+
+    key: int
+    rows: int
+    bytes: int
+
+
+class OldRows(NamedTuple):
+    """What may go of the rows that were looked at, and the place where the walk goes on, None at its end."""
+
+    found: list[Old]
+    after: tuple[float, int] | None
+
+
+class Pruned(Struct, frozen=True, kw_only=True):
+    """How many rows of a kind were ever removed, about how many bytes that was, since when, and when last."""
+
+    removed: int = 0
+    bytes: int = 0
+    since: float | None = None
+    at: float | None = None

@@ -212,6 +212,36 @@ class ReplayView(Struct, frozen=True, kw_only=True):
     filter: Mapping[str, object] = {}
 
 
+class PrunedView(Struct, frozen=True, kw_only=True):
+    """A kind of row that is kept for so many `days` (0: for ever): how many rows a run removed, or a dry run would,
+    and how many were ever removed, the first at `first_at`. Bytes are those of the content, about."""
+
+    kind: str
+    days: float
+    rows: int
+    bytes: int
+    rows_ever: int
+    bytes_ever: int
+    first_at: Time | None
+
+
+class PruneView(Struct, frozen=True, kw_only=True):
+    """The run that goes on, or the last one: `state` is idle, running, done, stopped or failed (see `problem`)."""
+
+    state: str
+    dry_run: bool
+    began_at: Time | None
+    ended_at: Time | None
+    problem: str | None
+    items: list[PrunedView]
+
+
+class PruneBody(Struct, frozen=True, kw_only=True):
+    """An order to prune now; a dry run only counts."""
+
+    dry_run: bool = False
+
+
 class ModelRow(Struct, frozen=True, kw_only=True):
     """A model of the catalogue; `listed` ones are documented, the others newer."""
 

@@ -35,6 +35,7 @@ from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
 from receiver.server.loop import Loop
 from receiver.server.outcomes import tell
+from receiver.server.pruner import Pruner
 from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
 from receiver.store import Store, database_path, open_store
@@ -45,7 +46,7 @@ log = structlog.get_logger()
 ADMIN_TOKEN = "admin_token"
 WORKERS = 4
 """Of those who submit, and of those who reconcile."""
-RECONCILER, HOUSEKEEPER = "reconcile", "housekeep"
+RECONCILER, HOUSEKEEPER, PRUNER = "reconcile", "housekeep", "prune"
 HOUSEKEEPING = 10.0
 """Seconds between two rounds of housekeeping."""
 STOP_PATIENCE = 6.0
@@ -104,6 +105,7 @@ class Service:
         self._in_hand: set[int] = set()
         self._sending: set[str] = set()
         self.refusals = Refusals(clock)
+        self.pruner = Pruner(self.store, settings.keep, clock)
         self.uploading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Held while a file is brought to the provider, by its SHA-256: the same bytes go once."""
 
@@ -143,6 +145,7 @@ class Service:
     async def hold(self, patience: float = STOP_PATIENCE) -> None:
         """Begins nothing new, waits `patience` seconds for what is in hand, then gives it back."""
         self._stopping = True
+        self.pruner.stop()
         for loop in self._loops:
             loop.stop()
         until = time.monotonic() + patience
@@ -151,6 +154,7 @@ class Service:
     async def close(self) -> None:
         """Closes everything, last of all the store. May follow a `hold`, and may be called without one."""
         await self.hold(patience=0.0)
+        await self.pruner.close()
         with suppress(StoreUnavailable):
             await self.refusals.write_down(self.store)
         await self._egress.aclose()
@@ -241,9 +245,9 @@ class Service:
         await self.store.raise_alert(AlertKind.DISK_LOW, "files", message, now)
 
     def wake(self, only: str | None = None) -> None:
-        """There may be something to do: one loop looks, or every one but the one that keeps its own time."""
+        """There may be something to do: one loop looks, or every one but those that keep their own time."""
         for loop in self._loops:
-            if loop.name == only or (only is None and loop.name != HOUSEKEEPER):
+            if loop.name == only or (only is None and loop.name not in (HOUSEKEEPER, PRUNER)):
                 loop.wake()
 
     # ------------------------------------------------------------ loops
@@ -255,6 +259,7 @@ class Service:
                 RECONCILER, self.reconcile_next, self.store.next_check_at, self.clock, workers=WORKERS, after=self.wake
             ),
             Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
+            Loop(PRUNER, self.pruner.step, self.pruner.due, self.clock),
             *(self._dispatcher(definition) for definition in self.definitions),
         ]
         for loop in self._loops:

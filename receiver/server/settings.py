@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct
 from receiver.model.definitions import Definition
 from receiver.model.errors import SettingsError
 from receiver.model.fields import Condition, Field, Setting, at_least, fields_of
-from receiver.model.rules import Policy
+from receiver.model.rules import KEPT_LEAST, Keep, Policy
 from receiver.server.definitions import KEEP_FILES, read_definitions
 
 CONFIG_VARIABLE = "RECEIVER_CONFIG"
@@ -68,6 +68,9 @@ _TOKEN = Condition(
 )
 _KEY = Condition("a key of printable characters, without spaces, line ends or quotes around it", _is_word)
 _PORT = Condition("a port from 0 to 65535", lambda port: 0 <= port <= 65535)
+_DAYS = Condition(
+    f"0 (for ever), or days, at least {KEPT_LEAST:.0f}", lambda days: days == 0 or KEPT_LEAST <= days < float("inf")
+)
 _RESEND = Condition("missed, unknown or never", lambda resend: resend in ("missed", "unknown", "never"))
 
 
@@ -177,6 +180,38 @@ class Settings(Struct, frozen=True, kw_only=True):
         Setting(variables=("RECEIVER_LOG_FORMAT",)),
         "how log lines look: text, json, or auto, which is text on a terminal and json elsewhere",
     ] = LogFormat.AUTO
+    bodies: Annotated[
+        float,
+        Setting(_DAYS, table="keep"),
+        "days for which the bytes of callbacks are kept, for ended tasks; 0 is for ever; the rest of their rows stays",
+    ] = 30.0
+    checks: Annotated[
+        float,
+        Setting(_DAYS, table="keep"),
+        "days for which exchanges with RunningHub about ended tasks are kept; 0 is for ever",
+    ] = 30.0
+    attempts: Annotated[
+        float, Setting(_DAYS, table="keep"), "days for which the attempts of ended actions are kept; 0 is for ever"
+    ] = 0.0
+    deliveries: Annotated[
+        float, Setting(_DAYS, table="keep"), "days for which callbacks of ended tasks are kept; 0 is for ever"
+    ] = 0.0
+    events: Annotated[
+        float,
+        Setting(_DAYS, table="keep"),
+        "days for which events are kept, with their results, actions and attempts; 0 is for ever",
+    ] = 0.0
+    tasks: Annotated[
+        float,
+        Setting(_DAYS, table="keep"),
+        "days for which ended tasks are kept, with all that belongs to them but the result files; 0 is for ever",
+    ] = 0.0
+    replays: Annotated[float, Setting(_DAYS, table="keep"), "days for which ended replays are kept; 0 is for ever"] = (
+        0.0
+    )
+    closed_alerts: Annotated[
+        float, Setting(_DAYS, table="keep"), "days for which closed alerts are kept; 0 is for ever"
+    ] = 0.0
     definitions: tuple[Definition, ...] = ()
 
     __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets
@@ -187,6 +222,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def policy(self) -> Policy:
         return msgspec.convert(self, Policy, from_attributes=True)
+
+    @property
+    def keep(self) -> Keep:
+        return msgspec.convert(self, Keep, from_attributes=True)
 
 
 FIELDS = tuple(field for field in fields_of(Settings).values() if field.help)

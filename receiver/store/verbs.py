@@ -94,6 +94,10 @@ class Store(Access):
     begin_rereading = ledger.rereading.begin_rereading
     reread = ledger.rereading.reread
 
+    old_rows = ledger.pruning.old_rows
+    remove_old = ledger.pruning.remove_old
+    pruned = ledger.pruning.pruned
+
     add_check = ledger.checks.add_check
     checks = ledger.checks.checks
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from receiver.model.entries import Selection
 from receiver.model.errors import Refused, problems
 from receiver.model.records import ActionState, AlertKind, End, Filter, JsonObject, Kind, ReplayMode, TaskState
-from receiver.model.views import ReplayBody
+from receiver.model.views import PruneBody, ReplayBody
 from receiver.runninghub import catalogue
 
 T = TypeVar("T")
@@ -64,6 +64,15 @@ def read_replay(document: JsonObject) -> tuple[ReplayBody, JsonObject]:
     if found:
         raise problems(found)
     return msgspec.convert({**order, "filter": wanted}, ReplayBody), written
+
+
+def read_prune(document: JsonObject) -> PruneBody:
+    """The order in a request to prune. Raises Refused (422) with every problem."""
+    found = _strange(document, PruneBody)
+    given = _read_fields({**document}, {"dry_run": REPLAY["dry_run"]}, found)
+    if found:
+        raise problems(found)
+    return msgspec.convert(given, PruneBody)
 
 
 def _strange(document: JsonObject, body: type[msgspec.Struct], within: str = "") -> Problems:

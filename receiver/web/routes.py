@@ -16,7 +16,7 @@ from receiver.model.views import PageView
 from receiver.reconcile import Reconciler
 from receiver.server.service import Service
 from receiver.store import Store
-from receiver.web import filters, ledger, resources, tasks
+from receiver.web import filters, ledger, pruning, resources, tasks
 from receiver.web.answers import Handler, answer
 from receiver.web.filters import Filters, read_filter, refuse_unknown
 
@@ -100,6 +100,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/apps/{id}/styles", resources.styles, PageView[dict[str, object]]),
     Endpoint("GET", "/workflows/{id}", resources.workflow, views.AppView),
     Endpoint("GET", "/account", resources.account, views.AccountView),
+    Endpoint("GET", "/prune", pruning.show, views.PruneView),
+    Endpoint("POST", "/prune", pruning.begin, views.PruneView, body=views.PruneBody),
+    Endpoint("DELETE", "/prune", pruning.stop, views.PruneView),
     Endpoint("GET", "/backup", ledger.backup, bytes),
     Endpoint("POST", "/secrets/rotate", ledger.rotate_secret, views.RotatedView),
 )

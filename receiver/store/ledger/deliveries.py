@@ -2,6 +2,7 @@
 
 from receiver.model import rules
 from receiver.model.entries import Saying
+from receiver.model.errors import Refused
 from receiver.model.records import Delivery, Filter, Page, Task
 from receiver.store.ledger.access import reads, record, writes
 from receiver.store.ledger.pages import Range, Table, page_of
@@ -57,9 +58,12 @@ def deliveries(tx: Transaction, wanted: Filter) -> Page[Delivery]:
 
 @reads
 def delivery_body(tx: Transaction, delivery: int) -> bytes | None:
-    """A delivery's raw bytes, as far as they were kept."""
-    body = tx.value("select body as value from deliveries where id = ?", delivery)
-    return None if body is None else bytes(body)
+    """A delivery's raw bytes, as far as they were kept. Raises Refused (410) when they were pruned."""
+    row = tx.one("select body, size from deliveries where id = ?", delivery)
+    if row is not None and row["size"] and not row["body"]:
+        message = f"the bytes of delivery {delivery} were removed: they are kept for as long as keep.bodies says"
+        raise Refused(410, "body_removed", message)
+    return None if row is None else bytes(row["body"])
 
 
 def _delivery_of(row: Row) -> Delivery:

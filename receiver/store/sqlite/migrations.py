@@ -392,3 +392,28 @@ def m006_cheaper_counts(db: Database) -> None:
     """A move of an action is counted in one statement."""
     for statement in CHEAPER_COUNTS:
         db.execute(statement)
+
+
+PRUNING = (
+    # Of which deliveries the bytes are there yet, in the order in which they came.
+    "create index deliveries_with_body on deliveries (received_at) where length(body) > 0",
+    """
+    create trigger actions_removed after delete on actions begin
+      update action_counts set n = n - 1 where name = old.name and state = old.state;
+      update replays set parked = parked - old.parked, dropped = dropped + old.parked where id = old.replay;
+    end
+    """,
+    # What was ever removed, by kind, and since when.
+    """
+    create table pruned (
+      kind text primary key, removed integer not null, bytes integer not null, since real not null, at real not null
+    ) strict
+    """,
+)
+
+
+@migrations()
+def m007_pruning(db: Database) -> None:
+    """What is old can be found and removed, and kept counts follow."""
+    for statement in PRUNING:
+        db.execute(statement)
