@@ -22,6 +22,7 @@ from receiver.egress.client import Egress
 from receiver.exchange import Asker
 from receiver.housekeep import housekeep
 from receiver.model import rules
+from receiver.model.announcement import Announcement
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Abandoned
 from receiver.model.errors import Refused, StoreUnavailable
@@ -85,6 +86,7 @@ class Service:
         """The directory for files that are in hand: beside the database, where there is room."""
         self.address_file = address_file(self.database)
         """The file in which the command line finds the URL of this server."""
+        self.announced: Announcement | None = None
         self._jitter = jitter
         tls = tls or httpx.create_ssl_context()
         self._http = open_http(transport, tls)
