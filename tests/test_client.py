@@ -111,7 +111,7 @@ class RunningServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        provider = create_simulator(Options(task_seconds=self.task_seconds))
+        provider = create_simulator(Options(task_seconds=self.task_seconds, base_url="http://simulator.test"))
         self.simulator = provider.state.simulator
         settings = load_settings(self.environment, self.directory)
         transport = self.transport(provider)

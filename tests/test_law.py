@@ -76,6 +76,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "httpcore": ("egress.client", "egress.guard"),
     "httpx": (
         "runninghub.client",
+        "runninghub.resources",
         "egress.client",
         "egress.guard",
         "client",

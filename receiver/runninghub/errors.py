@@ -1,8 +1,9 @@
 """What goes wrong between us and RunningHub: one error type, and the provider's table of codes.
 
 The codes are those of the provider's page "API Error Code Reference"; whether to try again is our judgement. Codes of
-our own: `not_sent` (no connection was made), `unanswered` (sent, no answer), `unreadable`, `http_<status>`, `no_key`;
-and for an answer with a sentence but without a code `busy`, `refused` and `unclear`, which says an error of some kind.
+our own: `not_sent` (no connection was made), `unanswered` (sent, no answer), `unreadable`, `http_<status>`, `no_key`,
+`unsafe` (it names an address that is not public); and for an answer with a sentence but without a code `busy`,
+`refused` and `unclear`, which says an error of some kind.
 """
 
 import re
@@ -94,6 +95,7 @@ CODES: dict[str, Code] = {
     "busy": Code("BUSY", "the provider is busy", retryable=True),
     "unclear": Code("UNCLEAR", "the provider met an error that it does not name", retryable=True),
     "refused": Code("REFUSED", "refused without a code"),
+    "unsafe": Code("UNSAFE_ADDRESS", "the provider named an address that is not public"),
     "no_key": Code("NO_KEY", "no API key is configured: set RUNNINGHUB_API_KEY"),
 }
 

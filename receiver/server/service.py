@@ -91,8 +91,8 @@ class Service:
         tls = tls or httpx.create_ssl_context()
         self._http = open_http(transport, tls)
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
-        self.resources = Resources(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
+        self.resources = Resources(self._http, settings.base_url, settings.api_key, self._egress, read_wait=read_wait)
         self._performers = perform or performers(self._egress, clock=clock, room=self.room)
         self._loops: list[Loop] = []
         self._stopping = False
