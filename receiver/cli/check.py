@@ -6,7 +6,6 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from stat import S_IMODE
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -20,6 +19,7 @@ from receiver.model.definitions import Definition
 from receiver.runninghub import catalogue
 from receiver.runninghub.client import site_of
 from receiver.server.settings import MIB, Settings
+from receiver.store.sqlite.file import open_to_others, private_files
 from receiver.store.sqlite.offline import open_by_site
 
 
@@ -42,6 +42,7 @@ def examine(settings: Settings, directory: Path) -> list[Finding]:
     key = "given" if settings.api_key else "none: callbacks are taken, but nothing can be submitted"
     return [
         _finding("database", partial(_file, database)),
+        *(Finding(ok=True, what="database", found=each) for each in _open_beside(database)),
         _finding("callbacks.disk_floor", partial(_room, database, settings.disk_floor)),
         Finding(ok=True, what="public_url", found=address),
         Finding(ok=True, what="runninghub.api_key", found=key),
@@ -71,10 +72,17 @@ def _file(path: Path) -> str:
     if there and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise _Wrong(f"{path} is no file that can be read and written")
     found = str(path) if there else f"{path}, to be made"
-    if there and (mode := S_IMODE(path.stat().st_mode)) != 0o600:
-        found += f", of mode {mode:04o}: the server makes it 0600 when it starts"
+    if there and (mode := open_to_others(path)):
+        found += f", of mode {mode}: the server makes it 0600 when it starts"
     # SQLite puts its log beside it.
     return _folder(path.parent, found)
+
+
+def _open_beside(database: Path) -> list[str]:
+    """The files beside a database that others than its owner may read."""
+    real = database.resolve()
+    found = [(each, open_to_others(each)) for each in private_files(real) if each != real]
+    return [f"{each}, of mode {mode}: the server makes it 0600 when it starts" for each, mode in found if mode]
 
 
 def _room(database: Path, floor: int) -> str:
