@@ -27,29 +27,28 @@ class LocalFile(NamedTuple):
     path: Path
 
 
-class Strange(NamedTuple):
-    """What of an order's input somebody else may have written, and the folders below which the files it names must be.
+class Limits(NamedTuple):
+    """The folders below which an order's files must be, but for those that are named in what was `typed` here.
 
-    Whoever writes a file of orders would else have any file of this machine uploaded.
+    Somebody else may have written the rest, and would else have any file of this machine uploaded.
     """
 
-    input: JsonObject
     folders: Sequence[Path]
+    typed: JsonObject
 
 
 class LocalOrder:
     """An order as it is written here: `input` may name local `files`, `rest` is all that it has beside its input."""
 
-    def __init__(self, input: JsonObject, rest: JsonObject, strange: Strange | None = None) -> None:
+    def __init__(self, input: JsonObject, rest: JsonObject, limits: Limits | None = None) -> None:
         kind, target = rest.get("kind", Kind.MODEL), rest.get("target")
         self.input = input
         self.rest = rest
         self._kind = Kind(str(kind)) if kind in list(Kind) else Kind.MODEL
         self._model = known_model(str(target)) if self._kind is Kind.MODEL else None
-        self._folders = strange.folders if strange else ()
-        self._strange = {each[:2] for each in spots(self._kind, self._model, strange.input)} if strange else set()
-        found = spots(self._kind, self._model, input)
-        self.files = [LocalFile(spot, path) for spot in found if (path := _named_path(spot.text)) is not None]
+        self.files = self._files_in(input)
+        self._folders = limits.folders if limits else None
+        self._typed = {file.path for file in self._files_in(limits.typed)} if limits else set()
 
     def with_ids(self, ids: Mapping[Path, str]) -> JsonObject:
         """The input as the server takes it, with the ids of uploads in the places of files."""
@@ -75,9 +74,13 @@ class LocalOrder:
         return order
 
     def _problem(self, file: LocalFile) -> str | None:
-        if file.spot[:2] in self._strange and (problem := outside(file.path, self._folders)):
-            return problem
-        return _file_problem(file, self.rest.get("validate") is not False)
+        is_free = self._folders is None or file.path in self._typed
+        problem = None if is_free else outside(file.path, self._folders or ())
+        return problem or _file_problem(file, self.rest.get("validate") is not False)
+
+    def _files_in(self, input: JsonObject) -> list[LocalFile]:
+        found = spots(self._kind, self._model, input)
+        return [LocalFile(spot, path) for spot in found if (path := _named_path(spot.text)) is not None]
 
 
 def as_texts(input: JsonObject, rest: JsonObject) -> JsonObject:

@@ -86,7 +86,7 @@ def submit(
     from receiver.cli.apps import complete
     from receiver.cli.files import read_files, upload_files
     from receiver.cli.inputs import read_input, read_nodes
-    from receiver.cli.local_files import Strange, types_of
+    from receiver.cli.local_files import Limits, types_of
     from receiver.runninghub.bodies import NODES
 
     kind, target, pairs = _target(words, ids)
@@ -96,20 +96,16 @@ def submit(
         raise click.UsageError("--dry-run orders nothing: leave --wait and --idempotency-key out")
     types = types_of(target) if kind == "model" else None
     body = _content(file) if file else None
-    input = read_input(text, body, pairs, types)
     typed = read_input(None, None, pairs, types)
     if nodes:
-        typed[NODES] = []
-        input[NODES] = [*read_nodes(nodes)]
+        typed[NODES] = [*read_nodes(nodes)]
+    input = read_input(text, body, ()) | typed
     if kind == "quick" and not force:
         with connect() as client:
             complete(client, target, input)
     how: OrderOptions = {"kind": kind, "api": api, "validate": not force, "labels": label}
-    strange = None
-    if file:
-        theirs = {name: value for name, value in input.items() if name not in typed}
-        strange = Strange(theirs, (folder_of(file), *files_from))
-    order = read_files(input, cast("JsonObject", {"target": target, **how}), strange)
+    limits = Limits((folder_of(file), *files_from), typed) if file else None
+    order = read_files(input, cast("JsonObject", {"target": target, **how}), limits)
     with connect() as client:
         input = upload_files(client, order)
         if dry_run:

@@ -15,6 +15,10 @@ from receiver.model.errors import Failed
 
 PROOF_KEPT = 1.0
 """Seconds for which a proof counts: another program may take the port as soon as the server has ended."""
+STRANGER = (
+    "has not proved that it knows the admin token that is known here: "
+    "it is another program, or the token is another server's"
+)
 LONGEST = 1024
 """Bytes of a proof with all around it; what listens there may be anything."""
 
@@ -53,7 +57,7 @@ class Proving(httpx.Auth):
             challenge = token_hex(32)
             said = _said((yield _question(server.url, challenge, request)))
             if not hmac.compare_digest(said.encode(), server.proof(token, challenge).encode()):
-                raise Unproved(self._url, f"what answers at {self._url} has not proved that it is the server of here")
+                raise Unproved(self._url, f"what answers at {self._url} {STRANGER}")
             self._proved_at = now
         request.headers["authorization"] = f"Bearer {self._token}"
         yield request

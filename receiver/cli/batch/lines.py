@@ -16,7 +16,7 @@ from msgspec import Struct
 from receiver.cli.batch.contents import AttachedFile, Content
 from receiver.cli.batch.rows import Common, Given, csv_lines, json_lines
 from receiver.cli.inputs import Reader, read_input
-from receiver.cli.local_files import LocalOrder, Strange, as_texts, types_of
+from receiver.cli.local_files import Limits, LocalOrder, as_texts, types_of
 from receiver.cli.outcome import problems_of
 from receiver.model import templates
 from receiver.model.entries import NewTask
@@ -139,9 +139,8 @@ def _order(number: int, given: Given, common: Common) -> LocalOrder:
     if "batch" in labels:
         raise invalid("labels.batch", "this label is the batch's own; --name sets it")
     rest |= {"labels": labels, "validate": common.checked}
-    # All of it, also what --set gives: its templates are filled with what stands in the file.
-    whole = {**own, **_common_input(common, fill, types)}
-    return LocalOrder(whole, rest, Strange(whole, common.folders))
+    # Nothing counts as typed, not even what --set gives: its templates are filled with what stands in the file.
+    return LocalOrder({**own, **_common_input(common, fill, types)}, rest, Limits(common.folders, typed={}))
 
 
 def _common_input(common: Common, fill: Callable[[str, str], str], types: Reader | None) -> JsonObject:
