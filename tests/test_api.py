@@ -335,3 +335,56 @@ async def test_an_order_that_could_not_be_kept_as_it_is_is_refused_and_not_chang
     answer = await shared_house.api.post("/tasks", content=order)
     assert answer.status_code == 422
     assert answer.json()["error"]["details"][0]["path"] == path
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("route", "body", "key"),
+    [
+        ("tasks", b'{"target":"a/b","target":"c/d","input":{}}', "target"),
+        ("tasks", b'{"target":"a/b","validate":false,"input":{"prompt":"x","pr\\u006fmpt":"y"}}', "prompt"),
+        ("tasks", b'\xef\xbb\xbf{"target":"a/b","validate":false,"input":{"x":[1,{"y":1,"y":1}]}}', "y"),
+        ("previews", b'{"target":"a/b","labels":{"a":"1","a":"2"}}', "a"),
+        ("replays", b'{"dry_run":true,"dry_run":false}', "dry_run"),
+        (
+            "tasks",
+            b'{"kind":"workflow","target":"1","input":{"workflow":"{\\"3\\":{},\\"3\\":{}}"}}',
+            "input.workflow.3",
+        ),
+    ],
+)
+async def test_a_key_that_stands_twice_in_one_object_is_refused_by_its_name(
+    shared_house: House, route: str, body: bytes, key: str
+) -> None:
+    answer = await shared_house.api.post(f"/{route}", content=body)
+    assert answer.status_code == 422
+    told = {each["path"]: each["message"] for each in answer.json()["error"]["details"]}
+    assert told[key] == "the key stands twice in one object: write it once"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_same_key_may_stand_in_several_objects(shared_house: House) -> None:
+    body = b'{"target":"a/b","validate":false,"input":{"x":[{"y":1},{"y":{"y":1}}],"target":1}}'
+    assert (await shared_house.api.post("/previews", content=body)).status_code == 200
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("sign", ["\x00", "\t", "\n", "\x1b", "\x7f", "\x9b"])
+async def test_what_is_filtered_by_has_no_control_characters(shared_house: House, sign: str) -> None:
+    text = f"nor{sign}th"
+    order = {"target": MODEL, "input": INPUT, "labels": {"project": text, text: "x", "fine": "né 1"}}
+    answers = {
+        ("labels.project", f"labels.{text}"): await shared_house.api.post("/tasks", json=order),
+        ("label",): await shared_house.api.get("/tasks", params={"label": f"project:{text}"}),
+        ("q",): await shared_house.api.get("/tasks", params={"q": text}),
+        ("task",): await shared_house.api.get("/deliveries", params={"task": text}),
+        ("name",): await shared_house.api.get("/actions", params={"name": text}),
+        ("filter.name", "filter.task"): await shared_house.api.post(
+            "/replays", json={"dry_run": True, "filter": {"name": text, "task": text}}
+        ),
+    }
+    for paths, answer in answers.items():
+        assert answer.status_code == 422
+        told = {each["path"]: each["message"] for each in answer.json()["error"]["details"]}
+        assert tuple(told) == paths
+        assert all("without control characters" in message for message in told.values())

@@ -58,6 +58,19 @@ def prompts(*texts: str) -> str:
     return "".join(json.dumps({"prompt": text}) + "\n" for text in texts)
 
 
+def test_a_line_that_repeats_a_key_is_wrong() -> None:
+    assert problem('{"prompt": "a"}\n{"prompt": "x", "prompt": "y"}', model=MODEL) == (
+        2,
+        "prompt: the key stands twice in one object: write it once",
+    )
+
+
+@pytest.mark.parametrize("words", [("--input", '{"a": 1, "a": 2}'), ("--body", "-")])
+def test_an_order_at_the_shell_that_repeats_a_key_is_a_wrong_use(words: tuple[str, ...]) -> None:
+    told = run("submit", MODEL, *words, env={"RECEIVER_URL": "http://127.0.0.1:9"}, stdin='{"a": {"b": 1, "b": 2}}')
+    assert (told.exit_code, "the key stands twice in one object: write it once" in told.stderr) == (2, True)
+
+
 # ---------------------------------------------------------------- templates
 
 

@@ -42,6 +42,7 @@ VIDEO = "rhart-video-v3.1-pro-official/reference-to-video"
 WORKFLOW = "1904136902449209346"
 UNKNOWN = "upload:" + "ab" * 16
 JPEG = beginning("one.jpg")
+ANYWHERE = (Path("/"),)
 REST = {"prompt": "a lighthouse", "resolution": "1080p", "generateAudio": False}
 
 
@@ -63,12 +64,17 @@ def video(*images: object, **more: object) -> str:
     )
 
 
+def braced(text: str) -> str:
+    """A text whose braces are braces in a file of lines."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def of_workflow(input: Mapping[str, object]) -> str:
     return json.dumps({"kind": "workflow", "target": WORKFLOW, "input": input})
 
 
 def read(*texts: str, csv: bool = False, **common: object) -> tuple[list[BatchLine], list[BadLine]]:
-    given = Common(batch="b", **{"model": VIDEO, **common})  # type: ignore[arg-type]
+    given = Common(batch="b", **{"model": VIDEO, "folders": ANYWHERE, **common})  # type: ignore[arg-type]
     drafts, bad = read_drafts("\n".join(texts).encode(), given, csv=csv)
     known = contents((each.path for draft in drafts for each in draft.written.files), lambda done, total: None)
     lines, unread = with_keys(drafts, given, known)
@@ -129,6 +135,98 @@ def test_a_text_is_a_text_where_no_file_is_expected_and_a_doubled_sign_is_a_sign
     assert line.order.input == {"image": id_of(home / "one.jpg"), "text": "@x"}
 
 
+@pytest.fixture
+def below(home: Path) -> Path:
+    """A folder of somebody else's below home, with links out of it, a hidden file and a folder."""
+    folder = home / "theirs"
+    (folder / "photos").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    for place in ("one.jpg", "photos/two.jpg", ".three.jpg", ".hidden/four.jpg"):
+        (folder / place).write_bytes(JPEG + place.encode())
+    (folder / "link.jpg").symlink_to(home / "one.jpg")
+    (folder / "up").symlink_to(home)
+    (folder / "inside.jpg").symlink_to(folder / "photos" / "two.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("inside", ["one.jpg", "photos/two.jpg", "photos/../one.jpg", "inside.jpg"])
+def test_a_file_of_lines_names_files_below_its_own_folder(below: Path, inside: str) -> None:
+    (line,) = good(video(f"@{below}/{inside}"), folders=(below,))
+    assert [file.path.name for file in line.files] == [inside.rpartition("/")[2]]
+
+
+@pytest.mark.parametrize(
+    "outside",
+    ["../one.jpg", "link.jpg", "up/one.jpg", "../../etc/hostname", ".three.jpg", ".hidden/four.jpg", "../none.jpg"],
+)
+def test_a_file_of_lines_names_nothing_else_wherever_a_file_may_stand(below: Path, outside: str) -> None:
+    named = f"@{below}/{outside}"
+    nodes = {"nodeInfoList": [{"nodeId": "3", "fieldName": "image", "fieldValue": named}]}
+    head = "prompt,resolution,generateAudio,imageUrls"
+    told = {
+        **problems(video(named), folders=(below,)),
+        2: problems(of_workflow(nodes), model=None, folders=(below,))[1],
+        3: problems(of_workflow({"workflow": {"9": {"inputs": {"x": named}}}}), model=None, folders=(below,))[1],
+        4: problems(head, f"a lighthouse,1080p,no,{named}", csv=True, folders=(below,))[2],
+        5: problems(json.dumps({**REST, "_at": named}), pairs=("imageUrls={_at}",), folders=(below,))[1],
+    }
+    where = "is hidden below" if "/." in named.replace("/..", "") else "is not below"
+    assert [f"{named[1:]} {where} {below}: " in each and "--files-from DIR" in each for each in told.values()] == (
+        [True] * 5
+    )
+
+
+def test_a_further_folder_is_one_that_a_person_names(operator: Operator, home: Path, below: Path) -> None:
+    file = below / "orders.jsonl"
+    file.write_text(video(home / "one.jpg") + "\n" + video(below / "one.jpg"))
+    words = ("batch", str(file), "--model", VIDEO, "--dry-run")
+    told = operator(*words, code=2).stderr
+    assert f"  line 1: input.imageUrls[0]: {home}/one.jpg is not below {below}" in told
+    assert "line 2" not in told
+    assert "2 lines are right" in operator(*words, "--files-from", str(home)).stderr
+    (home / "elsewhere").mkdir()
+    linked = home / "elsewhere" / "linked.jsonl"
+    linked.symlink_to(file)  # its own folder is where it really is
+    assert (
+        f"line 1: input.imageUrls[0]: {home}/one.jpg is not below {below}"
+        in operator(*("batch", str(linked), *words[2:]), code=2).stderr
+    )
+
+
+def test_literal_texts_name_no_files_and_lose_no_sign(home: Path) -> None:
+    texts = ["@secret.txt", "@@x", "@", f"@{home}/one.jpg", "{braces}"]
+    nodes = [{"nodeId": "6", "fieldName": "text", "fieldValue": text} for text in texts]
+    (line,) = good(of_workflow({"nodeInfoList": nodes}), model=None, literal=True, folders=())
+    assert (line.order.input, line.files) == ({"nodeInfoList": nodes}, ())
+    graph = {"6": {"inputs": {"text": "@secret.txt", "more": ["@@x"]}}}
+    (line,) = good(of_workflow({"workflow": json.dumps(graph)}), model=None, literal=True, folders=())
+    assert graph_of(line.order.input["workflow"]) == graph
+    assert "input.imageUrls[0]" in problems(video(home / "one.jpg"), literal=True)[1]
+    (line,) = good(json.dumps(REST), pairs=(f"imageUrls=@{home}/one.jpg",), literal=True)
+    assert [file.path for file in line.files] == [home / "one.jpg"]
+
+
+def test_an_order_in_a_file_names_files_below_its_folder_and_a_person_at_the_shell_any(
+    operator: Operator, home: Path, below: Path
+) -> None:
+    body = below / "order.json"
+
+    def order(named: str, *words: str, code: int = 0, stdin: str | None = None) -> str:
+        written = json.dumps({**REST, "imageUrls": [named]})
+        body.write_text(written)
+        source = "-" if stdin else str(body)
+        return operator(
+            *("submit", VIDEO, "--body", source, "--dry-run", *words), code=code, stdin=written if stdin else None
+        ).stderr
+
+    near, far = f"@{below}/one.jpg", f"@{home}/one.jpg"
+    order(near)
+    assert f"input.imageUrls[0]: {home}/one.jpg is not below {below}: " in order(far, code=2)
+    assert "is not below" in order(far, code=2, stdin="-")
+    order(far, "--files-from", str(home))
+    order("@/etc/hostname", f"imageUrls[]={far}")  # the pair replaces what the file says
+
+
 def test_an_upload_that_was_made_before_passes_wherever_a_file_may_stand() -> None:
     nodes = [{"nodeId": "3", "fieldName": "image", "fieldValue": UNKNOWN}]
     graph = json.dumps({"9": {"inputs": {"image": UNKNOWN}}})
@@ -172,7 +270,7 @@ def test_every_problem_of_every_line_is_told_with_its_path_and_what_helps(home: 
 
 
 def test_a_file_that_is_gone_when_it_is_hashed_is_its_lines_problem(home: Path) -> None:
-    common = Common(batch="b", model=VIDEO)
+    common = Common(batch="b", model=VIDEO, folders=ANYWHERE)
     drafts, _ = read_drafts(f"{video(home / 'one.jpg')}\n{video(home / 'two.jpg')}".encode(), common, csv=False)
     (home / "one.jpg").unlink()
     known = contents((each.path for draft in drafts for each in draft.written.files), lambda done, total: None)
@@ -198,7 +296,7 @@ def test_a_whole_workflow_may_name_files_in_the_inputs_of_its_nodes(home: Path) 
         "6": {"inputs": {"text": "@@somebody", "sign": "@"}},
         "9": {"inputs": {"image": f"@{home}/one.jpg", "more": [{"mask": f"@{home}/two.jpg"}]}},
     }
-    (as_text,) = good(of_workflow({"workflow": json.dumps(graph)}), model=None, literal=True)
+    (as_text,) = good(of_workflow({"workflow": braced(json.dumps(graph))}), model=None)
     (as_object,) = good(of_workflow({"workflow": graph}), model=None)
     assert graph_of(as_text.order.input["workflow"]) == {
         "3": graph["3"],
@@ -661,17 +759,17 @@ def test_whole_workflows_bring_their_file_once_and_a_moved_batch_knows_them(
     picture.write_bytes(beginning("graph.png") + f"{home}".encode())
     before = simulator.count("upload"), simulator.count("run_workflow")
     graph = runnable(f"@{picture}")
-    line = of_workflow({"workflow": json.dumps(graph) if as_text else graph})
+    line = of_workflow({"workflow": braced(json.dumps(graph)) if as_text else graph})
     file, moved = home / "graphs.jsonl", home / "moved.jsonl"
     file.write_text(f"{line}\n{line}\n")
-    first = json.loads(operator("batch", str(file), "--literal", "--json").stdout)
+    first = json.loads(operator("batch", str(file), "--json").stdout)
     assert first["counts"] == {"succeeded": 2}
     for each in first["tasks"]:
         task = simulator.tasks[json.loads(operator("task", each["task"], "--json").stdout)["provider_task_id"]]
         assert task.order.graph is not None
         assert task.order.graph["39"]["inputs"]["image"].startswith("openapi/")
     file.rename(moved)
-    again = json.loads(operator("batch", str(moved), "--literal", "--json").stdout)
+    again = json.loads(operator("batch", str(moved), "--json").stdout)
     assert [each["task"] for each in again["tasks"]] == [each["task"] for each in first["tasks"]]
     assert (simulator.count("upload"), simulator.count("run_workflow")) == (before[0] + 1, before[1] + 2)
 
@@ -688,7 +786,9 @@ def test_nothing_is_uploaded_when_a_line_is_wrong(operator: Operator, home: Path
 
 def test_an_upload_that_is_named_and_not_there_is_that_lines_failure(operator: Operator, home: Path) -> None:
     stdin = f"{video(UNKNOWN)}\n{video(home / 'one.jpg')}\n"
-    report = json.loads(operator("batch", "-", "--model", VIDEO, "--json", code=1, stdin=stdin).stdout)
+    report = json.loads(
+        operator("batch", "-", "--model", VIDEO, *("--files-from", str(home)), "--json", code=1, stdin=stdin).stdout
+    )
     assert report["counts"] == {"refused": 1, "succeeded": 1}
     assert report["tasks"][0]["errors"][0]["path"] == "input.imageUrls[0]"
     assert f"there is no upload {UNKNOWN}" in report["tasks"][0]["errors"][0]["message"]
@@ -696,7 +796,7 @@ def test_an_upload_that_is_named_and_not_there_is_that_lines_failure(operator: O
 
 def test_a_dry_run_uploads_nothing_and_says_what_would_be(home: Path) -> None:
     stdin = "\n".join([video(home / "one.jpg"), video(home / "same.jpeg", prompt="a harbour"), video(home / "two.jpg")])
-    words = ("batch", "-", "--model", VIDEO, "--dry-run")
+    words = ("batch", "-", "--model", VIDEO, "--files-from", str(home), "--dry-run")
     result = run(*words, stdin=stdin)
     assert result.stdout.splitlines() == [
         f"3 of {VIDEO}",

@@ -34,7 +34,7 @@ from receiver.model.definitions import ActionKind
 from receiver.model.errors import Failed, ReceiverError, SettingsError
 from receiver.model.records import ActionState, End, Kind, ReplayMode, TaskState
 from receiver.model.views import PageView, TaskView
-from receiver.server.address import address_file
+from receiver.server.address import address_file, announce
 from receiver.server.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
 from receiver.simulator.workflows import PICTURE_APP, TEXT_TO_IMAGE, VIDEO_APP
@@ -428,28 +428,32 @@ def test_settings_problems_are_told_each_on_its_own_line(tmp_path: Path) -> None
 def test_the_server_is_found_by_what_it_left_beside_its_database(tmp_path: Path) -> None:
     (tmp_path / "receiver.toml").write_text('admin_token = "the-token-in-the-file"\n')
     environment = {"PORT": "4711", "HOST": "0.0.0.0"}
-    assert find_server(environment, tmp_path) == ("http://127.0.0.1:4711", "the-token-in-the-file")
+    assert find_server(environment, tmp_path)[:2] == ("http://127.0.0.1:4711", "the-token-in-the-file")
     left = address_file(tmp_path / "receiver.db")
-    left.write_text("http://127.0.0.1:9999\n")
-    assert find_server(environment, tmp_path)[0] == "http://127.0.0.1:9999"
+    announce(left, "http://127.0.0.1:9999", 0.0)
+    assert find_server(environment, tmp_path).url == "http://127.0.0.1:9999"
     left.write_bytes(b"\xff not an address")
-    assert find_server(environment, tmp_path)[0] == "http://127.0.0.1:4711"
+    assert find_server(environment, tmp_path).url == "http://127.0.0.1:4711"
 
 
 def test_a_laptop_needs_no_settings_when_both_are_given(tmp_path: Path) -> None:
     (tmp_path / "receiver.toml").write_text("this is not TOML")
     environment = {"RECEIVER_URL": "https://receiver.example.com", "RECEIVER_ADMIN_TOKEN": "the-token-of-there"}
-    assert find_server(environment, tmp_path) == ("https://receiver.example.com", "the-token-of-there")
+    assert find_server(environment, tmp_path) == ("https://receiver.example.com", "the-token-of-there", None)
 
 
 def test_the_token_in_the_database_is_told_to_this_machine_alone(server: RunningServer) -> None:
+    known = {**server.environment, "RECEIVER_PUBLIC_URL": "https://receiver.example.com"}
     for url, token in (
-        (server.url, server.token),
-        ("http://localhost:1", server.token),
+        ("https://receiver.example.com", server.token),
+        ("http://localhost:1", None),
         ("https://elsewhere.example.com", None),
         ("http://127.0.0.1.example.com", None),
     ):
-        assert find_server({**server.environment, "RECEIVER_URL": url}, server.directory) == (url, token)
+        assert find_server({**known, "RECEIVER_URL": url}, server.directory) == (url, token, None)
+    for url in (server.url, server.url.replace("127.0.0.1", "localhost")):
+        found = find_server({**known, "RECEIVER_URL": url}, server.directory)
+        assert (found.url, found.token, found.known is None) == (server.url, server.token, False)
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://x:port", "http://x\n", "http://[::1"])

@@ -22,6 +22,7 @@ from receiver.client import ApiError, Client, Unreachable, has_ended
 from receiver.model.definitions import ActionKind
 from receiver.model.errors import ReceiverError
 from receiver.model.views import TaskDetail
+from receiver.server.address import announce
 from receiver.server.service import Service
 from receiver.server.settings import load_settings
 from receiver.simulator import Fault, Options, Simulator
@@ -110,7 +111,7 @@ class RunningServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        provider = create_simulator(Options(task_seconds=self.task_seconds))
+        provider = create_simulator(Options(task_seconds=self.task_seconds, base_url="http://simulator.test"))
         self.simulator = provider.state.simulator
         settings = load_settings(self.environment, self.directory)
         transport = self.transport(provider)
@@ -118,6 +119,7 @@ class RunningServer:
         service = Service(settings, transport=transport, read_wait=0.0, perform=perform)
         await service.start()
         self.token = service.admin_token
+        service.announced = announce(service.address_file, self.url, service.clock())
         server = Server(
             uvicorn.Config(create_app(service), log_config=None, access_log=False, lifespan="off", ws="none")
         )

@@ -80,7 +80,7 @@ async def test_an_exchange_with_runninghub_ends_with_its_time(target: Target, ex
     async with open_http(None, TLS) as http:
         site = target.url("")
         hub = RunningHub(http, site, "key", attempts=1, deadline=TIME)
-        resources = Resources(http, site, "key", attempts=1, deadline=TIME)
+        resources = Resources(http, site, "key", Egress(tls=TLS), attempts=1, deadline=TIME)
         with pytest.raises(ProviderError) as refused:
             await in_time(EXCHANGES[exchange](hub, resources))
         assert refused.value.code == "unanswered"

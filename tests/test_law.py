@@ -50,6 +50,7 @@ PURE = (
     "egress.answers",
     "egress.unpack",
     "orders.references",
+    "orders.repeats",
     "orders.signatures",
     "runninghub.bodies",
     "runninghub.errors",
@@ -77,6 +78,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "httpcore": ("egress.client", "egress.guard"),
     "httpx": (
         "runninghub.client",
+        "runninghub.resources",
         "egress.client",
         "egress.guard",
         "client",
@@ -104,7 +106,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "uvloop": ("cli",),
     # Nobody, or few: there is one way out of the house already, or a better tool.
     "http.client": (),
-    "json": ("web", "simulator", "cli", "demo", "runninghub.lenient"),
+    "json": ("web", "simulator", "cli", "demo", "runninghub.lenient", "orders.repeats"),
     "multiprocessing": (),
     "pickle": (),
     "unittest": (),

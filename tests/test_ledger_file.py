@@ -347,6 +347,35 @@ def test_the_check_of_the_settings_says_that_others_can_read_the_database(tmp_pa
     assert (found.ok, "of mode 0644: the server makes it 0600" in found.found) == (True, True)
 
 
+COMPANIONS = (".lock", ".replaced-20261125T010203.000456Z", ".replaced-20261125T010203.000456Z-wal")
+
+
+async def test_all_that_stands_beside_a_database_is_made_private_but_what_a_link_leads_to(tmp_path: Path) -> None:
+    path, foreign = tmp_path / "receiver.db", tmp_path / "foreign"
+    for each in (foreign, *(tmp_path / f"receiver.db{end}" for end in COMPANIONS)):
+        each.touch()
+        each.chmod(0o644)
+    (tmp_path / "receiver.db.replaced-by-a-link").symlink_to(foreign)
+    (tmp_path / "receiver.db.replaced-by-a-directory").mkdir()
+    told = [each.found for each in examine(Settings(), tmp_path) if "of mode" in each.found]
+    assert [each.partition(", ")[0] for each in told] == [f"{path}{end}" for end in COMPANIONS]
+    assert all("of mode 0644: the server makes it 0600" in each for each in told)
+    await filled(path, "first")
+    assert {mode(Path(f"{path}{end}")) for end in COMPANIONS} == {0o600}
+    assert mode(foreign) == 0o644
+    assert [each.found for each in examine(Settings(), tmp_path) if "of mode" in each.found] == []
+
+
+async def test_what_a_backup_replaces_is_kept_private(tmp_path: Path) -> None:
+    path, backup = tmp_path / "receiver.db", tmp_path / "backup.db"
+    await filled(tmp_path / "live.db", "first")
+    await backed_up(tmp_path / "live.db", backup)
+    await crashed(tmp_path / "live.db", path)
+    path.chmod(0o644)
+    log(path).chmod(0o644)
+    assert [mode(each) for each in restore(backup, path, AT)] == [0o600, 0o600]
+
+
 def test_a_file_that_cannot_be_made_private_is_refused_with_the_remedy(public_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("a file of somebody else's is made by root alone")

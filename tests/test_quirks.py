@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from house import API_KEY, INPUT, MODEL, TLS, House, open_house
 
+from receiver.egress.client import Egress
 from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.records import Api, End, Json, JsonObject, Kind, Result, TaskError
@@ -226,7 +227,7 @@ class Site:
         return RunningHub(self.http(), self.base_url, API_KEY, attempts=1, read_wait=0.0)
 
     def resources(self) -> Resources:
-        return Resources(self.http(), self.base_url, API_KEY, attempts=1, read_wait=0.0)
+        return Resources(self.http(), self.base_url, API_KEY, Egress(tls=TLS), attempts=1, read_wait=0.0)
 
     def http(self) -> httpx.AsyncClient:
         return open_http(httpx.MockTransport(self), TLS)

@@ -7,7 +7,9 @@ import httpx
 import msgspec
 import pytest
 from house import API_KEY, TLS
+from targets import PUBLIC, Names, Network, Target
 
+from receiver.egress.client import Egress
 from receiver.model.records import JsonObject, Node, Price
 from receiver.model.views import QueueView
 from receiver.runninghub.client import FileToSend, open_http
@@ -38,6 +40,7 @@ ASKS: dict[str, Callable[[Resources], Awaitable[object]]] = {
     "upload_for_nodes": lambda hub: hub.upload_for_nodes(a_file()),
     "upload_lora": lambda hub: hub.upload_lora(a_file("style.safetensors"), hashlib.md5(BYTES).hexdigest()),
 }
+NOWHERE = Egress(tls=TLS, network=Network())
 UPLOADS = ("upload", "upload_for_nodes")
 
 
@@ -68,7 +71,7 @@ class Provider:
 
     async def ask(self, name: str, key: str | None = API_KEY) -> object:
         async with open_http(httpx.MockTransport(self), TLS) as http:
-            return await ASKS[name](Resources(http, "http://provider.test", key, read_wait=0.0))
+            return await ASKS[name](Resources(http, "http://provider.test", key, NOWHERE, read_wait=0.0))
 
     @property
     def sent(self) -> JsonObject:
@@ -198,7 +201,7 @@ async def test_an_upload_is_one_part_of_a_form_with_a_length_and_its_size_may_be
 async def test_a_file_name_cannot_break_out_of_its_form() -> None:
     provider = Provider({"code": 0, "message": "success", "data": STORED})
     async with open_http(httpx.MockTransport(provider), TLS) as http:
-        hub = Resources(http, "http://provider.test", API_KEY)
+        hub = Resources(http, "http://provider.test", API_KEY, NOWHERE)
         await hub.upload(a_file('a"\r\nX: y.png'))
     assert b'filename="a%22%0D%0AX: y.png"' in provider.asked[0].content
 
@@ -213,7 +216,7 @@ async def test_an_old_upload_has_the_key_in_its_form() -> None:
 
 
 async def test_a_lora_is_put_at_the_address_it_is_given_and_the_key_is_not_shown_there() -> None:
-    ticket = fine({"fileName": "api-lora-cn/x.safetensors", "url": "https://bucket.test/x?sign=1"})
+    ticket = fine({"fileName": "api-lora-cn/x.safetensors", "url": "http://provider.test/x?sign=1"})
     provider = Provider(ticket, b"")
     assert await provider.ask("upload_lora") == "api-lora-cn/x.safetensors"
     asked, put = provider.asked
@@ -223,7 +226,7 @@ async def test_a_lora_is_put_at_the_address_it_is_given_and_the_key_is_not_shown
         "loraName": "style.safetensors",
         "md5Hex": hashlib.md5(BYTES).hexdigest(),
     }
-    assert (put.method, str(put.url), put.content) == ("PUT", "https://bucket.test/x?sign=1", BYTES)
+    assert (put.method, str(put.url), put.content) == ("PUT", "http://provider.test/x?sign=1", BYTES)
     assert put.headers["content-type"] == "application/octet-stream"
     assert "authorization" not in put.headers
 
@@ -235,9 +238,58 @@ async def test_a_lora_that_the_provider_has_is_not_sent_again() -> None:
 
 
 async def test_a_lora_that_its_store_refuses_is_an_error() -> None:
-    ticket = fine({"fileName": "x", "url": "https://bucket.test/x"})
+    ticket = fine({"fileName": "x", "url": "http://provider.test/x"})
     with pytest.raises(ProviderError) as refused:
         await Provider(ticket, httpx.Response(403, content=b"<Error/>")).ask("upload_lora")
+    assert refused.value.code == "http_403"
+
+
+async def lora_put(url: str, egress: Egress, attempts: int = 1) -> object:
+    """What comes of a LoRA whose bytes the provider wants at `url`."""
+    provider = Provider(fine({"fileName": "x.safetensors", "url": url}))
+    async with open_http(httpx.MockTransport(provider), TLS) as http:
+        try:
+            return await ASKS["upload_lora"](
+                Resources(http, "http://provider.test", API_KEY, egress, attempts=attempts, read_wait=0.0)
+            )
+        finally:
+            await egress.aclose()
+            assert len(provider.asked) == 1
+
+
+async def test_a_lora_goes_to_a_store_of_the_public_internet_without_the_key(target: Target) -> None:
+    told = Names()
+    told.put("bucket.example.com", [PUBLIC])
+    target.give("/x")
+    egress = Egress(tls=TLS, resolve=told, network=Network({PUBLIC: target.port}))
+    assert await lora_put("http://bucket.example.com/x?sign=1", egress) == "x.safetensors"
+    (put,) = target.requests
+    assert (put.line, put.body) == ("PUT /x?sign=1 HTTP/1.1", BYTES)
+    assert put.headers["content-type"] == "application/octet-stream"
+    assert "authorization" not in put.headers
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "10.0.0.7", "[::1]", "169.254.169.254", "inside"])
+async def test_a_lora_goes_nowhere_near_whatever_place_the_provider_names(host: str, target: Target) -> None:
+    with pytest.raises(ProviderError) as refused:
+        await lora_put(f"http://{host}:{target.port}/x", Egress(tls=TLS), attempts=3)
+    assert (refused.value.code, refused.value.retryable) == ("unsafe", False)
+    assert f"nothing was sent: http://{host}:{target.port} is not a public address" in str(refused.value)
+    assert target.requests == []
+
+
+async def test_a_store_that_cannot_be_reached_is_tried_again_and_its_refusal_is_told(target: Target) -> None:
+    told = Names()
+    told.put("bucket.example.com", [PUBLIC])
+    network = Network()
+    with pytest.raises(ProviderError) as failed:
+        await lora_put("http://bucket.example.com/x", Egress(tls=TLS, resolve=told, network=network), attempts=3)
+    assert (failed.value.code, len(network.called)) == ("not_sent", 3)
+    target.give("/x", status="403 Forbidden")
+    with pytest.raises(ProviderError) as refused:
+        await lora_put(
+            "http://bucket.example.com/x", Egress(tls=TLS, resolve=told, network=Network({PUBLIC: target.port}))
+        )
     assert refused.value.code == "http_403"
 
 

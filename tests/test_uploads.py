@@ -336,6 +336,15 @@ async def test_a_node_gets_the_file_name_of_an_upload(desk: Desk, kind: str, tar
     assert given == [upload.file_name, "upload: this", 1]
 
 
+@pytest.mark.parametrize("kind", ["workflow", "app"])
+async def test_an_order_that_is_posted_makes_the_server_read_no_file(desk: Desk, kind: str) -> None:
+    nodes = [{"nodeId": "3", "fieldName": "image", "fieldValue": text} for text in ("@/etc/hostname", "@receiver.db")]
+    answer = await desk.order(kind=kind, target=WORKFLOW if kind == "workflow" else APP, input={"nodeInfoList": nodes})
+    assert (answer.status_code, answer.json()["input"]["nodeInfoList"]) == (202, nodes)
+    assert "POST /api/uploads" in (await desk.refusals(input=images("@/etc/hostname")))["input.imageUrls[0]"]
+    assert desk.offering.files == []
+
+
 async def test_an_unknown_or_old_upload_is_refused_with_its_path(desk: Desk) -> None:
     old = (await desk.upload()).id
     desk.clock.now += UPLOAD_KEPT

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from stat import S_IMODE
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -27,6 +26,7 @@ from receiver.runninghub.client import ask_site, fingerprint, site_of
 from receiver.runninghub.errors import ProviderError
 from receiver.server.settings import MIB, Settings
 from receiver.store.ledger.submissions import told_elsewhere
+from receiver.store.sqlite.file import open_to_others, private_files
 from receiver.store.sqlite.offline import open_by_site, sites_of_key
 from receiver.web.server import listen
 
@@ -64,6 +64,7 @@ def examine(
     return [
         *(Finding(ok=False, what="settings", found=problem) for problem in problems),
         _finding("database", partial(_file, database)),
+        *(Finding(ok=True, warning=True, what="database", found=each) for each in _open_beside(database)),
         _finding("host", partial(_address, settings.host)),
         *([_site(settings.base_url, ask)] if settings.api_key else []),
         *_elsewhere(settings, database),
@@ -120,10 +121,17 @@ def _file(path: Path) -> str:
     if there and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
         raise _Wrong(f"{path} is no file that can be read and written")
     found = str(path) if there else f"{path}, to be made"
-    if there and (mode := S_IMODE(path.stat().st_mode)) != 0o600:
-        found += f", of mode {mode:04o}: the server makes it 0600 when it starts"
+    if there and (mode := open_to_others(path)):
+        found += f", of mode {mode}: the server makes it 0600 when it starts"
     # SQLite puts its log beside it.
     return _folder(path.parent, found)
+
+
+def _open_beside(database: Path) -> list[str]:
+    """The files beside a database that others than its owner may read."""
+    real = database.resolve()
+    found = [(each, open_to_others(each)) for each in private_files(real) if each != real]
+    return [f"{each}, of mode {mode}: the server makes it 0600 when it starts" for each, mode in found if mode]
 
 
 def _room(database: Path, floor: int) -> str:

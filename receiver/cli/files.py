@@ -14,7 +14,7 @@ from receiver.cli.show import clean, document, note
 from receiver.cli.waiting import byte_bar
 
 if TYPE_CHECKING:
-    from receiver.cli.local_files import LocalOrder
+    from receiver.cli.local_files import Limits, LocalOrder
     from receiver.client import Client, Progress
     from receiver.model.records import JsonObject
     from receiver.model.views import FileNameView, UploadView
@@ -72,12 +72,12 @@ def _bring(client: "Client", path: Path, purpose: str, name: str | None, as_json
     return made
 
 
-def read_files(input: "JsonObject", rest: "JsonObject") -> "LocalOrder":
+def read_files(input: "JsonObject", rest: "JsonObject", limits: "Limits | None" = None) -> "LocalOrder":
     """An order, see LocalOrder; one that names files is judged here already. Raises Ended with all that is wrong."""
     from receiver.cli.local_files import LocalOrder
     from receiver.model.errors import Refused
 
-    order = LocalOrder(input, rest)
+    order = LocalOrder(input, rest, limits)
     try:
         if order.files:
             order.judged()

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from receiver.model.records import Json, JsonObject
+from receiver.orders.repeats import TWICE, repeated_key
 from receiver.runninghub.wire import BOM, Unreadable, decode_json
 
 Reader: TypeAlias = Callable[[str, str | Sequence[str]], Json]
@@ -81,4 +82,6 @@ def _json_object(text: bytes | None) -> JsonObject:
         raise click.UsageError(f"the input is {problem}") from None
     if not isinstance(value, dict):
         raise click.UsageError("the input must be a JSON object")
+    if (name := repeated_key(text)) is not None:
+        raise click.UsageError(f"{name[:80]!r} in the input: {TWICE}")
     return value

@@ -1,7 +1,7 @@
 """Local files in an order: `@path` where a file may be named; `@@text` is the text `@text`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,17 +27,28 @@ class LocalFile(NamedTuple):
     path: Path
 
 
+class Limits(NamedTuple):
+    """The folders below which an order's files must be, but for those that are named in what was `typed` here.
+
+    Somebody else may have written the rest, and would else have any file of this machine uploaded.
+    """
+
+    folders: Sequence[Path]
+    typed: JsonObject
+
+
 class LocalOrder:
     """An order as it is written here: `input` may name local `files`, `rest` is all that it has beside its input."""
 
-    def __init__(self, input: JsonObject, rest: JsonObject) -> None:
+    def __init__(self, input: JsonObject, rest: JsonObject, limits: Limits | None = None) -> None:
         kind, target = rest.get("kind", Kind.MODEL), rest.get("target")
         self.input = input
         self.rest = rest
         self._kind = Kind(str(kind)) if kind in list(Kind) else Kind.MODEL
         self._model = known_model(str(target)) if self._kind is Kind.MODEL else None
-        found = spots(self._kind, self._model, input)
-        self.files = [LocalFile(spot, path) for spot in found if (path := _named_path(spot.text)) is not None]
+        self.files = self._files_in(input)
+        self._folders = limits.folders if limits else None
+        self._typed = {file.path for file in self._files_in(limits.typed)} if limits else set()
 
     def with_ids(self, ids: Mapping[Path, str]) -> JsonObject:
         """The input as the server takes it, with the ids of uploads in the places of files."""
@@ -52,8 +63,7 @@ class LocalOrder:
 
     def judged(self) -> NewTask:
         """The order, judged as the server will do. Raises Refused with all that is wrong with it and its files."""
-        checked = self.rest.get("validate") is not False
-        found = [(file.spot.path, told) for file in self.files if (told := _file_problem(file, checked)) is not None]
+        found = [(file.spot.path, told) for file in self.files if (told := self._problem(file)) is not None]
         pending = self.with_ids({file.path: PENDING for file in self.files})
         try:
             order = read_order({**self.rest, "input": pending}, "", None).task
@@ -62,6 +72,38 @@ class LocalOrder:
         if found:
             raise problems(found)
         return order
+
+    def _problem(self, file: LocalFile) -> str | None:
+        is_free = self._folders is None or file.path in self._typed
+        problem = None if is_free else outside(file.path, self._folders or ())
+        return problem or _file_problem(file, self.rest.get("validate") is not False)
+
+    def _files_in(self, input: JsonObject) -> list[LocalFile]:
+        found = spots(self._kind, self._model, input)
+        return [LocalFile(spot, path) for spot in found if (path := _named_path(spot.text)) is not None]
+
+
+def as_texts(input: JsonObject, rest: JsonObject) -> JsonObject:
+    """The same input, written so that nothing in it names a file of this machine."""
+    kind, target = rest.get("kind", Kind.MODEL), rest.get("target")
+    if kind not in list(Kind):
+        return input
+    model = known_model(str(target)) if kind == Kind.MODEL else None
+    return changed(Kind(str(kind)), model, input, lambda spot: SIGN * spot.text.startswith(SIGN) + spot.text)
+
+
+def outside(path: Path, folders: Sequence[Path]) -> str | None:
+    """Why a file may not be read for somebody else: it is really outside the folders, or hidden; None when it may."""
+    try:
+        real = path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return None  # it is no file, which is told as such
+    below = [real.relative_to(each.resolve()).parts for each in folders if real.is_relative_to(each.resolve())]
+    if any(not any(part.startswith(".") for part in parts) for parts in below):
+        return None
+    where = "is hidden below" if below else "is not below"
+    named = " or ".join(map(str, folders))
+    return f"{path} {where} {named}: a file of orders may not name it, unless --files-from DIR says so"
 
 
 def known_model(name: str) -> catalogue.Model | None:

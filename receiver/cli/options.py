@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -75,6 +76,20 @@ def _some_of(
 ) -> Callable[[F], F]:
     """An option that takes one of the words, and may be repeated."""
     return click.option(option, multiple=True, type=click.Choice(words), help=help)
+
+
+files_from_option = click.option(
+    "--files-from",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="A further folder that the file may name files in; may be repeated.",
+)
+
+
+def folder_of(file: str) -> Path:
+    """The folder that a file of orders is really in; for standard input the working directory."""
+    return Path.cwd() if file == "-" else Path(file).resolve().parent
 
 
 def label_option(help: str) -> Callable[[F], F]:

@@ -85,12 +85,15 @@ def ending(error: Exception) -> Ended | None:
     # Imported only here, so that --help does not wait for them.
     import sqlite3
 
-    from receiver.client import ApiError, Unreachable
+    from receiver.client import ApiError, Unproved, Unreachable
     from receiver.model.errors import ReceiverError, SettingsError
 
     match error:
         case SettingsError():
             return Ended("", USED_WRONGLY, error.problems)
+        case Unproved():
+            remedy = "start one with `receiver serve`, or name another by RECEIVER_URL"
+            return Ended(f"nothing was sent to a server: {error.reason}; {remedy}", UNREACHABLE)
         case Unreachable():
             remedy = "start one with `receiver serve`, or set RECEIVER_URL"
             return Ended(f"no server answers at {error.url} ({error.reason}): {remedy}", UNREACHABLE)

@@ -1,11 +1,12 @@
 """`receiver submit`: an order from the command line, and waiting for what it makes."""
 
-from typing import IO, TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import expecting, json_option, label_option
+from receiver.cli.options import expecting, files_from_option, folder_of, json_option, label_option
 from receiver.cli.outcome import FAILED
 from receiver.cli.show import answer, clean, document, fields, note
 from receiver.cli.tasks import print_ordered
@@ -22,6 +23,9 @@ SAVING_PATIENCE = 120.0
 """Seconds to wait for the first attempts of an ended task's actions, so that results are shown as saved files."""
 
 
+BODY = click.Path(exists=True, dir_okay=False, allow_dash=True)
+
+
 @expecting("expected printable ASCII characters")
 def _header(text: str) -> bool:
     return text.isascii() and text.isprintable() and bool(text.strip())
@@ -35,7 +39,8 @@ def _header(text: str) -> bool:
 @click.option("--node", "nodes", multiple=True, metavar="NODE.FIELD=VALUE", help="Set a node's field; may be repeated.")
 @click.option("--v1", "api", flag_value="v1", help="Submit a workflow or an app in the provider's older form.")
 @click.option("--input", "text", metavar="JSON", help="The input as one JSON object.")
-@click.option("--body", "file", type=click.File("rb"), metavar="FILE", help="The input from a JSON file; - is stdin.")
+@click.option("--body", "file", type=BODY, metavar="FILE", help="The input from a JSON file; - is stdin.")
+@files_from_option
 @label_option("A label to find the task by; may be repeated.")
 @click.option("--idempotency-key", metavar="KEY", callback=_header, help="The same order again is the same task.")
 @click.option("--force", is_flag=True, help="Send the input unchecked, to any endpoint.")
@@ -47,7 +52,8 @@ def submit(
     nodes: tuple[str, ...],
     api: str | None,
     text: str | None,
-    file: IO[bytes] | None,
+    file: str | None,
+    files_from: tuple[Path, ...],
     label: dict[str, str],
     idempotency_key: str | None,
     force: bool,
@@ -63,7 +69,8 @@ def submit(
     --body.
 
     Where a file is expected, in --node, and in the inputs of a whole workflow's nodes (workflow=JSON), @PATH uploads
-    one first (also in a dry run); @@TEXT is the text @TEXT.
+    one first (also in a dry run); @@TEXT is the text @TEXT. What --body names must be below the folder of its FILE, or
+    below a DIR of --files-from, and not hidden.
 
     Without --wait the task's id is printed, and the server sees to the rest. With --wait the results are printed, one
     a line, and the exit code is 1 when the task did not succeed.
@@ -79,7 +86,7 @@ def submit(
     from receiver.cli.apps import complete
     from receiver.cli.files import read_files, upload_files
     from receiver.cli.inputs import read_input, read_nodes
-    from receiver.cli.local_files import types_of
+    from receiver.cli.local_files import Limits, types_of
     from receiver.runninghub.bodies import NODES
 
     kind, target, pairs = _target(words, ids)
@@ -87,14 +94,18 @@ def submit(
         raise click.UsageError("--node and --v1 go with --workflow, --app or --quick")
     if dry_run and (wait or idempotency_key):
         raise click.UsageError("--dry-run orders nothing: leave --wait and --idempotency-key out")
-    input = read_input(text, file.read() if file else None, pairs, types_of(target) if kind == "model" else None)
+    types = types_of(target) if kind == "model" else None
+    body = _content(file) if file else None
+    typed = read_input(None, None, pairs, types)
     if nodes:
-        input[NODES] = [*read_nodes(nodes)]
+        typed[NODES] = [*read_nodes(nodes)]
+    input = read_input(text, body, ()) | typed
     if kind == "quick" and not force:
         with connect() as client:
             complete(client, target, input)
     how: OrderOptions = {"kind": kind, "api": api, "validate": not force, "labels": label}
-    order = read_files(input, cast("JsonObject", {"target": target, **how}))
+    limits = Limits((folder_of(file), *files_from), typed) if file else None
+    order = read_files(input, cast("JsonObject", {"target": target, **how}), limits)
     with connect() as client:
         input = upload_files(client, order)
         if dry_run:
@@ -107,6 +118,12 @@ def submit(
             _wait(client, task.id, as_json)
         else:
             answer(task, as_json, print_ordered)
+
+
+def _content(file: str) -> bytes:
+    with click.open_file(file, "rb") as opened:
+        content: bytes = opened.read()
+    return content
 
 
 def _target(words: tuple[str, ...], ids: dict[str, str | None]) -> tuple[str, str, tuple[str, ...]]:

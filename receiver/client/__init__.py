@@ -14,11 +14,24 @@ from msgspec import Struct
 
 from receiver.client.ledger import Ledger
 from receiver.client.provider import Provider
+from receiver.client.proving import Proving, Unproved
 from receiver.client.tasks import ENDED, Tasks, has_ended
 from receiver.client.transport import ApiError, ListFilter, Progress, Unreachable, error_of
 from receiver.model.views import PageView as Listed
 
-__all__ = ["ENDED", "ApiError", "Client", "ListFilter", "Listed", "Progress", "Readiness", "Unreachable", "has_ended"]
+__all__ = [
+    "ENDED",
+    "ApiError",
+    "Client",
+    "ListFilter",
+    "Listed",
+    "Progress",
+    "Proving",
+    "Readiness",
+    "Unproved",
+    "Unreachable",
+    "has_ended",
+]
 
 
 class Readiness(Struct, frozen=True, kw_only=True):

@@ -85,10 +85,16 @@ class ListFilter(TypedDict, total=False):
 
 
 class Transport:
-    """A server's URL, the token for it, and the connections there."""
+    """A server's URL, the token for it, and the connections there. With `proving` that decides who gets the token."""
 
     def __init__(
-        self, url: str, token: str | None, *, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        proving: httpx.Auth | None = None,
     ) -> None:
         if token is not None and not token.isprintable():
             raise ValueError("the token has characters that no header can carry")  # httpx would quote it
@@ -99,6 +105,7 @@ class Transport:
         self._http = httpx.Client(
             base_url=self.url,
             headers={b"authorization": f"Bearer {token}".encode()} if token else {},
+            auth=proving,
             timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
             transport=transport,
             # A proxy for the world outside must not be asked for a server on this machine.

@@ -84,6 +84,20 @@ def is_near(host: str) -> bool:
     return "." not in name or name.endswith(tuple(f".{ending}" for ending in _LOCAL))
 
 
+def is_here(host: str) -> bool:
+    """Whether a host is an address of this machine: one that a socket of it can have."""
+    address = literal(host)
+    if address is None:
+        return False
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
 def is_name(host: str) -> bool:
     """Whether a host may be looked up at all: labels of letters, digits, - and _, between dots."""
     return _NAME.fullmatch(host) is not None and len(host) <= 254

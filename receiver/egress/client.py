@@ -47,11 +47,19 @@ class EgressRefused(Failed):
 
     category = FailureClass.REFUSED
 
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
+
 
 class EgressFailed(Failed):
     """The other side could not be reached, or broke off."""
 
     category = FailureClass.TRANSPORT
+
+
+class EgressUnreached(EgressFailed):
+    """No connection could be made."""
 
 
 class EgressLate(EgressFailed):
@@ -109,7 +117,7 @@ class Stream:
 
 
 class Egress:
-    """Three HTTP clients: one for posting, one for fetching, and an open one for actions that may go anywhere.
+    """Three HTTP clients: one for sending, one for fetching, and an open one for actions that may go anywhere.
 
     `hosts_allowed` are pairs of host and port (None: any port) which files are fetched from wherever they lead: the
     configured provider may run on this machine. They count for nothing else, and the clients share no connections.
@@ -134,7 +142,7 @@ class Egress:
             return _client(GuardedTransport(Guard(admits, resolve, network), tls), patience)
 
         self._anywhere = client(lambda host, port, address: True)
-        self._posting = client(lambda host, port, address: is_public(address))
+        self._sending = client(lambda host, port, address: is_public(address))
         self._fetching = client(self._admits)
 
     async def post(
@@ -152,12 +160,35 @@ class Egress:
         With `most` so many bytes are waited for, for half of the time that is left. Raises EgressRefused and
         EgressFailed. The connection is closed when it ends in any way but a whole answer.
         """
-        client = self._anywhere if allow_private else self._posting
-        until = asyncio.get_running_loop().time() + timeout
+        client = self._anywhere if allow_private else self._sending
+        steps = httpx.Timeout(timeout, connect=min(timeout, self._patience.connect))
         with _translated(_place_of(url)):
-            steps = httpx.Timeout(timeout, connect=min(timeout, self._patience.connect))
             request = client.build_request("POST", _unambiguous(url), content=body, headers=headers, timeout=steps)
-            _refuse_unfit(request.url, near=allow_private)
+            return await self._exchange(client, request, timeout, near=allow_private, most=most)
+
+    async def put(
+        self, url: str, content: AsyncIterator[bytes], headers: Mapping[str, str], *, idle: float, timeout: float
+    ) -> Answer:
+        """PUT a stream to a public address; the rest as above. `idle` seconds bound every step of it."""
+        steps = httpx.Timeout(idle, connect=min(idle, self._patience.connect))
+        with _translated(_place_of(url)):
+            request = self._sending.build_request(
+                "PUT", _unambiguous(url), content=content, headers=headers, timeout=steps
+            )
+            return await self._exchange(self._sending, request, timeout)
+
+    async def _exchange(
+        self,
+        client: httpx.AsyncClient,
+        request: httpx.Request,
+        timeout: float,
+        *,
+        near: bool = False,
+        most: int | None = None,
+    ) -> Answer:
+        until = asyncio.get_running_loop().time() + timeout
+        with _translated(_place(request.url)):
+            _refuse_unfit(request.url, near=near)
             async with asyncio.timeout_at(until):
                 response = await client.send(request, stream=True)
         async with aclosing(response):
@@ -180,7 +211,7 @@ class Egress:
             yield stream
 
     async def aclose(self) -> None:
-        for client in (self._posting, self._fetching, self._anywhere):
+        for client in (self._sending, self._fetching, self._anywhere):
             await client.aclose()
 
     async def _follow(self, url: str, allow_private: bool, headers: Mapping[str, str] | None) -> httpx.Response:
@@ -268,7 +299,7 @@ def _place_of(url: str) -> str:
 
 
 def _private(place: str) -> EgressRefused:
-    return EgressRefused(f"{place} is not a public address; `allow_private = true` lets an action reach it")
+    return EgressRefused(f"{place} is not a public address", "`allow_private = true` lets an action reach it")
 
 
 @contextmanager
@@ -288,6 +319,6 @@ def _translated(place: str) -> Iterator[None]:
     except (httpcore.TimeoutException, TimeoutError) as error:
         raise EgressLate(f"{place} did not answer in time ({type(error).__name__})") from error
     except httpcore.ConnectError as error:
-        raise EgressFailed(f"{place} could not be reached") from error
+        raise EgressUnreached(f"{place} could not be reached") from error
     except _NETWORK_ERRORS as error:
         raise EgressFailed(f"{place} broke off ({type(error).__name__})") from error

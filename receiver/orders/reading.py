@@ -11,13 +11,17 @@ from receiver.model.errors import problems
 from receiver.model.records import Api, Json, JsonObject, Kind
 from receiver.orders.attachments import Named, Problems, References
 from receiver.orders.references import changed, with_text_of_graph
+from receiver.orders.repeats import TWICE, repeated_key
 from receiver.runninghub import catalogue
-from receiver.runninghub.bodies import body_problems, strange_fields
+from receiver.runninghub.bodies import GRAPH, body_problems, strange_fields
 from receiver.runninghub.catalogue import Model
 from receiver.runninghub.validation import validate
 
 FIELDS = frozenset({"kind", "api", "target", "input", "labels", "validate"})
 ENDPOINT = re.compile(r"/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What may not stand in anything that is looked for: nobody can see it, and NUL ends a text for some who compare."""
+NO_CONTROL = "expected a text without control characters: it could not be found again"
 NUMBER = re.compile(r"[0-9]{1,20}")
 TARGET_LIMIT = 200
 LABELS_LIMIT = 20
@@ -89,7 +93,8 @@ def read_order(
     references = References(kind, named, checked=checked)
     resolved = changed(kind, model, body, references.sent)
     found += in_input + references.found
-    labels = _labels(document.get("labels", {}), found)
+    # What was taken once is not refused when it is sent again.
+    labels = _labels(document.get("labels", {}), found, kept=again_of is not None)
     if idempotency_key is not None and not 0 < len(idempotency_key) <= KEY_LIMIT:
         found.append(("Idempotency-Key", f"expected 1 to {KEY_LIMIT} characters"))
     if found:
@@ -170,13 +175,16 @@ def _input(value: Json, kind: Kind, found: Problems, *, checked: bool) -> JsonOb
     ours = [name for name in OURS[kind] if name in value]
     found.extend((f"input.{name}", "leave it out: it is filled in for every task") for name in ours)
     body = with_text_of_graph(value) if kind is Kind.WORKFLOW else value
+    if kind is Kind.WORKFLOW and isinstance(graph := value.get(GRAPH), str):
+        key = repeated_key(graph.encode(errors="replace"))
+        found += [(f"input.{GRAPH}.{key[:100]}", TWICE)] if key is not None else []
     if checked and kind is not Kind.MODEL:
         theirs = {name: item for name, item in body.items() if name not in ours}
         found.extend((f"input.{path}", message) for path, message in body_problems(kind, theirs))
     return body
 
 
-def _labels(value: Json, found: Problems) -> dict[str, str]:
+def _labels(value: Json, found: Problems, *, kept: bool) -> dict[str, str]:
     if not isinstance(value, dict):
         found.append(("labels", "expected an object of texts"))
         return {}
@@ -186,8 +194,8 @@ def _labels(value: Json, found: Problems) -> dict[str, str]:
     for name, text in value.items():
         if not isinstance(text, str) or len(text) > LABEL_LIMIT or not 0 < len(name) <= LABEL_LIMIT:
             found.append((f"labels.{name[:LABEL_LIMIT]}", f"expected a text of {LABEL_LIMIT} characters at the most"))
-        elif "\x00" in name + text:
-            found.append((f"labels.{name[:LABEL_LIMIT]}", "expected a text without NUL: it could not be found again"))
+        elif not kept and CONTROL.search(name + text):
+            found.append((f"labels.{name[:LABEL_LIMIT]}", NO_CONTROL))
         else:
             labels[name] = text
     return labels

@@ -86,6 +86,11 @@ def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -
     return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
 
 
+def headers_of(file: FileToSend) -> dict[str, str]:
+    """What is said of a file that is stored at an address."""
+    return {"Content-Type": "application/octet-stream", "Content-Length": str(file.size)}
+
+
 def site_of(base_url: str) -> str:
     """The address of a site, however its base URL was written."""
     return base_url.rstrip("/").removesuffix(V2_ROOT)
@@ -214,9 +219,8 @@ class Channel:
         return await self._send("POST", self.site + path, headers, content, UPLOAD_TIMEOUT)
 
     async def put(self, url: str, file: FileToSend) -> Answered:
-        """A file at an address that the provider has signed. The key is not shown there."""
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(file.size)}
-        return await self._send("PUT", url, headers, file.open(), UPLOAD_TIMEOUT)
+        """A file at an address of the provider's own site. The key is not shown there."""
+        return await self._send("PUT", url, headers_of(file), file.open(), UPLOAD_TIMEOUT)
 
     async def _send(
         self, method: str, url: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes], timeout: httpx.Timeout

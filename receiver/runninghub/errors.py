@@ -2,8 +2,8 @@
 
 The codes are those of the provider's page "API Error Code Reference"; whether to try again is our judgement. Codes of
 our own: `not_sent` (no connection was made), `unanswered` (sent, no answer), `unreadable`, `http_<status>`, `no_key`,
-`other_key`; and for an answer with a sentence but without a code `busy`, `refused` and `unclear`, which says an error
-of some kind.
+`other_key`, `unsafe` (it names an address that is not public); and for an answer with a sentence but without a code
+`busy`, `refused` and `unclear`, which says an error of some kind.
 """
 
 import re
@@ -97,6 +97,7 @@ CODES: dict[str, Code] = {
     "unclear": Code("UNCLEAR", "the provider met an error that it does not name", retryable=True),
     "refused": Code("REFUSED", "refused without a code"),
     "other_key": Code("OTHER_KEY", "the task is at another site, which must not see today's API key", remedy=SITE_BACK),
+    "unsafe": Code("UNSAFE_ADDRESS", "the provider named an address that is not public"),
     "no_key": Code("NO_KEY", "no API key is configured: set RUNNINGHUB_API_KEY"),
 }
 

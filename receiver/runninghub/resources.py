@@ -8,17 +8,46 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import httpx
+
+from receiver.egress.client import Egress, EgressFailed, EgressRefused, EgressUnreached
 from receiver.model.records import Json, JsonObject, Node, Price
 from receiver.model.views import AppView, QueueView
 from receiver.runninghub import nodes
-from receiver.runninghub.client import Channel, FileToSend, asked_again, refusal, understood, was_not_sent
+from receiver.runninghub.client import (
+    UPLOAD_DEADLINE,
+    UPLOAD_TIMEOUT,
+    Answered,
+    Channel,
+    FileToSend,
+    asked_again,
+    headers_of,
+    refusal,
+    understood,
+    was_not_sent,
+)
+from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.nodes import Stored
 
 T = TypeVar("T")
 
 
 class Resources(Channel):
-    """What can be had from the provider, and brought to it, beside tasks."""
+    """What can be had from the provider, and brought to it, beside tasks. By `egress` files go where answers say."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        base_url: str,
+        api_key: str | None,
+        egress: Egress,
+        *,
+        attempts: int = 3,
+        read_wait: float = 0.5,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__(http, base_url, api_key, attempts=attempts, read_wait=read_wait, deadline=deadline)
+        self._egress = egress
 
     async def workflow(self, workflow_id: str) -> list[Node]:
         """The fields of a workflow that may be set (page "Get Workflow JSON")."""
@@ -68,10 +97,25 @@ class Resources(Channel):
         body: JsonObject = {"loraName": file.name, "md5Hex": md5}
         file_name, url = await self._v1("/api/openapi/getLoraUploadUrl", body, nodes.read_ticket)
         if url:
-            answered = await self.again(was_not_sent, self.put, url, file)
+            answered = await self.again(was_not_sent, self._store, url, file)
             if answered.status >= 300:
                 raise refusal(f"http_{answered.status}", f"the store answered {answered.status}", answered)
         return file_name
+
+    async def _store(self, url: str, file: FileToSend) -> Answered:
+        """A file at an address that the provider has signed: on its own site, or else one of the public internet."""
+        if url.startswith(f"{self.site}/"):
+            return await self.put(url, file)
+        idle = UPLOAD_TIMEOUT.read or UPLOAD_DEADLINE
+        try:
+            until = self._deadline or UPLOAD_DEADLINE
+            stored = await self._egress.put(url, file.open(), headers_of(file), idle=idle, timeout=until)
+        except EgressRefused as refused:
+            raise ProviderError("unsafe", f"nothing was sent: {refused.problem}") from refused
+        except EgressFailed as failed:
+            code = "not_sent" if isinstance(failed, EgressUnreached) else "unanswered"
+            raise ProviderError(code, str(failed)) from failed
+        return Answered(status=stored.status, retry_after=None, body=stored.body_start)
 
     async def _v1(self, path: str, body: JsonObject, read: Callable[[Json], T]) -> T:
         return await self.data(lambda: self.post_v1(path, body), read)

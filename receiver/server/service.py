@@ -23,6 +23,7 @@ from receiver.egress.client import Egress
 from receiver.exchange import Asker
 from receiver.housekeep import housekeep
 from receiver.model import rules
+from receiver.model.announcement import Announcement
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Abandoned
 from receiver.model.errors import Refused, StoreUnavailable
@@ -91,12 +92,13 @@ class Service:
         """The directory for files that are in hand: beside the database, where there is room."""
         self.address_file = address_file(self.database)
         """The file in which the command line finds the URL of this server."""
+        self.announced: Announcement | None = None
         self._jitter = jitter
         tls = tls or httpx.create_ssl_context()
         self._http = open_http(transport, tls)
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
-        self.resources = Resources(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
+        self.resources = Resources(self._http, settings.base_url, settings.api_key, self._egress, read_wait=read_wait)
         self._performers = perform or performers(self._egress, clock=clock, room=self.room)
         self._loops: list[Loop] = []
         self._stopping = False

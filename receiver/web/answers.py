@@ -12,6 +12,7 @@ from starlette.responses import Response
 from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found
 from receiver.model.records import Json, JsonObject
 from receiver.model.views import ErrorDocument, ErrorView
+from receiver.orders.repeats import refuse_repeated
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.wire import BOM, DEPTH, Unreadable, decode_json
@@ -73,6 +74,7 @@ async def read_object(request: Request) -> JsonObject:
     if not isinstance(value, dict):
         raise Refused(400, "not_an_object", "the body must be a JSON object")
     _refuse_unstorable(value, DEPTH, "")
+    refuse_repeated(body)
     return value
 
 

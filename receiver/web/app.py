@@ -50,8 +50,11 @@ class FrontDoor:
 def create_app(service: Service) -> ASGIApp:
     """The application over a service that was started."""
 
-    async def alive(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+    async def alive(request: Request) -> Response:
+        challenge = request.query_params.get("challenge")
+        if challenge is None or service.announced is None:
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", "proof": service.announced.proof(service.admin_token, challenge)})
 
     async def ready(_: Request) -> Response:
         found = service.problems()

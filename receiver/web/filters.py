@@ -12,6 +12,7 @@ from receiver.model.entries import Selection
 from receiver.model.errors import Refused, problems
 from receiver.model.records import ActionState, AlertKind, End, Filter, JsonObject, Kind, ReplayMode, TaskState
 from receiver.model.views import PruneBody, ReplayBody
+from receiver.orders.reading import CONTROL, NO_CONTROL
 from receiver.runninghub import catalogue
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ Reader: TypeAlias = Callable[[T], object]
 Filters: TypeAlias = Mapping[str, Reader[list[str]]]
 Problems: TypeAlias = list[tuple[str, str]]
 
+Text: TypeAlias = Annotated[str, Meta(pattern=rf"^(?!(?s:.*){CONTROL.pattern})")]
 LIMIT_MOST = 500
 CURSOR_LIMIT = 200
 SLOWEST = 10_000
@@ -34,7 +36,9 @@ def read_filter(request: Request, filters: Filters) -> Filter:
     """What a list is narrowed to, from the request's query. Raises Refused (422) with every problem."""
     query = request.query_params
     found: Problems = []
-    values = _read_fields({name: query.getlist(name) for name in query}, filters, found)
+    given = {name: query.getlist(name) for name in query}
+    found += [(name, NO_CONTROL) for name, texts in given.items() if any(map(CONTROL.search, texts))]
+    values = _read_fields(given, filters, found) if not found else {}
     if found:
         raise problems(found)
     return msgspec.convert(values, Filter)
@@ -188,8 +192,8 @@ SELECTION: Mapping[str, Reader[object]] = {
     "action": _one(Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, "a whole number"),
     "action_state": _any_of(*ActionState),
     "task_state": _any_of(*TaskState),
-    "name": _one(str | None, "a text"),
-    "task": _one(str | None, "a text"),
+    "name": _one(Text | None, "a text without control characters"),
+    "task": _one(Text | None, "a text without control characters"),
     "since": _time,
     "until": _time,
 }

@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from receiver.server.address import announce, withdraw
 from receiver.server.logs import redact_logs
 from receiver.server.service import Service
 from receiver.web.answers import error_answer
@@ -94,18 +95,16 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
     redact_logs(service.redact)
     server = Server(_config(service))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    left = service.address_file
     url = url_of(listener)
     try:
-        left.write_text(url)
+        service.announced = announce(service.address_file, url, service.clock())
         ready(url)
         log.info("serve", url=url, public_url=service.settings.public_url)
         await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         log.info("stop")
         told.cancel()
-        with suppress(FileNotFoundError):
-            left.unlink()
+        withdraw(service.address_file)
         server.should_exit = True
         stopped = asyncio.create_task(service.hold())
         await asyncio.gather(serving, stopped, return_exceptions=True)

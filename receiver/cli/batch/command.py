@@ -12,7 +12,7 @@ import click
 
 from receiver.cli.batch.progress import ON_THEIR_WAY, count_of, shown_progress
 from receiver.cli.connect import connect
-from receiver.cli.options import expecting, json_option, label_option
+from receiver.cli.options import expecting, files_from_option, folder_of, json_option, label_option
 from receiver.cli.outcome import FAILED, USED_WRONGLY, Ended
 from receiver.cli.show import answer, clean, document, fields, note
 from receiver.cli.waiting import count_bar
@@ -57,7 +57,8 @@ def _seconds(option: str, usual: float, help: str) -> Callable[[F], F]:
     "--name", metavar="NAME", callback=_name, help="The label `batch`; under another name all is ordered anew."
 )
 @click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True, help="Orders sent at once.")
-@click.option("--literal", is_flag=True, help="Leave {braces} in the file as they are.")
+@click.option("--literal", is_flag=True, help="Take the file's texts as they are: {braces} and @ mean nothing there.")
+@files_from_option
 @click.option("--force", is_flag=True, help="Send the inputs unchecked, to any endpoint.")
 @click.option("--dry-run", is_flag=True, help="Read and check the file, and order nothing.")
 @click.option("--retry-failed", is_flag=True, help="Order lines again whose tasks failed or were rejected before.")
@@ -76,6 +77,7 @@ def batch(
     name: str | None,
     concurrency: int,
     literal: bool,
+    files_from: tuple[Path, ...],
     force: bool,
     dry_run: bool,
     retry_failed: bool,
@@ -94,8 +96,9 @@ def batch(
     {COLUMN} in texts of the file, in --set and in --label stands for the line's own field, {line} for its number, and
     {{ and }} for braces. A field whose name begins with _ is for templates only. --set and --label win over the file.
 
-    Where a file is expected, @PATH names one, seen from the working directory; @@TEXT is the text @TEXT. Each file is
-    uploaded once, when the first order needs it, and counts by its content: an edited file makes a new order.
+    Where a file is expected, @PATH names one, seen from the working directory; @@TEXT is the text @TEXT. It must be
+    below the folder of FILE, or below a DIR of --files-from, and not hidden. Each file is uploaded once, when the first
+    order needs it, and counts by its content: an edited file makes a new order.
 
     Every line is checked before the first is sent. The same command again, after an interruption or with an edited
     file, orders only what is new; with --retry-failed also, once more, what failed in an earlier run. The exit code is
@@ -111,7 +114,16 @@ def batch(
     from receiver.cli.batch.rows import Common
 
     usual, anew = name or _usual_name(file), hashlib.sha256(name.encode()).hexdigest()[:16] if name else ""
-    common = Common(batch=usual, model=model, pairs=pairs, labels=label, checked=not force, literal=literal, anew=anew)
+    common = Common(
+        batch=usual,
+        model=model,
+        pairs=pairs,
+        labels=label,
+        checked=not force,
+        literal=literal,
+        anew=anew,
+        folders=(folder_of(file), *files_from),
+    )
     lines = _read(file, common)
     if dry_run:
         _show_orders(lines, common, as_json)

@@ -16,7 +16,7 @@ from msgspec import Struct
 from receiver.cli.batch.contents import AttachedFile, Content
 from receiver.cli.batch.rows import Common, Given, csv_lines, json_lines
 from receiver.cli.inputs import Reader, read_input
-from receiver.cli.local_files import LocalOrder, types_of
+from receiver.cli.local_files import Limits, LocalOrder, as_texts, types_of
 from receiver.cli.outcome import problems_of
 from receiver.model import templates
 from receiver.model.entries import NewTask
@@ -132,12 +132,15 @@ def _order(number: int, given: Given, common: Common) -> LocalOrder:
     types = types_of(str(rest.get("target"))) if rest.get("kind", Kind.MODEL) == Kind.MODEL else None
     if given.texts:
         own = _read_pairs([f"{name}={cell}" for name, cell in own.items()], types, "")
+    if common.literal:
+        own = as_texts(own, rest)
     labels = {name: read(f"labels.{name}", value) for name, value in given.labels.items()}
     labels |= {name: fill(f"--label {name}", text) for name, text in common.labels.items()}
     if "batch" in labels:
         raise invalid("labels.batch", "this label is the batch's own; --name sets it")
     rest |= {"labels": labels, "validate": common.checked}
-    return LocalOrder({**own, **_common_input(common, fill, types)}, rest)
+    # Nothing counts as typed, not even what --set gives: its templates are filled with what stands in the file.
+    return LocalOrder({**own, **_common_input(common, fill, types)}, rest, Limits(common.folders, typed={}))
 
 
 def _common_input(common: Common, fill: Callable[[str, str], str], types: Reader | None) -> JsonObject:

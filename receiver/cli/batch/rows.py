@@ -4,11 +4,13 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from io import StringIO
+from pathlib import Path
 
 from msgspec import Struct
 
 from receiver.model.errors import Refused, invalid
 from receiver.model.records import Json, JsonObject
+from receiver.orders.repeats import refuse_repeated
 from receiver.runninghub.wire import Unreadable, decode_json
 
 WHOLE_ORDER = frozenset({"kind", "api", "target", "input", "labels"})
@@ -19,7 +21,10 @@ DELIMITERS = (",", ";", "\t")
 
 
 class Common(Struct, frozen=True, kw_only=True):
-    """What all lines share. `literal` leaves braces in the file as they are; `anew` sets the keys apart from others."""
+    """What all lines share. `literal` takes the file's texts as they are; `anew` sets the keys apart from others.
+
+    `folders` are those below which the files must be that lines name.
+    """
 
     batch: str
     model: str | None = None
@@ -28,6 +33,7 @@ class Common(Struct, frozen=True, kw_only=True):
     checked: bool = True
     literal: bool = False
     anew: str = ""
+    folders: tuple[Path, ...] = ()
 
 
 class Given(Struct, frozen=True, kw_only=True):
@@ -66,6 +72,7 @@ def _read_json(line: bytes, common: Common) -> Given:
         raise invalid("", str(problem)) from None
     if not isinstance(value, dict):
         raise invalid("", "expected a JSON object")
+    refuse_repeated(line)
     whole = common.model is None or (value.keys() <= WHOLE_ORDER and isinstance(value.get("input"), dict))
     if not whole:
         return Given(input=value, labels={}, rest={}, fields=value, texts=False)

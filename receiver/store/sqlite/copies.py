@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -12,7 +13,17 @@ from sqlite_utils import Database
 
 from receiver.model.errors import Failed, StoreUnavailable
 from receiver.store.sqlite.database import Lock
-from receiver.store.sqlite.file import BACKING_UP, COMPANIONS, RESTORING, beside, fault, look_inside, refuse_place
+from receiver.store.sqlite.file import (
+    BACKING_UP,
+    COMPANIONS,
+    PRIVATE,
+    REPLACED,
+    RESTORING,
+    beside,
+    fault,
+    look_inside,
+    refuse_place,
+)
 from receiver.store.sqlite.migrations import migrations
 
 MIB = 1024 * 1024
@@ -103,9 +114,12 @@ def _copy_checked(backup: Path, copy: Path, path: Path) -> None:
 
 def _put_in_place(copy: Path, path: Path, at: datetime) -> list[Path]:
     """Where what was there is kept. Should this be cut off, the copy tells the next start that it was."""
-    replaced = beside(path, f".replaced-{at:%Y%m%dT%H%M%S.%f}Z")
+    replaced = beside(path, f"{REPLACED}{at:%Y%m%dT%H%M%S.%f}Z")
     there = [end for end in ("", *COMPANIONS) if beside(path, end).exists()]
     kept = [beside(path, end).rename(beside(replaced, end)) for end in there]
+    for each in kept:
+        with suppress(OSError):
+            each.chmod(PRIVATE)
     copy.rename(path)
     directory = os.open(path.parent, os.O_RDONLY)
     os.fsync(directory)

@@ -23,6 +23,7 @@ from receiver.store.sqlite.migrations import migrations
 
 T = TypeVar("T")
 
+LOCK = ".lock"
 LOCK_POLL = 0.1
 READERS = 2
 BUSY_TIMEOUT = 5.0
@@ -41,7 +42,7 @@ class Lock:
     """The file beside the database that one process holds locked while it serves."""
 
     def __init__(self, database: Path) -> None:
-        self.path = database.with_name(database.name + ".lock")
+        self.path = database.with_name(database.name + LOCK)
         self._database = database
         self._descriptor: int | None = None
 

@@ -7,12 +7,13 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from sqlite_utils import Database
 
 from receiver.model.errors import SettingsError
-from receiver.store.sqlite.database import Lock, connect_read_only, create_private, file_id
+from receiver.store.sqlite.database import LOCK, Lock, connect_read_only, create_private, file_id
 from receiver.store.sqlite.log import changes_nothing
 from receiver.store.sqlite.migrations import migrations
 
@@ -23,12 +24,27 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite puts beside a database file, by the ends of their names."""
 RESTORING = "-restoring"
 """The end of the name of the copy of a backup, before it takes the place of the database."""
+REPLACED = ".replaced-"
+"""How the ends of the names begin under which a database is kept that a backup has replaced, with all beside it."""
 BACKING_UP = ".{}.backup-"
 """How the names of directories begin in which the database of a name is copied."""
 
 
 def beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
+
+
+def private_files(path: Path) -> list[Path]:
+    """What is there of the files that hold secrets, or whatever else only the owner of a database may touch."""
+    named = [path, *(beside(path, end) for end in (*COMPANIONS, RESTORING, LOCK))]
+    named += sorted(path.parent.glob(f"{escape(path.name)}{REPLACED}*"))
+    return [each for each in named if each.is_file() and not each.is_symlink()]
+
+
+def open_to_others(path: Path) -> str | None:
+    """The mode of a file that is not for its owner alone, as it is written; None for a private one."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return None if mode == PRIVATE else f"{mode:04o}"
 
 
 class Watch:
@@ -85,14 +101,14 @@ def make_ready(path: Path) -> None:
     if beside(path, RESTORING).exists() and not path.exists():
         raise _unfit(f"putting a backup in the place of {path} was cut off: `receiver restore` again")
     beside(path, RESTORING).unlink(missing_ok=True)
-    for left in path.parent.glob(BACKING_UP.format(path.name) + "*"):
+    for left in path.parent.glob(BACKING_UP.format(escape(path.name)) + "*"):
         shutil.rmtree(left, ignore_errors=True)
     # Before all else: SQLite throws the log of an empty file away, and changed modes make a file look younger.
     if has_log(path):
         _refuse_strange_log(path, beside(path, "-wal"))
     create_private(path)
     _refuse_foreign(path)
-    for each in filter(Path.exists, (path, *(beside(path, end) for end in COMPANIONS))):
+    for each in private_files(path):
         _make_private(each)
 
 
@@ -148,8 +164,7 @@ def _refuse_strange_log(path: Path, log: Path) -> None:
 
 def _make_private(path: Path) -> None:
     with suppress(OSError):
-        if stat.S_IMODE(path.stat().st_mode) != PRIVATE:
+        if open_to_others(path):
             path.chmod(PRIVATE)
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode != PRIVATE:
-        raise _unfit(f"{path} has the mode {mode:04o} and holds secrets: as its owner, `chmod 600 {path}`")
+    if mode := open_to_others(path):
+        raise _unfit(f"{path} has the mode {mode} and holds secrets: as its owner, `chmod 600 {path}`")
