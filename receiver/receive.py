@@ -3,16 +3,21 @@
 This verb is handed the store and the links and nothing else: it cannot make an outbound call.
 """
 
+import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
 from receiver.model.entries import NewDelivery
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.links import Links
-from receiver.model.rules import UNREADABLE_KEPT
+from receiver.model.rules import READ_AT_ONCE, UNREADABLE_KEPT
 from receiver.runninghub import wire
 from receiver.store import Store
+
+_readers = ThreadPoolExecutor(1, "callbacks")
+"""Reads large bodies beside the loop, one at a time: what it takes to read them is taken once."""
 
 
 class Inbound(Struct, frozen=True, kw_only=True):
@@ -40,12 +45,16 @@ async def receive(store: Store, links: Links, token: str, inbound: Inbound, now:
     if link is None:
         raise _no_such_url()
     body = inbound.body[:UNREADABLE_KEPT] if inbound.too_large else inbound.body
-    report, problem = _read(body, too_large=inbound.too_large)
+    if len(body) > READ_AT_ONCE:
+        found = await asyncio.get_running_loop().run_in_executor(_readers, _examined, body, inbound.too_large)
+    else:
+        found = _examined(body, inbound.too_large)
+    report, problem, digest = found
     delivery = NewDelivery(
         task=link.task_id,
         purpose=link.purpose,
         body=body,
-        digest=hashlib.sha256(body).digest(),
+        digest=digest,
         size=len(inbound.body),
         provider_task_id=report.task_id if report else None,
         claim=report.end if report else None,
@@ -60,13 +69,16 @@ async def receive(store: Store, links: Links, token: str, inbound: Inbound, now:
     return Received(status=status, duplicate=recorded.duplicate, due=recorded.due)
 
 
-def _read(body: bytes, *, too_large: bool) -> tuple[wire.TaskReport | None, str | None]:
-    if too_large:
-        return None, "too large"
-    try:
-        return wire.read_callback(body), None
-    except wire.Unreadable as problem:
-        return None, str(problem)
+def _examined(body: bytes, too_large: bool) -> tuple[wire.TaskReport | None, str | None, bytes]:
+    """What a body says, or what is wrong with it; and its digest."""
+    report: wire.TaskReport | None = None
+    problem: str | None = "too large"
+    if not too_large:
+        try:
+            report, problem = wire.read_callback(body), None
+        except wire.Unreadable as error:
+            problem = str(error)
+    return report, problem, hashlib.sha256(body).digest()
 
 
 def _no_such_url() -> Refused:
