@@ -95,6 +95,8 @@ BODY_RATE = 16 * 1024
 """Bytes of a body that buy it another second: an upload over a slow line goes on, one byte now and then does not."""
 SMALL_REQUEST = 16 * 1024
 """Bytes of a request that is let in while larger ones must give way; nearly every callback is smaller."""
+IN_FLIGHT_RELIEVED = 0.75
+"""The part of the limit that is in flight when enough have given way."""
 IN_FLIGHT_AT_LAST = 1.5
 """At so many times the limit of bytes in flight small requests give way as well."""
 FILES_RESERVED = 256

@@ -140,9 +140,8 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            # Nothing is upgraded here: the request is answered as it is, and what follows is the next one.
-            if (taken := upgrade.args[0]) < len(piece):
-                self._take(bytes(piece[taken:]), 0)
+            self._parse_without_upgrade(bytes(piece[upgrade.args[0] :]))
+            return
         except httptools.HttpParserError as error:
             if not isinstance(error.__context__, Overstepped):
                 self.refuse(400, "not_http", "this is no HTTP request")
@@ -155,6 +154,21 @@ class Connection(HttpToolsProtocol):
             self.hold(len(piece))
         if self._silent > self.door.limits.header_bytes or (self.headers and len(self.headers) > rules.HEADERS):
             self._refuse_head()
+
+    def _parse_without_upgrade(self, rest: bytes) -> None:
+        """Parses the same request once more, without its offer: nothing is upgraded here.
+
+        The parser takes the body of such a request for another protocol. Java's client offers HTTP/2 in this way.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self.refuse(400, "not_http", "this is no proxy")
+            return
+        head = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        head += [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._silent = 0
+        self._parse(b"\r\n".join(head) + END + rest)
 
     def _refuse_head(self) -> None:
         self.refuse(431, "headers_too_large", "the headers of the request are too large")
@@ -169,6 +183,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # it comes again
         limit = self.door.limits.header_bytes
         if len(self.headers) > rules.HEADERS or (self._silent > limit and self._head_size() > limit):
             raise Overstepped
@@ -196,6 +212,8 @@ class Connection(HttpToolsProtocol):
             self._hold_or_end(len(body))
 
     def on_message_complete(self) -> None:
+        if self.phase == HEAD:
+            return
         super().on_message_complete()
         if self.phase == BODY:
             self.phase, self.since = ANSWER, self.door.now

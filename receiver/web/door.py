@@ -89,7 +89,8 @@ class Door:
     def _refuse_largest(self, most: int, least: int) -> None:
         unfinished = (each for each in self.connections if each.gives_way)
         for each in sorted(unfinished, key=lambda each: each.held, reverse=True):
-            if self.held <= most or each.held <= least:
+            # Some room is made besides, or the next bytes would have all of them sorted again.
+            if self.held <= most * rules.IN_FLIGHT_RELIEVED or each.held <= least:
                 return
             each.refuse(503, "too_busy", "too many bytes are in flight; send it again later")
 
