@@ -67,6 +67,8 @@ class Hall:
                 protocol.let_go(scope, len(message.get("body", b"")))
             more = message.get("more_body", False)
             self.reading.set()
+        if scope["path"] == "/kept":
+            await self.may_answer.wait()
         return await self._answer(send, answer + str(length).encode())
 
     async def _answer(self, send: Send, body: bytes, *, close: bool = False) -> None:
@@ -277,6 +279,19 @@ async def test_the_largest_unfinished_request_gives_way_when_too_many_bytes_are_
     assert hall.door.held == 0
 
 
+async def test_what_the_program_still_holds_counts_although_its_sender_has_gone(hall: Hall) -> None:
+    connection = await hall.connect()
+    connection.send(request("POST", "/kept", b"x" * 50_000))
+    await hall.until_open(1)
+    await hall.until_waiting(protocol.ANSWER)
+    connection.close()
+    await hall.until_open(0)
+    assert hall.door.held >= 50_000
+    hall.may_answer.set()
+    while hall.door.held:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
+
+
 async def test_a_body_that_is_passed_on_does_not_count(hall: Hall) -> None:
     answer = await asked(hall, request("POST", "/let-go", b"x" * 5 * MIB))
     assert answer is not None
@@ -326,6 +341,19 @@ async def test_a_pipelined_request_behind_chunks_is_answered(hall: Hall) -> None
         answer = await connection.answer()
         assert answer is not None
         assert answer.body == b"/a 5"
+
+
+async def test_too_many_requests_behind_chunks_end_the_connection(hall: Hall, caplog: pytest.LogCaptureFixture) -> None:
+    connection = await hall.connect()
+    connection.send(b"POST /later HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await hall.until_open(1)
+    await hall.until_waiting(protocol.BODY)
+    connection.send(b"0\r\n\r\n" + b"GET /a HTTP/1.1\r\n\r\n" * 40)
+    assert await hung_up(connection)
+    hall.may_answer.set()
+    await hall.until_open(0)
+    assert hall.called == 1
+    assert caplog.records == []
 
 
 async def test_one_request_of_a_connection_is_in_hand_at_a_time(hall: Hall) -> None:

@@ -11,8 +11,9 @@ from typing import Any, cast
 import httptools
 import msgspec
 from starlette.types import Scope
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from receiver.model import rules
@@ -35,12 +36,16 @@ class Overstepped(Exception):
 
 
 class Outlet:
-    """What a request's cycle has of the transport. Only closing is another matter."""
+    """What a request's cycle has of the transport: it closes with care, and writes to nobody who has gone."""
 
-    __slots__ = ("close", "is_closing", "write")
+    __slots__ = ("_write", "close", "is_closing")
 
     def __init__(self, connection: "Connection", transport: asyncio.Transport) -> None:
-        self.write, self.is_closing, self.close = transport.write, transport.is_closing, connection.close
+        self._write, self.is_closing, self.close = transport.write, transport.is_closing, connection.close
+
+    def write(self, data: bytes) -> None:
+        if not self.is_closing():
+            self._write(data)
 
 
 def let_go(scope: Scope, count: int) -> None:
@@ -77,8 +82,8 @@ class Connection(HttpToolsProtocol):
         self.door.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._let_go_of_all()
         self.phase = CLOSING
-        self._forget()
         self.door.leave(self)
         super().connection_lost(exc)
 
@@ -314,16 +319,31 @@ class Connection(HttpToolsProtocol):
 
     def _end(self) -> None:
         """Keeps nothing of the request, and tells the program that its sender is gone."""
+        self._let_go_of_all()
         self.phase, self.since = CLOSING, self.door.now
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self.flow.resume_writing()
         self.pipeline.clear()
-        self._rest = b""
         self.parser = self.scope = self.headers = self.cycle = None  # type: ignore[assignment]
-        self._forget()
         self.door.idle.pop(self, None)
+
+    def _let_go_of_all(self) -> None:
+        """A request that came whole stays in memory until the program is done with it, whoever has gone meanwhile."""
+        unread, self._rest = len(self._rest) - self._rest_at, b""
+        self._rest_at = 0
+        self._forget(but=max(0, self.held - unread) if self.phase == ANSWER else 0)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self._done)
+        self.tasks.add(task)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if self.phase == CLOSING:
+            self._forget()
 
     def _linger(self) -> None:
         if not self.transport.is_closing():
