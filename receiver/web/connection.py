@@ -243,7 +243,7 @@ class Connection(HttpToolsProtocol):
             rest, start, self._rest, self._rest_at = self._rest, self._rest_at, b"", 0
             self._forget()
             self._take(rest, start)
-        if not self._rest:
+        if not self._rest and self.phase != CLOSING:
             self.flow.resume_reading()
 
     def _rest_now(self) -> None:
