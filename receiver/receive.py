@@ -3,17 +3,22 @@
 This verb is handed the store and what the token said, and nothing else: it cannot make an outbound call.
 """
 
+import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
 from receiver.model.entries import NewDelivery
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.links import Link
-from receiver.model.rules import UNREADABLE_KEPT
+from receiver.model.rules import READ_AT_ONCE, UNREADABLE_KEPT
 from receiver.runninghub.hints import Hint, read_hint
 from receiver.runninghub.wire import Unreadable
 from receiver.store import Store
+
+_readers = ThreadPoolExecutor(1, "callbacks")
+"""Reads large bodies beside the loop, one at a time: what it takes to read them is taken once."""
 
 
 class Inbound(Struct, frozen=True, kw_only=True):
@@ -38,12 +43,16 @@ async def receive(store: Store, link: Link, inbound: Inbound, now: float) -> Rec
     was sent too many bodies to keep one more.
     """
     body = inbound.body[:UNREADABLE_KEPT] if inbound.too_large else inbound.body
-    hint, problem = _read(body, too_large=inbound.too_large)
+    if len(body) > READ_AT_ONCE:
+        found = await asyncio.get_running_loop().run_in_executor(_readers, _examined, body, inbound.too_large)
+    else:
+        found = _examined(body, inbound.too_large)
+    hint, problem, digest = found
     delivery = NewDelivery(
         task=link.task_id,
         purpose=link.purpose,
         body=body,
-        digest=hashlib.sha256(body).digest(),
+        digest=digest,
         size=len(inbound.body),
         provider_task_id=hint.task_id,
         claim=hint.end,
@@ -58,10 +67,13 @@ async def receive(store: Store, link: Link, inbound: Inbound, now: float) -> Rec
     return Received(status=status, duplicate=recorded.duplicate, due=recorded.due)
 
 
-def _read(body: bytes, *, too_large: bool) -> tuple[Hint, str | None]:
-    if too_large:
-        return Hint(), "too large"
-    try:
-        return read_hint(body), None
-    except Unreadable as problem:
-        return Hint(), str(problem)
+def _examined(body: bytes, too_large: bool) -> tuple[Hint, str | None, bytes]:
+    """What a body says, or what is wrong with it; and its digest."""
+    hint = Hint()
+    problem: str | None = "too large"
+    if not too_large:
+        try:
+            hint, problem = read_hint(body), None
+        except Unreadable as error:
+            problem = str(error)
+    return hint, problem, hashlib.sha256(body).digest()

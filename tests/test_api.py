@@ -28,6 +28,28 @@ async def test_without_the_admin_token_nothing_is_shown(shared_house: House, pat
     assert ADMIN_TOKEN not in answer.text
 
 
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bearer "])
+async def test_how_the_word_bearer_is_written_does_not_matter(shared_house: House, scheme: str) -> None:
+    answer = await shared_house.http.get("/api/tasks", headers={"Authorization": f"{scheme} {ADMIN_TOKEN}"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["", "/", "//", "/healthz", "/healthz/", "//healthz"])
+async def test_whoever_asks_whether_somebody_is_there_is_answered(shared_house: House, method: str, path: str) -> None:
+    assert (await shared_house.http.request(method, f"http://receiver.test{path}")).status_code == 200
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("path", ["//api/tasks", "/api/tasks/", "/api//tasks"])
+async def test_a_slash_too_many_in_an_address_of_the_api_does_not_matter(shared_house: House, path: str) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    assert (await shared_house.http.get(f"http://receiver.test{path}", headers=headers)).status_code == 200
+    assert (await shared_house.http.get(f"http://receiver.test{path}")).status_code == 401
+
+
 @pytest.mark.parametrize("name", ["tasks", "deliveries", "events", "actions"])
 async def test_every_list_is_paged_by_key_without_loss_or_repetition(house: House, name: str) -> None:
     for _ in range(7):

@@ -65,7 +65,6 @@ def test_the_script_says_that_it_installs_and_installs_only_what_running_needs(t
     assert ran[0].stdout == "First receiver is installed into .venv, once: this may take a minute.\n"
     assert (ran[1].stdout, ran[1].stderr) == ("", "")
     installed = [line for line in calls.read_text().splitlines() if "pip install" in line]
-    assert len(installed) == 1
-    assert "--editable ." in installed[0]
-    assert "dev" not in installed[0].partition("pip install")[2]
+    assert [line.partition("pip install")[2].split()[-1] for line in installed] == ["scripts/running.lock", "."]
+    assert "--require-hashes" in installed[0]
     assert [line.partition("receiver ")[2] for line in calls.read_text().splitlines()].count("demo") == 2

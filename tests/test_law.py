@@ -86,6 +86,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "rehearse",
         "simulator.delivery",
     ),
+    "httptools": ("web.connection",),
     "importlib": ("actions.python", "cli"),
     "importlib.metadata": ("version",),
     "itsdangerous": ("model.links",),
@@ -102,7 +103,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "structlog": ("server", "web", "cli", "demo"),
     "subprocess": ("actions.child", "demo"),
     "uuid_utils": ("web",),
-    "uvicorn": ("web.server", "cli", "demo"),
+    "uvicorn": ("web.server", "web.connection", "cli", "demo"),
     "uvloop": ("cli",),
     # Nobody, or few: there is one way out of the house already, or a better tool.
     "http.client": (),

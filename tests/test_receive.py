@@ -187,6 +187,46 @@ async def test_the_content_type_does_not_matter(shared_house: House, content_typ
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("written", ["/{}", "//{}", "{}/", "/{}//"])
+async def test_a_slash_too_many_in_a_callback_url_does_not_matter(house: House, written: str) -> None:
+    task_id = await house.submit()
+    url = f"http://receiver.test{written.format(house.callback_path(task_id))}"
+    answer = await house.http.post(url, content=GOOD)
+    assert answer.status_code == 200
+    assert len((await house.task(task_id)).deliveries) == 1
+
+
+VALUES = 20_000
+COSTLY: list[tuple[str, bytes, int]] = [
+    ("as many values as allowed", b'{"status":"SUCCESS","results":[' + b"{}," * (VALUES // 2 - 2) + b"{}]}", 200),
+    ("many empty objects", b'{"status":"SUCCESS","results":[' + b"{}," * VALUES + b"{}]}", 202),
+    ("many numbers", b'{"status":"SUCCESS","results":[' + b"1," * VALUES + b"1]}", 202),
+    ("many arrays in arrays", b'{"status":"SUCCESS","results":[' + (b"[" * 50 + b"]" * 50 + b",") * 500 + b"1]}", 202),
+    ("many fields", b'{"status":"SUCCESS"' + b"".join(b',"%d":1' % number for number in range(VALUES)) + b"}", 202),
+    ("many texts", b'{"status":"SUCCESS","results":[' + b'"","",' * VALUES + b'""]}', 202),
+    ("many values in eventData's text", json.dumps({"eventData": '{"status":[' + "1," * VALUES + "1]}"}).encode(), 202),
+    ("the same with every comma escaped", b'{"eventData":"[' + rb"1\u002c" * VALUES + b'1]"}', 202),
+    ("commas in a text", b'{"status":"FAILED","errorMessage":"' + b"a, [b], {c}, " * VALUES + b'"}', 200),
+    (
+        "a text of JSON",
+        json.dumps({"status": "FAILED", "errorMessage": '{"a": [1, 2], "b\\": {}}' * VALUES}).encode(),
+        200,
+    ),
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("body", "expected"), [row[1:] for row in COSTLY], ids=[row[0] for row in COSTLY])
+async def test_a_body_with_too_many_values_is_kept_as_one_that_cannot_be_read(
+    shared_house: House, body: bytes, expected: int
+) -> None:
+    task_id = await shared_house.submit()
+    answer = await shared_house.http.post(shared_house.callback_path(task_id), content=body)
+    assert answer.status_code == expected
+    (delivery,) = (await shared_house.task(task_id)).deliveries
+    assert delivery.problem == (None if expected == 200 else "more than 20000 values")
+
+
 async def test_a_body_that_never_ends_is_refused_after_the_limit(house: House) -> None:
     task_id = await house.submit()
     sent = 0

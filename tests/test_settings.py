@@ -105,6 +105,15 @@ max_body = 1024
 disk_floor = 0
 confirm_patience = 0.5
 
+[door]
+connections = 100
+header_bytes = 8192
+header_seconds = 5
+body_seconds = 20
+idle_seconds = 15
+answer_seconds = 45
+bytes_in_flight = 4194304
+
 [reconcile]
 patience = 3600
 overdue = 7200
@@ -134,6 +143,13 @@ FROM_FILE = Settings(
     max_body=1024,
     disk_floor=0,
     confirm_patience=0.5,
+    connections=100,
+    header_bytes=8192,
+    header_seconds=5,
+    body_seconds=20,
+    idle_seconds=15,
+    answer_seconds=45,
+    bytes_in_flight=4194304,
     patience=3600,
     overdue=7200,
     resend="unknown",

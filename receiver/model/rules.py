@@ -118,6 +118,44 @@ for which it waits. So most callbacks never meet it."""
 PRUNE_LONGEST_REST = 1.0
 
 
+class DoorLimits(Struct, frozen=True, kw_only=True):
+    """What anybody may take of this server before having shown anything; the settings have the defaults."""
+
+    connections: int
+    header_bytes: int
+    header_seconds: float
+    body_seconds: float
+    idle_seconds: float
+    answer_seconds: float
+    bytes_in_flight: int
+
+
+DOOR_ROUND = 1.0
+"""Seconds between two looks at all connections: limits are kept to a second, and no request needs a timer."""
+LINGER = 2.0
+"""Seconds for which a connection that was refused is listened to, so that the refusal reaches its sender."""
+HEADERS = 128
+"""Header lines of a request: each costs far more memory than its bytes. Browsers behind proxies send about forty."""
+PIPELINED = 16
+"""Requests of one connection that may wait for their answers, where they cannot be told apart before they are read."""
+BODY_RATE = 16 * 1024
+"""Bytes of a body that buy it another second: an upload over a slow line goes on, one byte now and then does not."""
+SMALL_REQUEST = 16 * 1024
+"""Bytes of a request that is let in while larger ones must give way; nearly every callback is smaller."""
+IN_FLIGHT_RELIEVED = 0.75
+"""The part of the limit that is in flight when enough have given way."""
+IN_FLIGHT_AT_LAST = 1.5
+"""At so many times the limit of bytes in flight small requests give way as well."""
+FILES_RESERVED = 256
+"""Files and sockets that connections leave to the ledger, to downloads and to commands."""
+
+READ_AT_ONCE = 16 * 1024
+"""Bytes of a callback that are read where they arrive, which takes a millisecond; more would hold up the others."""
+CALLBACK_VALUES = 20_000
+"""Values in a callback's JSON. The largest that were seen have some hundreds; this many take some 10 MiB to read."""
+DOCUMENT_VALUES = 500_000
+"""Values in any other JSON document, such as a large workflow, which has some ten thousand."""
+
 LADDER = (30.0, 60.0, 120.0, 240.0)
 """When a submitted task is asked about, in seconds after its submission."""
 LADDER_REST = 600.0

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from receiver.model.records import End
+from receiver.model.rules import READ_AT_ONCE
 from receiver.runninghub.wire import ENDS, read_callback, read_id
 
 Scalar = str | int | float | None
@@ -95,7 +96,9 @@ def read_hint(body: bytes) -> Hint:
 
 
 def usual(body: bytes) -> Hint | None:
-    """The same of a body in which nothing is unusual; None for any other."""
+    """The same of a body in which nothing is unusual, its size neither; None for any other."""
+    if len(body) > READ_AT_ONCE:
+        return None
     try:
         callback = _CALLBACK.decode(body)
         task_id, end = read_id(callback.taskId), _end(callback.eventData)

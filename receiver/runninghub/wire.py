@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from receiver.model.errors import ReceiverError
 from receiver.model.records import Account, End, Json, JsonObject, Result, TaskError
-from receiver.model.rules import is_gateways
+from receiver.model.rules import CALLBACK_VALUES, DOCUMENT_VALUES, is_gateways
 from receiver.model.views import WebhookView
 from receiver.runninghub.errors import CODES, NO_SUCH_TASK, RUN_FAILED, describe, told
 from receiver.runninghub.lenient import mended
@@ -22,6 +22,8 @@ DEPTH = 32
 """Deeper nesting than this in a field we do not know is dropped."""
 BOM = b"\xef\xbb\xbf"
 """What editors on Windows write before a text. It is no part of it, but a stranger's bytes must not begin so."""
+MARKS = (b",", b"[", b"{")
+"""What stands before a value, but for the first."""
 ID_LIMIT = 64
 TEXT_LIMIT = 4000
 """Characters kept of an error's sentence."""
@@ -89,13 +91,15 @@ class WebhookDetail(WebhookView, frozen=True, kw_only=True):
     report: TaskReport | None
 
 
-def read_json(body: bytes) -> Json:
+def read_json(body: bytes, values: int = DOCUMENT_VALUES) -> Json:
     """Any bytes as JSON data, cleaned: no NUL in texts, no numbers that cannot be stored. Raises Unreadable."""
-    return _clean(decode_json(body), DEPTH)
+    return _clean(decode_json(body, values), DEPTH)
 
 
-def decode_json(body: bytes) -> Json:
-    """Any bytes as JSON data, as it stands there. Raises Unreadable, which says where it is wrong."""
+def decode_json(body: bytes, values: int = DOCUMENT_VALUES) -> Json:
+    """Any bytes as JSON data of so many values, as it stands there. Raises Unreadable, which says where it is wrong."""
+    if _has_more_values(body, values):
+        raise Unreadable(f"more than {values} values")
     try:
         decoded: Json = msgspec.json.decode(body)
         return decoded
@@ -107,6 +111,16 @@ def decode_json(body: bytes) -> Json:
         raise Unreadable(f"not JSON: {_malformed(body, str(error))}") from None
 
 
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Counted before anything is read: a value costs a hundred times its two bytes. What stands in texts is none."""
+    if len(body) <= most or sum(map(body.count, MARKS)) <= most:
+        return False
+    texts = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if texts.count(b'"') > 4 * most:  # each value is one text at the most, and has another for its name
+        return True
+    return sum(sum(map(each.count, MARKS)) for each in texts.split(b'"')[::2]) > most
+
+
 def _malformed(body: bytes, said: str) -> str:
     """What is wrong with a body and where: told by name for what Python and ComfyUI write where there is no number."""
     place = PLACE.search(said)
@@ -115,23 +129,23 @@ def _malformed(body: bytes, said: str) -> str:
     return said.removeprefix("JSON is malformed: ").replace("invalid character", what)
 
 
-def read_object(body: bytes) -> JsonObject:
+def read_object(body: bytes, values: int = DOCUMENT_VALUES) -> JsonObject:
     """Any bytes as a JSON object, cleaned as above. Raises Unreadable."""
-    payload = read_json(body)
+    payload = read_json(body, values)
     if not isinstance(payload, dict):
         raise Unreadable("not a JSON object")
     return payload
 
 
-def from_text(value: Json) -> Json:
+def from_text(value: Json, values: int = DOCUMENT_VALUES) -> Json:
     """JSON data that the provider sends now as it is, and now as a text. Raises Unreadable."""
-    return read_json(value.encode()) if isinstance(value, str) else value
+    return read_json(value.encode(), values) if isinstance(value, str) else value
 
 
 def read_callback(body: bytes) -> TaskReport:
     """A callback's body, in any of the shapes that were documented or seen. Raises Unreadable."""
-    payload = read_object(body)
-    inner = from_text(payload.get("eventData"))
+    payload = read_object(body, CALLBACK_VALUES)
+    inner = from_text(payload.get("eventData"), CALLBACK_VALUES)
     if inner is None:
         inner = payload
     if not isinstance(inner, dict):

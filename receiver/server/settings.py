@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct
 from receiver.model.definitions import Definition
 from receiver.model.errors import SettingsError
 from receiver.model.fields import Condition, Field, Setting, at_least, fields_of
-from receiver.model.rules import KEPT_LEAST, Keep, Policy
+from receiver.model.rules import KEPT_LEAST, DoorLimits, Keep, Policy
 from receiver.server.definitions import KEEP_FILES, read_definitions
 
 CONFIG_VARIABLE = "RECEIVER_CONFIG"
@@ -151,6 +151,34 @@ class Settings(Struct, frozen=True, kw_only=True):
         Setting(at_least(0), table="callbacks"),
         "seconds until a callback is recorded unconfirmed when RunningHub cannot be asked",
     ] = 600.0
+    connections: Annotated[
+        int,
+        Setting(at_least(16), table="door"),
+        "connections at once, and no more than the system allows files; of too many the oldest idle one is closed",
+    ] = 8192
+    header_bytes: Annotated[
+        int, Setting(at_least(4096), table="door"), "bytes of a request's headers; more are answered 431"
+    ] = 64 * 1024
+    header_seconds: Annotated[
+        float, Setting(at_least(1), table="door"), "seconds in which the headers of a request must have come"
+    ] = 10.0
+    body_seconds: Annotated[
+        float,
+        Setting(at_least(1), table="door"),
+        "seconds in which a request's body must have come; every 16 KiB that come give it one more",
+    ] = 30.0
+    idle_seconds: Annotated[
+        float, Setting(at_least(1), table="door"), "seconds for which a connection may wait before its next request"
+    ] = 30.0
+    answer_seconds: Annotated[
+        float, Setting(at_least(1), table="door"), "seconds for which an answer may wait for somebody to read on"
+    ] = 60.0
+    bytes_in_flight: Annotated[
+        int,
+        Setting(at_least(MIB), table="door"),
+        "bytes of all unfinished requests in memory, two of the largest callbacks at least; "
+        "beyond them the largest requests are answered 503",
+    ] = 12 * MIB
     patience: Annotated[
         float,
         Setting(at_least(60), table="reconcile"),
@@ -226,6 +254,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def keep(self) -> Keep:
         return msgspec.convert(self, Keep, from_attributes=True)
+
+    @property
+    def door(self) -> DoorLimits:
+        limits = msgspec.convert(self, DoorLimits, from_attributes=True)
+        return msgspec.structs.replace(limits, bytes_in_flight=max(self.bytes_in_flight, 2 * self.max_body))
 
 
 FIELDS = tuple(field for field in fields_of(Settings).values() if field.help)

@@ -6,7 +6,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found
@@ -53,6 +53,8 @@ async def failed(_: Request, error: Exception) -> Response:
         case HTTPException():
             code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
             return error_answer(error.status_code, code, error.detail, headers=error.headers)
+        case ClientDisconnect():
+            return error_answer(499, "broken_off", "the request broke off before its end")
     log.error("request", exc_info=error)
     return error_answer(500, "internal", "something broke here; the server's log says what")
 

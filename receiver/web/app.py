@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,17 +17,20 @@ from receiver.web.answers import error_answer, failed
 from receiver.web.callbacks import PATH, CallbackDoor
 from receiver.web.routes import ENDPOINTS
 
+FAILURES = (Refused, StoreUnavailable, ProviderError, HTTPException, ClientDisconnect, 500)
+
 
 class BearerToken:
     """Lets through what carries the admin token. Pure ASGI, for BaseHTTPMiddleware costs eight requests (measured)."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._expected = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        if secrets.compare_digest(given, self._expected):
+        scheme, _, token = given.partition(b" ")
+        if scheme.lower() == b"bearer" and secrets.compare_digest(token.strip(), self._expected):
             await self._app(scope, receive, send)
             return
         message = "send the admin token as Authorization: Bearer TOKEN"
@@ -36,14 +39,20 @@ class BearerToken:
 
 
 class FrontDoor:
-    """Callbacks go straight to their door: the framework's layers around a route cost more than the door (measured)."""
+    """Callbacks go straight to their door: the framework's layers around a route cost more than the door (measured).
+
+    Takes //a/b and /a/b/ for /a/b: people join addresses by hand, and proxies do it for them.
+    """
 
     def __init__(self, callbacks: ASGIApp, rest: ASGIApp) -> None:
         self._callbacks = callbacks
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        folder, _, token = scope.get("path", "").rpartition("/")
+        path: str = scope.get("path", "")
+        if "//" in path or (path[-1:] == "/" and path != "/"):
+            path = scope["path"] = "/" + "/".join(filter(None, path.split("/")))
+        folder, _, token = path.rpartition("/")
         await (self._callbacks if folder == PATH and token else self._rest)(scope, receive, send)
 
 
@@ -68,11 +77,12 @@ def create_app(service: Service) -> ASGIApp:
     api = Router([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
     app = Starlette(
         routes=[
+            Route("/", alive),
             Route("/healthz", alive),
             Route("/readyz", ready),
             Mount("/api", BearerToken(api, service.admin_token)),
         ],
-        exception_handlers=dict.fromkeys((Refused, StoreUnavailable, ProviderError, HTTPException, 500), failed),
+        exception_handlers=dict.fromkeys(FAILURES, failed),
     )
     app.router.redirect_slashes = False
     return FrontDoor(CallbackDoor(service), app)

@@ -1,7 +1,5 @@
 """The public door: POST /callbacks/{token}. Any bytes end in accept or one kind of refusal."""
 
-import asyncio
-
 import msgspec
 import structlog
 from starlette.requests import ClientDisconnect
@@ -12,8 +10,6 @@ from receiver.model.views import ErrorDocument, ErrorView
 from receiver.receive import Inbound, receive
 from receiver.server.service import RECONCILER, Service
 
-READ_PATIENCE = 30.0
-"""Seconds in which a body must have come."""
 PATH = "/callbacks"
 CLOSE = (b"connection", b"close")
 
@@ -49,11 +45,7 @@ class CallbackDoor:
         link = service.links.read(scope["path"].rpartition("/")[2])
         if link is None:
             return self._not_found()
-        try:
-            async with asyncio.timeout(READ_PATIENCE):
-                inbound = await _read(receive_, service.settings.max_body)
-        except TimeoutError:
-            return 408, _error("too_slow", "the body did not come in time"), [CLOSE]
+        inbound = await _read(receive_, service.settings.max_body)
         try:
             received = await receive(service.store, link, inbound, service.clock())
         except Refused:
@@ -71,19 +63,17 @@ class CallbackDoor:
 
 async def _read(receive_: Receive, limit: int) -> Inbound:
     """The body, up to `limit` bytes; what comes after is not read. Raises ClientDisconnect before its end."""
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message: Message = await receive_()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        chunks.append(chunk)
-        if size > limit:
-            return Inbound(body=b"".join(chunks), too_large=True)
-        if not message.get("more_body", False):
-            return Inbound(body=b"".join(chunks))
+    message: Message = await receive_()
+    if message["type"] != "http.disconnect" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")  # nearly always it comes at once
+        return Inbound(body=body, too_large=len(body) > limit)
+    gathered = bytearray()
+    while message["type"] != "http.disconnect":
+        gathered += message.get("body", b"")
+        if len(gathered) > limit or not message.get("more_body", False):
+            return Inbound(body=bytes(gathered), too_large=len(gathered) > limit)
+        message = await receive_()
+    raise ClientDisconnect
 
 
 def _error(code: str, message: str) -> bytes:

@@ -26,7 +26,8 @@ from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.shown import model_view
 from receiver.server.service import Service
 from receiver.web.answers import answer, refuse_without_key
-from receiver.web.forms import BESIDE_LIMIT, form_of
+from receiver.web.connection import let_go
+from receiver.web.forms import BESIDE_LIMIT, Form, form_of
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ async def upload(service: Service, request: Request) -> Response:
     await _on_disk(service, _nothing, length)
     # A file without a name: whatever happens, nothing is left behind.
     with tempfile.TemporaryFile(dir=service.scratch) as kept:
-        size, sha256 = await _keep(service, form.file(request.stream()) if form else request.stream(), kept, limit)
+        size, sha256 = await _keep(service, request, form, kept, limit)
         name = name or (form.name if form else "")
         _refuse_no_name(name)
         if size == 0:
@@ -131,14 +132,16 @@ async def _found(request: Request, what: str, ask: Callable[[str], Awaitable[T]]
         raise
 
 
-async def _keep(service: Service, chunks: AsyncIterator[bytes], kept: IO[bytes], limit: int) -> tuple[int, str]:
+async def _keep(service: Service, request: Request, form: Form | None, kept: IO[bytes], limit: int) -> tuple[int, str]:
     """The bytes into a file. Returns its size and its SHA-256."""
     size, digest = 0, hashlib.sha256()
+    chunks = form.file(request.stream()) if form else request.stream()
     async for chunk in chunks:
         size += len(chunk)
         _refuse_too_long(size, limit)
         digest.update(chunk)
         await _on_disk(service, partial(kept.write, chunk), len(chunk))
+        let_go(request.scope, len(chunk))
     await _on_disk(service, kept.flush)
     return size, digest.hexdigest()
 

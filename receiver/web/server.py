@@ -5,21 +5,32 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, cast
 
 import structlog
 import uvicorn
+from msgspec.structs import replace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from receiver.actions.orphans import bury_orphans
+from receiver.model import rules
 from receiver.server.address import announce, withdraw
 from receiver.server.logs import redact_logs
+from receiver.server.memory import return_memory
 from receiver.server.service import Service
 from receiver.web.answers import error_answer
 from receiver.web.app import create_app
+from receiver.web.connection import Connection
+from receiver.web.door import Door, raise_file_limit
 
 REQUEST_PATIENCE = 3
 """Seconds for requests in hand when the server stops; a hung one is cut off."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
 LAST_PATIENCE = 9.3
 """Seconds after the first signal when the process ends, whatever will not: ten are allowed."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -54,7 +65,8 @@ class Interruptible:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=2048)
+    both = host == "::" and socket.has_dualstack_ipv6()
+    listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     listener.setblocking(False)
     # asyncio sets this only on sockets that name their protocol, and create_server makes none that does.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -64,6 +76,8 @@ def listen(host: str, port: int) -> socket.socket:
 def url_of(listener: socket.socket) -> str:
     """How a program on this machine reaches the listener."""
     host, port = listener.getsockname()[:2]
+    if host == "::" and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        host = "0.0.0.0"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -87,14 +101,17 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
         end.daemon = True
         end.start()
 
+    return_memory()
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal)
     told = asyncio.create_task(stopping.wait())
     if not await _started(service, told):
         return
     redact_logs(service.redact)
-    server = Server(_config(service))
+    door = _door(service)
+    server = Server(_config(service, door))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    rounds = [asyncio.create_task(door.watch()), asyncio.create_task(bury_orphans())]
     url = url_of(listener)
     try:
         service.announced = announce(service.address_file, url, service.clock())
@@ -108,6 +125,8 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
         server.should_exit = True
         stopped = asyncio.create_task(service.hold())
         await asyncio.gather(serving, stopped, return_exceptions=True)
+        for each in rounds:
+            each.cancel()
         await service.close()
         closed.set()
     await serving
@@ -126,9 +145,18 @@ async def _started(service: Service, told: asyncio.Task[bool]) -> bool:
     return True
 
 
-def _config(service: Service) -> uvicorn.Config:
+def _door(service: Service) -> Door:
+    """The limits of the settings, within what the system allows."""
+    limits = service.settings.door
+    files = raise_file_limit()
+    connections = max(1, min(limits.connections, files - rules.FILES_RESERVED, files // 2))
+    return Door(replace(limits, connections=connections), clock=time.monotonic)
+
+
+def _config(service: Service, door: Door) -> uvicorn.Config:
     return uvicorn.Config(
         Interruptible(create_app(service)),
+        http=cast(Any, partial(Connection, door)),
         access_log=False,
         log_config=None,
         lifespan="off",
@@ -136,5 +164,5 @@ def _config(service: Service) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=REQUEST_PATIENCE,
-        timeout_keep_alive=30,
+        backlog=min(BACKLOG, door.limits.connections // 4),
     )
