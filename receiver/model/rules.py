@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from msgspec import Struct
 
 from receiver.model.definitions import Definition
-from receiver.model.entries import NewEvent, OwedAction
+from receiver.model.entries import Candidate, NewEvent, OwedAction
 from receiver.model.records import ActionState, End, MissCause, Result, Task, TaskState, Upload
 
 _RAN = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
@@ -58,6 +58,28 @@ in our queue, or that is sent again, may still name it: then the file's name tel
 def is_fresh(upload: Upload, now: float, site: str) -> bool:
     """Whether an upload may be used yet in an order to this site, the provider's base URL."""
     return upload.site == site and now - upload.at < UPLOAD_KEPT
+
+
+BODY_LIMIT = 8 * 2**20
+"""Bytes of a request to the API, files in it (as data: URIs) and all."""
+ORDER_LIMIT = 2**20
+"""Bytes of a request without these files: the largest workflows have a few hundred thousand, and it is read at once."""
+FILTER_LIMIT = 500
+"""Characters of one value of a filter: no target, label or list of states has more."""
+FILTERS_LIMIT = 20
+"""How often one filter may be repeated: an order has no more labels."""
+
+INPUT_SHOWN = 200
+"""Characters of an input that a list shows: enough to know an order by its prompt."""
+
+REPLAY_SLICE = 250
+"""Rows that a replay looks at, or changes, at once: callbacks wait for its writes some tens of milliseconds."""
+REPLAY_STRIDE = 2000
+"""Events among which it looks for so many at once."""
+REPLAY_AT_ONCE = 20
+"""Slices that are done before whoever asked is answered, within a second: small replays are whole by then."""
+REPLAY_BYTES = 4 * 2**20
+"""Bytes of kept callbacks that are read anew at once; one of them may have as many."""
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -155,6 +177,11 @@ ORPHANS_KEPT = 7 * 86400.0
 
 REFUSALS_TOLD = 3600.0
 """Seconds for which the alert about a storage that refused writes stays open after the last of them."""
+
+STRAY_THREADS = 8
+"""Threads of a definition beside those of its workers, for functions that run on past their timeout."""
+THREAD_PATIENCE = 30.0
+"""Seconds for which an action waits for a thread, half its timeout at the most, and then until it tries again."""
 
 CRASHES = 3
 """An action whose worker died so often while it ran is taken to be the reason."""
@@ -315,7 +342,7 @@ def crash_delay(crashes: int) -> float:
     return backoff(crashes - 1, 0.5) if crashes > 1 else 0.0
 
 
-def matches(definition: Definition, end: End, task: Task) -> bool:
+def matches(definition: Definition, end: End, task: Task | Candidate) -> bool:
     """Whether a definition is for a task that ended so."""
     when = definition.when
     return (

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line's help must not wait for msgspec
     from receiver.model.records import Price, TaskError
-    from receiver.model.views import ActionView, CallbackView, DefinitionView, EventView, TaskView
+    from receiver.model.views import ActionView, CallbackView, DefinitionView, EventView, TaskFacts
 
 WAITS_FOR = {
     "definition": "its definition, which is not in the settings",
@@ -24,7 +24,7 @@ def moment(time: str | None) -> str:
     return (time or "")[:19].replace("T", " ")
 
 
-def task_state(task: "TaskView") -> str:
+def task_state(task: "TaskFacts") -> str:
     """The task's state, followed by RunningHub's own status while RunningHub has the task."""
     return " ".join(filter(None, (task.state, task.provider_status if task.state == "submitted" else None)))
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -58,7 +58,9 @@ def create_app(service: Service) -> Starlette:
             Route("/readyz", ready),
             Mount("/api", BearerToken(api, service.admin_token)),
         ],
-        exception_handlers=dict.fromkeys((Refused, StoreUnavailable, ProviderError, HTTPException, 500), failed),
+        exception_handlers=dict.fromkeys(
+            (Refused, StoreUnavailable, ProviderError, HTTPException, ClientDisconnect, 500), failed
+        ),
     )
     app.router.redirect_slashes = False
     return app

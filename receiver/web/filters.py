@@ -11,6 +11,7 @@ from starlette.requests import Request
 from receiver.model.entries import Selection
 from receiver.model.errors import Refused, problems
 from receiver.model.records import ActionState, AlertKind, End, Filter, JsonObject, Kind, ReplayMode, TaskState
+from receiver.model.rules import FILTER_LIMIT, FILTERS_LIMIT
 from receiver.model.views import ReplayBody
 from receiver.runninghub import catalogue
 
@@ -33,8 +34,9 @@ OF_ACTIONS = "reprocess reads deliveries, which are chosen by task, task_state, 
 def read_filter(request: Request, filters: Filters) -> Filter:
     """What a list is narrowed to, from the request's query. Raises Refused (422) with every problem."""
     query = request.query_params
-    found: Problems = []
-    values = _read_fields({name: query.getlist(name) for name in query}, filters, found)
+    given = {name: query.getlist(name) for name in query}
+    found: Problems = [(name, problem) for name, values in given.items() if (problem := _too_much(values))]
+    values = {} if found else _read_fields(given, filters, found)
     if found:
         raise problems(found)
     return msgspec.convert(values, Filter)
@@ -70,6 +72,14 @@ def _strange(document: JsonObject, body: type[msgspec.Struct], within: str = "")
     """The fields that a document should not have."""
     strange = sorted(document.keys() - set(body.__struct_fields__))
     return [(f"{within}{name}", "there is no such field") for name in strange]
+
+
+def _too_much(values: list[str]) -> str | None:
+    """What is wrong with the number or the length of a filter's values."""
+    if len(values) > FILTERS_LIMIT:
+        return f"expected it {FILTERS_LIMIT} times at the most, got it {len(values)} times"
+    longest = max(map(len, values))
+    return f"expected {FILTER_LIMIT} characters at the most, got {longest}" if longest > FILTER_LIMIT else None
 
 
 def _read_fields(
@@ -116,7 +126,7 @@ def _any_of(*known: str) -> Reader[object]:
         several = value if isinstance(value, list) else [] if value is None else [value]
         if not all(each in known for each in several):
             raise ValueError(f"expected any of {', '.join(known)}")
-        return tuple(several)
+        return tuple(dict.fromkeys(several))
 
     return read
 
@@ -175,12 +185,13 @@ REPLAY: Mapping[str, Reader[object]] = {
     ),
     "dry_run": _one(bool, "true or false"),
 }
+_TEXT = Annotated[str, Meta(max_length=FILTER_LIMIT)] | None
 SELECTION: Mapping[str, Reader[object]] = {
     "action": _one(Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, "a whole number"),
     "action_state": _any_of(*ActionState),
     "task_state": _any_of(*TaskState),
-    "name": _one(str | None, "a text"),
-    "task": _one(str | None, "a text"),
+    "name": _one(_TEXT, f"a text of {FILTER_LIMIT} characters at the most"),
+    "task": _one(_TEXT, f"a text of {FILTER_LIMIT} characters at the most"),
     "since": _time,
     "until": _time,
 }

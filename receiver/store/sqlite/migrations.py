@@ -374,3 +374,43 @@ def m005_nothing_lost(db: Database) -> None:
     """Patience counts answers, overdue tasks free their place, and what a missing definition owes is held."""
     for statement in NOTHING_LOST:
         db.execute(statement)
+
+
+IN_SLICES = (
+    # What a replay is about, how far it has looked for it (a time and a key) and how far it will (null: it has found
+    # all), and what is to be done to what it has found: `cancel` or `resume`.
+    "alter table replays add column selection text",
+    "alter table replays add column place_at real not null default 0",
+    "alter table replays add column place integer not null default 0",
+    "alter table replays add column upto integer",
+    "alter table replays add column turn text",
+    # From when on what was cancelled is owed again, and how much of it is.
+    "alter table replays add column resumed_at real",
+    "alter table replays add column resumed integer not null default 0",
+    "create index actions_not_begun on actions (replay) where state = 'owed' and attempts = 0 and replay is not null",
+    """
+    create index replays_at_work on replays (id)
+      where turn is not null or (upto is not null and cancelled_at is null)
+    """,
+)
+
+INPUTS_ASIDE = (
+    # How an input begins, and its bytes. A password that opens a workflow is not told in a list.
+    "alter table tasks add column input_start text not null default ''",
+    "alter table tasks add column input_size integer not null default 0",
+    "alter table tasks add column moved text not null default '{}'",
+    """
+    update tasks set moved = input, input_size = length(cast(input as blob)),
+      input_start = case when instr(input, '"accessPassword"') then '' else substr(input, 1, 200) end
+    """,
+    # Behind all that a list shows: what stands behind a large column is found by going through all of it.
+    "alter table tasks drop column input",
+    "alter table tasks rename column moved to input",
+)
+
+
+@migrations()
+def m006_in_slices(db: Database) -> None:
+    """Replays find what they are about, and change it, a little at a time; lists do without inputs."""
+    for statement in (*IN_SLICES, *INPUTS_ASIDE):
+        db.execute(statement)
