@@ -17,10 +17,11 @@ from long_ledger import NOW, make
 from servers import ADMIN_TOKEN, Server, indiscretions, running
 
 from receiver.actions.settings import HttpDefinition
+from receiver.cli.show import document, document_of
 from receiver.model import rules
 from receiver.model.entries import NewDelivery, Replay, Selection, Settlement
 from receiver.model.records import End, Filter, Purpose, ReplayMode
-from receiver.model.views import ReplayBody
+from receiver.model.views import PageView, ReplayBody
 from receiver.replay import go_on, go_on_with_any, replay
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.engine import SqliteTransaction
@@ -319,3 +320,28 @@ async def test_a_replay_of_one_task_looks_at_no_other(tmp_path: Path) -> None:
         await house.store.settle_action(claimed, Settlement(outcome="done"), house.clock())
         made = (await house.api.post("/replays", json={"mode": "again", "filter": {"task": claimed.task.id}})).json()
         assert (made["matched"], made["searching"]) == (1, False)
+
+
+async def test_what_a_definition_that_is_gone_owes_is_skipped_in_slices_until_nothing_is_left(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "receiver.db")
+    await store.open()
+    await store.sync_definitions([HOOK], NOW)
+    await end_tasks(store, rules.REPLAY_SLICE + 5, [HOOK], NOW)
+    await store.sync_definitions([], NOW)
+    assert await store.skip_orphans(NOW + 1, NOW + 1) == rules.REPLAY_SLICE
+    assert await store.skip_orphans(NOW + 1, NOW + 1) == 5
+    assert await store.skip_orphans(NOW + 1, NOW + 1) == 0
+    assert len((await store.actions(Filter(state=("skipped",), limit=500))).items) == rules.REPLAY_SLICE + 5
+    await store.close()
+
+
+async def test_all_pages_of_a_list_are_printed_as_they_come_in_one_document(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = PageView[int](items=[1], next="more")
+    document_of(page, iter([1, 2, 3]))
+    assert json.loads(capsys.readouterr().out) == {"items": [1, 2, 3], "next": "more"}
+    document(PageView[int](items=[], next=None))
+    whole = capsys.readouterr().out
+    document_of(PageView[int](items=[], next=None), iter([]))
+    assert capsys.readouterr().out == whole
