@@ -23,7 +23,12 @@ def _print_replay(made: "ReplayView") -> None:
         click.echo(f"{made.matched} would be {'read anew' if made.mode == 'reprocess' else 'owed again'}")
         return
     fields(
-        *(("replay", made.id), ("mode", made.mode), ("state", made.state), ("ended", f"{made.done} of {made.matched}")),
+        *(
+            ("replay", made.id),
+            ("mode", made.mode),
+            ("state", "searching" if made.searching and made.state == "running" else made.state),
+            ("ended", f"{made.done} of {made.matched}"),
+        ),
         *(("of them dead", made.dead or None), ("cancelled", made.cancelled or None), ("per second", made.rate)),
         *(("began (UTC)", moment(made.created_at)), ("finished (UTC)", moment(made.finished_at))),
     )

@@ -1,14 +1,15 @@
 """The two forms that most commands have: a list, and one request about one task, action, replay or the like."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from receiver.cli import options
 from receiver.cli.connect import connect
-from receiver.cli.show import Row, answer, note, table
+from receiver.cli.show import Row, answer, document_of, note, table
 
 if TYPE_CHECKING:
     from receiver.client import Client, Listed
@@ -30,9 +31,9 @@ def listing(
     """
 
     def decorate(row: Callable[[T], Row]) -> Callable[..., None]:
-        def print_page(found: "Listed[T]") -> None:
+        def print_page(found: "Listed[T]", items: Iterable[T]) -> None:
             if found.items:
-                table(headers, map(row, found.items))
+                table(headers, map(row, items))
             else:
                 note(f"no {row.__name__}")
             below(found)
@@ -47,24 +48,26 @@ def listing(
         def command(everything: bool, as_json: bool, **given: object) -> None:
             if not options.is_for_subcommand():
                 with connect() as client:
-                    found = _found(client, page(client), everything, given)
-                answer(found, as_json, print_page)
+                    found, items = _found(client, page(client), everything, given)
+                    (document_of if as_json else print_page)(found, items)
 
         return command
 
     return decorate
 
 
-def _found(client: "Client", page: "Callable[..., Listed[T]]", everything: bool, given: dict[str, Any]) -> "Listed[T]":
-    """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
+def _found(
+    client: "Client", page: "Callable[..., Listed[T]]", everything: bool, given: dict[str, Any]
+) -> "tuple[Listed[T], Iterable[T]]":
+    """The page of a list that the options ask for, and its items; with `everything`, all as they come."""
     from msgspec.structs import replace
 
     narrow = {**given, "limit": options.PAGE_OF_ALL} if everything else given
     found = page(**narrow)
     if not everything or found.next is None:
-        return found
+        return found, found.items
     rest = client.each(page, **{**narrow, "cursor": found.next})
-    return replace(found, items=[*found.items, *rest], next=None)
+    return replace(found, next=None), chain(found.items, rest)
 
 
 def about(

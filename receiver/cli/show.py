@@ -3,9 +3,13 @@
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias, TypeVar
+from textwrap import indent
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from receiver.client import Listed
 
 T = TypeVar("T")
 Cell: TypeAlias = str | int | float | None
@@ -48,11 +52,28 @@ def answer(content: T, as_json: bool, show: Callable[[T], None]) -> None:
 
 def document(content: object) -> None:
     """Prints a JSON document."""
+    click.echo(_json(content))
+
+
+def document_of(page: "Listed[T]", items: Iterable[T]) -> None:
+    """Prints a page as a JSON document with these items, which are not held: a list may be long."""
+    from msgspec.structs import replace
+
+    head, empty, tail = _json(replace(page, items=[])).partition("[]")
+    separator = "[\n"
+    click.echo(head, nl=False)
+    for item in items:
+        click.echo(separator + indent(_json(item), "    "), nl=False)
+        separator = ",\n"
+    click.echo((empty if separator == "[\n" else "\n  ]") + tail)
+
+
+def _json(content: object) -> str:
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
     # JSON leaves these as they are, and a terminal may act on them.
-    click.echo(RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    return RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def note(text: str) -> None:

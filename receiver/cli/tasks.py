@@ -13,7 +13,7 @@ from receiver.model.sentences import moment
 
 if TYPE_CHECKING:
     from receiver.client import Client
-    from receiver.model.views import OrderedView, OutputsView, TaskDetail, TaskView, WebhookView
+    from receiver.model.views import OrderedView, OutputsView, TaskDetail, TaskFacts, TaskRow, WebhookView
 
 EXAMPLE = "0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55"
 
@@ -24,7 +24,7 @@ EXAMPLE = "0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55"
     ("task_state", "kind", "target", "label", "q"),
     ("id", "state", "target", "labels", "created (UTC)", "error"),
 )
-def tasks(task: "TaskView") -> Row:
+def tasks(task: "TaskRow") -> Row:
     """List tasks, newest first.
 
     \b
@@ -109,7 +109,7 @@ def _print_task(task: "TaskDetail") -> None:
     table(("at (UTC)", "what", "detail"), timeline, "Timeline")
 
 
-def _labels(task: "TaskView") -> str:
+def _labels(task: "TaskFacts") -> str:
     return " ".join(f"{name}={value}" for name, value in task.labels.items())
 
 

@@ -15,7 +15,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "rejected", "lost", "unre
 """States in which waiting for a task is over; one that another version wrote is unreadable, and left alone."""
 
 
-def has_ended(task: views.TaskView) -> bool:
+def has_ended(task: views.TaskFacts) -> bool:
     """Whether nothing more is waited for; even a lost task may still be heard of."""
     return task.state in ENDED
 
@@ -47,8 +47,8 @@ class Tasks(Transport):
     def task(self, task_id: str) -> views.TaskDetail:
         return self._call("GET", views.TaskDetail, "tasks", task_id)
 
-    def tasks(self, **narrow: Unpack[ListFilter]) -> views.PageView[views.TaskView]:
-        return self._list(views.PageView[views.TaskView], "tasks", narrow)
+    def tasks(self, **narrow: Unpack[ListFilter]) -> views.PageView[views.TaskRow]:
+        return self._list(views.PageView[views.TaskRow], "tasks", narrow)
 
     def each(self, page: Callable[..., views.PageView[T]], **narrow: Unpack[ListFilter]) -> Iterator[T]:
         """Everything of a list, page after page: `client.each(client.tasks, state="failed")`."""

@@ -36,14 +36,13 @@ class CallbackView(Struct, frozen=True, kw_only=True):
     resent_at: Time | None
 
 
-class TaskView(Struct, frozen=True, kw_only=True):
-    """A task; `uploads` has, by the ids that its order named, the texts that stand for uploads in the input."""
+class TaskFacts(Struct, frozen=True, kw_only=True):
+    """What is shown of a task wherever it is shown."""
 
     id: str
     kind: str
     api: str
     target: str
-    input: Mapping[str, object]
     labels: dict[str, str]
     state: str
     provider_task_id: str | None
@@ -56,6 +55,19 @@ class TaskView(Struct, frozen=True, kw_only=True):
     callback: CallbackView
     idempotency_key: str | None
     again_of: str | None
+
+
+class TaskRow(TaskFacts, frozen=True, kw_only=True):
+    """A task in a list: of its input only how it begins, as JSON, and how many bytes it has."""
+
+    input_start: str
+    input_size: int
+
+
+class TaskView(TaskFacts, frozen=True, kw_only=True):
+    """A task; `uploads` has, by the ids that its order named, the texts that stand for uploads in the input."""
+
+    input: Mapping[str, object]
     uploads: dict[str, str] = {}
 
 
@@ -195,12 +207,14 @@ class AlertView(Struct, frozen=True, kw_only=True):
 class ReplayView(Struct, frozen=True, kw_only=True):
     """A replay, or what one would do: then `id` is None. `filter` says what it is about, as it was asked for.
 
+    While it is `searching`, more may be found, and `matched` grows.
     `done` came to an end, `dead` of them to a bad one; `cancelled` were not begun when it was cancelled.
     """
 
     id: int | None = None
     mode: str
     matched: int
+    searching: bool = False
     dry_run: bool = False
     state: str = "dry_run"
     done: int = 0

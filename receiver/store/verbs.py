@@ -81,17 +81,22 @@ class Store(Access):
     definition_states = ledger.definitions.definition_states
 
     count_retries = ledger.replays.count_retries
+    begin_replay = ledger.replays.begin_replay
+    plan_search = ledger.replays.plan_search
+    search = ledger.replays.search
+    find_retried = ledger.replays.find_retried
     retry = ledger.replays.retry
-    candidates = ledger.replays.candidates
-    owe_anew = ledger.replays.owe_anew
+    candidates = ledger.owing_anew.candidates
+    owe_anew = ledger.owing_anew.owe_anew
     replay = ledger.replays.replay
     cancel_replay = ledger.replays.cancel_replay
     resume_replay = ledger.replays.resume_replay
+    park = ledger.replays.park
+    unpark = ledger.replays.unpark
     replays = ledger.replays.replays
 
     kept_deliveries = ledger.rereading.kept_deliveries
     count_kept_deliveries = ledger.rereading.count_kept_deliveries
-    begin_rereading = ledger.rereading.begin_rereading
     reread = ledger.rereading.reread
 
     old_rows = ledger.pruning.old_rows

@@ -20,10 +20,11 @@ from receiver.model.views import (
     DeliveryPage,
     DeliveryView,
     PageView,
+    ReplayBody,
     ReplayView,
     RotatedView,
 )
-from receiver.replay import replay
+from receiver.replay import go_on, replay
 from receiver.server.service import Service
 from receiver.web.answers import answer, found_by_id, read_id, read_object
 from receiver.web.filters import DELIVERIES, read_filter, read_replay
@@ -62,9 +63,10 @@ async def retry(service: Service, request: Request) -> Response:
     if found is not None and found.name not in {each.name for each in service.definitions}:
         raise Refused(409, "definition_gone", f"{found.name} is not configured any more: nothing would run it")
     selection = Selection(action=action_id, action_state=REPLAYABLE)
-    taken = await service.store.retry(selection, {"action": action_id}, None, service.clock())
+    order, note = ReplayBody(filter=selection), {"action": action_id}
+    taken, _ = await replay(service.store, service.definitions, order, dict(note), service.clock())
     after = await action(service, request)
-    if taken.matched == 0:
+    if taken == 0:
         raise Refused(409, "on_its_way", f"action {action_id} is owed or running already, or was retried just now")
     service.wake()
     return after
@@ -121,9 +123,10 @@ async def replay_state(service: Service, request: Request) -> Response:
 async def resume_replay(service: Service, request: Request) -> Response:
     """Takes up what a cancelled replay had not begun."""
     found = await found_by_id(request, "replay", service.store.replay)
-    if not found.cancelled:
+    if not (found.cancelled or (found.searching and found.state == "cancelled")):
         raise Refused(409, "not_cancelled", f"replay {found.id} has nothing that was cancelled")
-    resumed = await service.store.resume_replay(found.id, service.clock())
+    await service.store.resume_replay(found.id, service.clock())
+    resumed = await go_on(service.store, service.definitions, found.id, service.clock())
     service.wake()
     return answer(replay_view(resumed or found), 202)
 
@@ -132,7 +135,9 @@ async def cancel_replay(service: Service, request: Request) -> Response:
     """What it has not begun stays as it was; one that is done stays done."""
     found = await found_by_id(request, "replay", service.store.replay)
     if found.state == "running":
-        found = await service.store.cancel_replay(found.id, service.clock()) or found
+        await service.store.cancel_replay(found.id, service.clock())
+        found = await go_on(service.store, service.definitions, found.id, service.clock()) or found
+        service.wake()
     return answer(replay_view(found))
 
 

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from receiver.model import views
 from receiver.model.records import Filter, Page
-from receiver.model.shown import action_view, event_view, shown, task_view
+from receiver.model.shown import action_view, event_view, shown, task_row
 from receiver.model.views import PageView
 from receiver.reconcile import Reconciler
 from receiver.server.service import Service
@@ -66,7 +66,7 @@ def paged(
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/tasks", tasks.submit, views.OrderedView, body=views.OrderBody),
     Endpoint("POST", "/previews", tasks.preview, views.PreviewView, body=views.OrderBody),
-    paged("/tasks", Store.tasks, partial(task_view, views.TaskView), views.TaskView, filters.TASKS),
+    paged("/tasks", Store.tasks, task_row, views.TaskRow, filters.TASKS),
     Endpoint("GET", "/tasks/{task}", tasks.show, views.TaskDetail),
     Endpoint("POST", "/tasks/{task}/reconcile", tasks.done(Reconciler.reconcile), views.TaskDetail),
     Endpoint("POST", "/tasks/{task}/resend", tasks.done(Reconciler.resend), views.TaskDetail),

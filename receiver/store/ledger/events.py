@@ -18,7 +18,8 @@ from receiver.store.ledger.transaction import Row, Transaction
 TABLE = Table("events", "at", "key")
 ENDS = Table("task_labels", "ended_at", "task")
 """The same by label: an event is at the end of its task."""
-SELECT = "select e.*, t.id as task_id from events e join tasks t on t.key = e.task"
+SHOWN = ", ".join(f"e.{name}" for name in Event.__struct_fields__ if name != "task")
+SELECT = f"select {SHOWN}, e.key, e.task, t.id as task_id from events e join tasks t on t.key = e.task"
 
 
 @writes
