@@ -1,6 +1,6 @@
 """The two forms that most commands have: a list, and one request about one task, action, replay or the like."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -8,7 +8,7 @@ import click
 
 from receiver.cli import options
 from receiver.cli.connect import connect
-from receiver.cli.show import Row, answer, note, table
+from receiver.cli.show import Row, answer, note, room, table
 
 if TYPE_CHECKING:
     from receiver.client import Client, Listed
@@ -30,9 +30,10 @@ def listing(
     """
 
     def decorate(row: Callable[[T], Row]) -> Callable[..., None]:
-        def print_page(found: "Listed[T]") -> None:
+        def print_page(found: "Listed[T]", wide: bool) -> None:
             if found.items:
-                table(headers, map(row, found.items))
+                rows = map(row, found.items)
+                table(headers, rows if wide else _shortened(rows, found.short), width=None if wide else room())
             else:
                 note(f"no {row.__name__}")
             below(found)
@@ -43,28 +44,35 @@ def listing(
         @options.filters(*filters)
         @options.limit_option
         @options.all_option
+        @options.wide_option
         @wraps(row)
-        def command(everything: bool, as_json: bool, **given: object) -> None:
+        def command(everything: bool, wide: bool, as_json: bool, **given: object) -> None:
             if not options.is_for_subcommand():
                 with connect() as client:
-                    found = _found(client, page(client), everything, given)
-                answer(found, as_json, print_page)
+                    found = _found(page(client), everything, given)
+                answer(found, as_json, lambda found: print_page(found, wide))
 
         return command
 
     return decorate
 
 
-def _found(client: "Client", page: "Callable[..., Listed[T]]", everything: bool, given: dict[str, Any]) -> "Listed[T]":
+def _shortened(rows: Iterable[Row], short: Mapping[str, str]) -> Iterator[Row]:
+    """The rows with the beginnings of ids that are enough to name a task."""
+    for row in rows:
+        yield [short.get(cell, cell) if isinstance(cell, str) else cell for cell in row]
+
+
+def _found(page: "Callable[..., Listed[T]]", everything: bool, given: dict[str, Any]) -> "Listed[T]":
     """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
     from msgspec.structs import replace
 
     narrow = {**given, "limit": options.PAGE_OF_ALL} if everything else given
     found = page(**narrow)
-    if not everything or found.next is None:
-        return found
-    rest = client.each(page, **{**narrow, "cursor": found.next})
-    return replace(found, items=[*found.items, *rest], next=None)
+    while everything and found.next is not None:
+        more = page(**{**narrow, "cursor": found.next})
+        found = replace(more, items=[*found.items, *more.items], short={**found.short, **more.short})
+    return found
 
 
 def about(

@@ -1,6 +1,8 @@
 """Prints tables, fields and JSON. Text from outside is made harmless to a terminal before it is printed."""
 
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias, TypeVar
@@ -28,7 +30,7 @@ STYLES = {
     **dict.fromkeys(("running", "submitted"), "cyan"),
 }
 KEPT_WHOLE = frozenset({"id", "task", "state", "at (UTC)", "created (UTC)", "received (UTC)"})
-"""Columns that a narrow terminal must not wrap, since they are copied or compared."""
+"""Columns that a narrow terminal must not wrap or cut, since they are copied or compared."""
 WIDEST_CELL = 60
 
 
@@ -74,17 +76,33 @@ def submit_line(*words: str) -> str:
     return shlex.join(["receiver", "submit", *words])
 
 
-def table(headers: Sequence[str], rows: Iterable[Row], title: str = "") -> None:
-    """Prints rows below headers: drawn for a terminal, else aligned text. With a title, nothing if there are none."""
+def table(headers: Sequence[str], rows: Iterable[Row], title: str = "", *, width: int | None = None) -> None:
+    """Prints rows below headers: drawn for a terminal, else aligned text. With a title, nothing if there are none.
+
+    With a `width`, a row is a line of so many characters at the most, and shorter texts have to do.
+    """
     cells = [[clean("" if cell is None else cell) for cell in row] for row in rows]
     if title and not cells:
         return
     if title:
         click.echo(f"\n{title}")
+    if width is not None:
+        from receiver.cli.fitting import fitted
+
+        headers, cells, left_out = fitted(headers, cells, width, KEPT_WHOLE)
+        if left_out:
+            note(f"left out for want of width: {', '.join(left_out)}; --wide has them")
     if sys.stdout.isatty():
         draw(headers, cells)
     else:
         click.echo("\n".join(aligned([headers, *cells])))
+
+
+def room() -> int | None:
+    """The width of the terminal, or COLUMNS where that is set; None where lines may be as long as they like."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -18,11 +18,15 @@ Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})
 """RFC 3339, UTC with milliseconds."""
 
 
-class PageView(Struct, Generic[T], frozen=True, kw_only=True):
-    """A page of a list, newest first; `next` is the cursor of the next one."""
+class PageView(Struct, Generic[T], frozen=True, kw_only=True, omit_defaults=True):
+    """A page of a list, newest first; `next` is the cursor of the next one.
+
+    `short` has, by the ids of the tasks that the page is about, the beginnings that no other task's id has.
+    """
 
     items: list[T]
     next: str | None
+    short: dict[str, str] = {}
 
 
 class CallbackView(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,9 @@ class Store(Access):
     tasks = ledger.tasks.tasks
     look_at_unreadable = ledger.tasks.look_at_unreadable
     set_task_aside = ledger.tasks.set_task_aside
+    find_task = ledger.ids.find_task
+    whole_id = ledger.ids.whole_id
+    short_ids = ledger.ids.short_ids
     task_by_idempotency_key = ledger.tasks.task_by_idempotency_key
 
     take_queued_task = ledger.submissions.take_queued_task

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from receiver.model.entries import Selection
@@ -13,6 +14,7 @@ from receiver.model.errors import Refused, problems
 from receiver.model.records import ActionState, AlertKind, End, Filter, JsonObject, Kind, ReplayMode, TaskState
 from receiver.model.views import ReplayBody
 from receiver.runninghub import catalogue
+from receiver.store import Store
 
 T = TypeVar("T")
 
@@ -38,6 +40,12 @@ def read_filter(request: Request, filters: Filters) -> Filter:
     if found:
         raise problems(found)
     return msgspec.convert(values, Filter)
+
+
+async def wanted_of(store: Store, request: Request, filters: Filters) -> Filter:
+    """The same, with the whole id of the task. Raises Refused (409) too, when the ids of several begin so."""
+    wanted = read_filter(request, filters)
+    return wanted if wanted.task is None else replace(wanted, task=await store.whole_id(wanted.task) or wanted.task)
 
 
 def refuse_unknown(request: Request, filters: Collection[str]) -> None:

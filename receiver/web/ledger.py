@@ -26,7 +26,7 @@ from receiver.model.views import (
 from receiver.replay import replay
 from receiver.server.service import Service
 from receiver.web.answers import answer, found_by_id, read_id, read_object
-from receiver.web.filters import DELIVERIES, read_filter, read_replay
+from receiver.web.filters import DELIVERIES, read_replay, wanted_of
 
 CHUNK = 1024 * 1024
 
@@ -34,10 +34,11 @@ replay_view = partial(shown, ReplayView, dry_run=False)
 
 
 async def deliveries(service: Service, request: Request) -> Response:
-    found = await service.store.deliveries(read_filter(request, DELIVERIES))
+    found = await service.store.deliveries(await wanted_of(service.store, request, DELIVERIES))
     totals = await service.store.counters()
+    short = await service.store.short_ids([each.task for each in found.items])
     items = [shown(DeliveryView, delivery) for delivery in found.items]
-    return answer(DeliveryPage(items=items, next=found.next, totals=totals))
+    return answer(DeliveryPage(items=items, next=found.next, short=short, totals=totals))
 
 
 async def delivery_body(service: Service, request: Request) -> Response:

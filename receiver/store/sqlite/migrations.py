@@ -374,3 +374,9 @@ def m005_nothing_lost(db: Database) -> None:
     """Patience counts answers, overdue tasks free their place, and what a missing definition owes is held."""
     for statement in NOTHING_LOST:
         db.execute(statement)
+
+
+@migrations()
+def m006_names_of_labels(db: Database) -> None:
+    """Tasks are found by the beginning of a label's name, as they are by that of its value."""
+    db.execute("create index labels_by_name on labels (lower(name))")
