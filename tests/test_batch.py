@@ -19,7 +19,7 @@ from test_client import MODEL, RunningServer
 
 from receiver.cli.batch.lines import BadLine, BatchLine, filled, read_drafts, with_keys
 from receiver.cli.batch.progress import line_now_and_then
-from receiver.cli.batch.refusals import Patience
+from receiver.client.patience import Patience
 from receiver.cli.batch.rows import Common, is_csv
 from receiver.cli.batch.run import Batch
 from receiver.cli.batch.tally import LineReport, Tally, Why, grouped, spent, summed

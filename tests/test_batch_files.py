@@ -24,7 +24,7 @@ from test_client import RunningServer
 from receiver.cli.batch.contents import AttachedFile, contents
 from receiver.cli.batch.lines import BadLine, BatchLine, read_drafts, with_keys
 from receiver.cli.batch.progress import sentence
-from receiver.cli.batch.refusals import Interrupted, Patience
+from receiver.client.patience import Interrupted, Patience
 from receiver.cli.batch.rows import Common
 from receiver.cli.batch.run import Batch
 from receiver.cli.batch.tally import LineReport, Tally, Why, grouped

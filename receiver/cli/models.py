@@ -36,7 +36,8 @@ def models(pattern: str, as_json: bool) -> None:
         return
     except catalogue.UnknownModel as unknown:
         if not (found := catalogue.search(pattern)):
-            raise Ended(unknown.message, NOT_FOUND) from unknown
+            lines = ["receiver models lists all of them, receiver models WORD those that have a word in their names"]
+            raise Ended(unknown.message, NOT_FOUND, lines) from unknown
     if as_json:
         from receiver.model.shown import shown
         from receiver.model.views import ModelRow, PageView

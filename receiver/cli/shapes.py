@@ -8,6 +8,7 @@ import click
 
 from receiver.cli import options
 from receiver.cli.connect import connect
+from receiver.cli.guesses import Guessed
 from receiver.cli.show import Row, answer, note, room, table
 
 if TYPE_CHECKING:
@@ -53,6 +54,24 @@ def listing(
                 answer(found, as_json, lambda found: print_page(found, wide))
 
         return command
+
+    return decorate
+
+
+def list_group(
+    page: "Callable[[Client], Callable[..., Listed[T]]]",
+    filters: Sequence[str],
+    headers: Sequence[str],
+    below: "Callable[[Listed[T]], None]" = lambda page: None,
+) -> Callable[[Callable[[T], Row]], click.Group]:
+    """The same as a group of commands: it lists when it is run alone, and so does its command `list`."""
+
+    def decorate(row: Callable[[T], Row]) -> click.Group:
+        make, name = listing(page, filters, headers, below), row.__name__
+        group = click.group(cls=Guessed, invoke_without_command=True)(make(row))
+        help = f"The same as `receiver {name}`.\n\n\b\nExample:\n  receiver {name} list --limit 5"
+        group.command("list", help=help)(make(row))
+        return group
 
     return decorate
 

@@ -20,6 +20,7 @@ class Store(Access):
     tasks = ledger.tasks.tasks
     look_at_unreadable = ledger.tasks.look_at_unreadable
     set_task_aside = ledger.tasks.set_task_aside
+    count_tasks = ledger.tasks.count_tasks
     find_task = ledger.ids.find_task
     whole_id = ledger.ids.whole_id
     short_ids = ledger.ids.short_ids
@@ -60,6 +61,7 @@ class Store(Access):
     refresh_results = ledger.events.refresh_results
     event = ledger.events.event
     events = ledger.events.events
+    saved_files = ledger.events.saved_files
 
     claim_action = ledger.actions.claim_action
     renew_lease = ledger.actions.renew_lease

@@ -182,6 +182,7 @@ REPLAY: Mapping[str, Reader[object]] = {
         f"actions per second, from one in {SLOWEST} seconds to {FASTEST}",
     ),
     "dry_run": _one(bool, "true or false"),
+    "all": _one(bool, "true or false"),
 }
 SELECTION: Mapping[str, Reader[object]] = {
     "action": _one(Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, "a whole number"),

@@ -16,7 +16,7 @@ from receiver.model.views import PageView
 from receiver.reconcile import Reconciler
 from receiver.server.service import Service
 from receiver.store import Store
-from receiver.web import filters, ledger, resources, tasks
+from receiver.web import files, filters, ledger, overview, resources, tasks
 from receiver.web.answers import Handler, answer
 from receiver.web.filters import Filters, refuse_unknown, wanted_of
 
@@ -70,6 +70,7 @@ def paged(
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("GET", "/status", overview.overview, views.OverviewView),
     Endpoint("POST", "/tasks", tasks.submit, views.OrderedView, body=views.OrderBody),
     Endpoint("POST", "/previews", tasks.preview, views.PreviewView, body=views.OrderBody),
     paged("/tasks", Store.tasks, partial(task_view, views.TaskView), views.TaskView, filters.TASKS, "id"),
@@ -81,6 +82,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/tasks/{task}/status", tasks.status, views.StatusView),
     Endpoint("GET", "/tasks/{task}/outputs", tasks.outputs, views.OutputsView),
     Endpoint("GET", "/tasks/{task}/webhook", tasks.webhook, views.WebhookView),
+    Endpoint("GET", "/tasks/{task}/files/{n}", files.saved_file, bytes),
     Endpoint("GET", "/deliveries", ledger.deliveries, views.DeliveryPage, filters=filters.DELIVERIES),
     Endpoint("GET", "/deliveries/{id}/body", ledger.delivery_body, bytes),
     paged("/events", Store.events, event_view, views.EventView, filters.EVENTS, "task"),

@@ -77,7 +77,7 @@ async def submit_again(service: Service, request: Request) -> Response:
     The same Idempotency-Key makes no second one. Its uploads get the links that they have now.
     Raises Refused (422) for those that are too old.
     """
-    task = await _task(service, request)
+    task = await task_of(service, request)
     if task.state not in AGAIN_FROM:
         raise Refused(409, "not_ended", f"the task is {task.state}; it may be submitted again when that has changed")
     refuse_without_key(service.provider)
@@ -101,14 +101,14 @@ async def submit_again(service: Service, request: Request) -> Response:
 
 
 async def show(service: Service, request: Request) -> Response:
-    return answer(await gather_task(service.store, await _task(service, request)))
+    return answer(await gather_task(service.store, await task_of(service, request)))
 
 
 def done(verb: Callable[[Reconciler, str], Awaitable[object]]) -> Handler:
     """The handler that does something to a task and shows what it is then."""
 
     async def handler(service: Service, request: Request) -> Response:
-        task = await _task(service, request)
+        task = await task_of(service, request)
         await verb(service.reconciler, task.id)
         service.wake()
         return await show(service, request)
@@ -142,13 +142,13 @@ async def webhook(service: Service, request: Request) -> Response:
 
 async def _provider_id(service: Service, request: Request) -> str:
     """What a task is called at the provider."""
-    task = await _task(service, request)
+    task = await task_of(service, request)
     if task.provider_task_id is None:
         raise Refused(409, "not_submitted", f"the task is {task.state}; RunningHub's id for it is not known")
     return task.provider_task_id
 
 
-async def _task(service: Service, request: Request) -> Task:
+async def task_of(service: Service, request: Request) -> Task:
     """The task with the id in the path, or with the one id that begins so. Raises Refused (404, 409)."""
     task_id = request.path_params["task"]
     return known(await service.store.find_task(task_id), "task", task_id)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from receiver.model import rules
 from receiver.model.entries import NewEvent, OwedAction, Telling
-from receiver.model.records import AlertKind, End, Event, Filter, Page, Result, Task, TaskState, event_id
+from receiver.model.records import AlertKind, End, Event, Filter, Page, Result, SavedFile, Task, TaskState, event_id
 from receiver.store.ledger.access import Conditions, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.owing import owe, owe_anew, release_waiting, skip_held
@@ -69,6 +69,13 @@ def events(tx: Transaction, wanted: Filter) -> Page[Event]:
     return page_of(
         tx, ranges, wanted, f"{SELECT} where e.{key} in ({{keys}})", lambda row: with_files(tx, row), key=key
     )
+
+
+@reads
+def saved_files(tx: Transaction, task: Task, result: int) -> list[SavedFile]:
+    """Where a result of a task was saved."""
+    sql = "select result, path, sha256, size from files where task = ? and result = ? order by path"
+    return [record(SavedFile, row) for row in tx.all(sql, task.key, result)]
 
 
 def with_files(tx: Transaction, row: Row) -> Event:

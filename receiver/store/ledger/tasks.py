@@ -120,6 +120,13 @@ def task_by_idempotency_key(tx: Transaction, idempotency_key: str) -> Task | Non
 
 
 @reads
+def count_tasks(tx: Transaction, states: Sequence[str], most: int) -> dict[str, int]:
+    """How many tasks are in each of these states; not more than `most` are counted."""
+    count = "select count(*) as value from (select 1 from tasks where state = ? limit ?) found"
+    return {state: int(tx.value(count, state, most)) for state in states}
+
+
+@reads
 def tasks(tx: Transaction, wanted: Filter) -> Page[Task]:
     """A page of tasks, newest first."""
     select = "select * from tasks where key in ({keys})"
