@@ -68,7 +68,7 @@ def test_the_message_of_an_alert_goes_on_in_further_lines() -> None:
 
 def test_wide_characters_take_two_columns() -> None:
     (cells,) = lines(30, ("1", "灯塔" * 20), headers=("id", "name"))
-    assert cells == ["1", "灯塔" * 6 + "灯" + CUT]
+    assert cells == ["1", "灯塔" * 6 + CUT]
 
 
 @pytest.mark.story
@@ -91,7 +91,8 @@ def test_every_list_fits_the_columns_it_is_given(operator: Operator, columns: st
 def test_what_a_list_shows_as_an_id_can_be_given_to_every_command(operator: Operator) -> None:
     whole = operator.ended()
     listed = operator("tasks", "--limit", "1").stdout.splitlines()[1].split()[0]
-    assert whole.startswith(listed) and listed != whole
+    assert whole.startswith(listed)
+    assert listed != whole
     for words in (["task", listed], ["reconcile", listed], ["resend", listed], ["wait", listed]):
         operator(*words)
     for words in (["actions", "--task"], ["deliveries", "--task"], ["tasks", "--q"]):

@@ -234,3 +234,31 @@ async def test_a_bad_replay_is_refused_with_the_path_of_what_is_wrong(
     answer = await shared_house.api.post("/replays", json=order)
     assert answer.status_code == 422
     assert path in [problem["path"] for problem in answer.json()["error"]["details"]]
+
+
+@pytest.mark.parametrize("mode", ["retry", "again", "missing", "reprocess"])
+@pytest.mark.parametrize("filter", [{}, {"name": None}, {"action_state": []}])
+async def test_a_replay_of_nothing_in_particular_is_refused_unless_all_is_meant(
+    broken: tuple[House, list[str]], mode: str, filter: dict[str, object]
+) -> None:
+    house, _ = broken
+    answer = await house.api.post("/replays", json={"mode": mode, "filter": filter})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["details"][0]["path"] == "filter"
+    assert '"all": true' in answer.text.replace("\\", "")
+    assert (await house.api.get("/replays")).json()["items"] == []
+    assert (await house.api.post("/replays", json={"mode": mode, "dry_run": True})).status_code == 200
+    assert (await house.api.post("/replays", json={"mode": mode, "all": True})).status_code == 202
+
+
+async def test_what_a_replay_names_must_be_there(broken: tuple[House, list[str]]) -> None:
+    house, tasks = broken
+    order = {"filter": {"name": "oen", "task": "0000-nothing"}, "all": True, "dry_run": True}
+    details = (await house.api.post("/replays", json=order)).json()["error"]["details"]
+    assert {each["path"]: each["message"] for each in details} == {
+        "all": "goes without a filter",
+        "filter.name": "there is no action of this name; there are one",
+        "filter.task": "there is no such task",
+    }
+    made = (await house.api.post("/replays", json={"filter": {"task": tasks[0][:30]}})).json()
+    assert (made["matched"], made["filter"]) == (1, {"task": tasks[0]})

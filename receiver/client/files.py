@@ -15,8 +15,8 @@ from receiver.client.patience import USUAL, Patience
 from receiver.client.transport import ApiError, Progress, Transport, error_of, translated
 
 DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
-CHUNK = 512 * 1024
 PARTIAL = 206
+IDENTITY = {"accept-encoding": "identity"}
 
 
 class Saved(Struct, frozen=True, kw_only=True):
@@ -80,14 +80,11 @@ class Files(Transport):
                     raise error_of(answer)
                 if answer.status_code != PARTIAL:
                     file.truncate(done := 0)
-                for chunk in answer.iter_bytes(CHUNK):
+                for chunk in answer.iter_bytes():  # as they come: what was gathered for a larger piece would be lost
                     file.write(chunk)
                     done += len(chunk)
                     if on_progress is not None:
                         on_progress(done, size)
-
-
-IDENTITY = {"accept-encoding": "identity"}
 
 
 def _promised(head: httpx.Response) -> tuple[str, int]:
