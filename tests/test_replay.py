@@ -237,7 +237,7 @@ async def test_a_bad_replay_is_refused_with_the_path_of_what_is_wrong(
 
 
 @pytest.mark.parametrize("mode", ["retry", "again", "missing", "reprocess"])
-@pytest.mark.parametrize("filter", [{}, {"name": None}, {"action_state": []}])
+@pytest.mark.parametrize("filter", [{}, {"name": None}, {"task_state": []}])
 async def test_a_replay_of_nothing_in_particular_is_refused_unless_all_is_meant(
     broken: tuple[House, list[str]], mode: str, filter: dict[str, object]
 ) -> None:

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from house import House, open_house
-from test_client import answered
+from test_cli import Operator
+from test_client import answered, detail
 
 from receiver.actions import Done, Work
+from receiver.cli.download import file_names
 from receiver.client import ApiError, Unreachable
 from receiver.model.records import SavedFile
+from receiver.model.views import TaskDetail
 
 pytestmark = pytest.mark.story
 
@@ -194,3 +198,18 @@ def test_another_file_of_that_name_is_replaced_only_when_asked(tmp_path: Path) -
 def test_an_answer_that_promises_nothing_is_no_receiver_s(tmp_path: Path) -> None:
     with answered(lambda _: httpx.Response(200)) as client, pytest.raises(ApiError, match="is it a receiver"):
         client.download("t", 0, tmp_path / "one.png")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_files_get_the_names_that_the_server_gave_them_and_clashing_ones_their_numbers() -> None:
+    saved = [{"file": "results/t/a.png"}, {"file": None}, {"file": "results/t/x/A.PNG"}, {"file": "r/..%2f:b"}]
+    task = msgspec.json.decode(detail(results=saved), type=TaskDetail)
+    assert file_names(task) == {0: "0-a.png", 2: "2-A.PNG", 3: "%2f_b"}
+
+
+def test_a_task_without_saved_files_is_told_apart_from_one_that_has_not_ended(operator: Operator) -> None:
+    told = operator("download", operator.ended(), code=1).stderr
+    assert "no file of this task is saved on the server" in told
+    assert "there is no task" in operator("download", "nope", code=3).stderr

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +110,19 @@ def test_a_wait_that_is_given_up_says_how_to_go_on(tmp_path: Path) -> None:
         leisurely = Operator(server)
         task = leisurely("submit", MODEL, "prompt=ink").stdout.strip()
         assert f"it goes on: receiver wait {task}" in leisurely("wait", task, "--timeout", "0", code=1).stderr
+
+
+@pytest.mark.slow
+async def test_a_wait_that_is_interrupted_says_that_the_task_goes_on(tmp_path: Path) -> None:
+    with LeisurelyServer(tmp_path).running() as server:
+        given = {"PATH": os.environ["PATH"], "RECEIVER_URL": server.url, "RECEIVER_ADMIN_TOKEN": server.token}
+        words = (*RECEIVER, "submit", MODEL, "prompt=ink", "--wait")
+        async with launched(tmp_path, argv=words, given=given) as waiting:
+            await until(lambda: "submitted" in waiting.err)
+            waiting.signal(signal.SIGINT)
+            assert await waiting.ended() == 1
+    task = waiting.err.split()[1]
+    assert f"the task goes on; to wait for it again: receiver wait {task}\n" in waiting.err
 
 
 def test_a_server_that_never_answers_leaves_the_task_going_on() -> None:

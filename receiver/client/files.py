@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 from msgspec import Struct
 
-from receiver.client.patience import USUAL, Patience
+from receiver.client.patience import ALONE, USUAL, Patience
 from receiver.client.transport import ApiError, Progress, Transport, error_of, translated
 
 DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
@@ -49,7 +49,7 @@ class Files(Transport):
         unless `overwrite`, and OSError.
         """
         url = f"/api/tasks/{quote(task_id, safe='')}/files/{result}"
-        asked = Patience(patience, pause=pause)
+        asked = Patience(patience, longest=ALONE, pause=pause)
         head = asked.ask(lambda: self._send(self._http.build_request("HEAD", url)))
         digest, size = _promised(head)
         if path.exists():

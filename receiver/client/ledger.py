@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Unpack
 
-from receiver.client.patience import USUAL, Patience
+from receiver.client.patience import ALONE, USUAL, Patience
 from receiver.client.transport import ListFilter, Transport, pauses
 from receiver.model.views import (
     ActionView,
@@ -101,7 +101,7 @@ class Ledger(Transport):
 
         A server that is away is waited for `patience` seconds.
         """
-        asked = Patience(patience, pause=pause)
+        asked = Patience(patience, longest=ALONE, pause=pause)
         for rest in pauses():
             replay = asked.ask(partial(self.replay_state, replay_id))
             on_progress(replay)

@@ -17,6 +17,8 @@ USUAL = 300.0
 """Seconds for which a server is waited for: a restart takes up to a minute, a deployment some more."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
+ALONE = 2.0
+"""Seconds between two questions at the most: of one who asks on many threads, and of one who asks alone."""
 
 
 class Interrupted(ReceiverError):
@@ -33,6 +35,7 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     away: str | None = None
     """What the server's absence looks like now; None when it answers."""
+    longest: float = LONGEST_PAUSE
     pause: Callable[[float], object] | None = None
     """How to wait; None: until the seconds are over or `stop` is set."""
 
@@ -57,5 +60,5 @@ class Patience:
             # A server that says when to come again is believed, but not for longer than we have.
             wait = self.pause or self.stop.wait
             wait(rest if hint is None else min(max(rest, hint), begun + self.bound - now))
-            rest = min(LONGEST_PAUSE, rest * 2)
+            rest = min(self.longest, rest * 2)
         raise Interrupted("stopped")

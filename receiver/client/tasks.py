@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeAlias, TypedDict, TypeVar, Unpack
 
-from receiver.client.patience import USUAL, Patience
+from receiver.client.patience import ALONE, USUAL, Patience
 from receiver.client.transport import ListFilter, Transport, pauses
 from receiver.model import views
 
@@ -80,7 +80,7 @@ class Tasks(Transport):
         """
         begun = clock()
         seen: tuple[str, str | None] | None = None
-        asked = Patience(patience, on_away=lambda: on_away(asked.away or ""), clock=clock, pause=pause)
+        asked = Patience(patience, on_away=lambda: on_away(asked.away or ""), clock=clock, longest=ALONE, pause=pause)
         for rest in pauses():
             if timeout is not None:
                 asked.bound = max(0.0, min(patience, begun + timeout - clock()))
