@@ -139,7 +139,7 @@ async def test_from_another_machine_an_order_is_awaited_through_a_restart_and_it
     far.mkdir()
     (here / "receiver.toml").write_text("[callbacks]\ndisk_floor = 0\n")
     provider, port = free_port(), free_port()
-    simulate = (*RECEIVER, "simulate", "--port", str(provider), "--task-seconds", "3")
+    simulate = (*RECEIVER, "simulate", "--port", str(provider), "--task-seconds", "3", "--retry-seconds", "2,4,8")
     url = f"http://127.0.0.1:{port}"
     given = environment(
         PORT=str(port), RECEIVER_PUBLIC_URL=url, RECEIVER_URL=url, RUNNINGHUB_BASE_URL=f"http://127.0.0.1:{provider}"
@@ -153,6 +153,7 @@ async def test_from_another_machine_an_order_is_awaited_through_a_restart_and_it
             await server.stop()
             await until(lambda: "waiting for the server" in waiting.err)
             async with running(here, given=given):
+                await until(lambda: waiting.process.returncode is not None, 60)
                 assert await waiting.ended() == 0, waiting.err
                 assert waiting.out.startswith("http://")
                 hint = next(line for line in waiting.err.splitlines() if "receiver download " in line)

@@ -34,7 +34,7 @@ def listing(
         def print_page(found: "Listed[T]", wide: bool) -> None:
             if found.items:
                 rows = map(row, found.items)
-                table(headers, rows if wide else _shortened(rows, found.short), width=None if wide else room())
+                table(headers, rows if wide else _shortened(rows, found.short), width=room(wide=wide))
             else:
                 note(f"no {row.__name__}")
             below(found)
