@@ -40,6 +40,13 @@ ACTION_MOVES: dict[ActionState, frozenset[ActionState]] = {
 }
 
 
+ID_TYPED = 4
+"""Characters of a task's id that name the task, when no other id begins so. Fewer are more likely a slip."""
+ID_SHOWN = 13
+"""Characters of a task's id that are shown at least: the whole time in it, so that no later task's id begins so."""
+IDS_TOLD = 8
+"""Tasks that are named when an id is the beginning of several."""
+
 LORA_LIMIT = 2 * 1024**3
 """Bytes of a LoRA; they have hundreds of megabytes."""
 UPLOAD_LIMIT = 100 * 2**20

@@ -18,11 +18,15 @@ Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})
 """RFC 3339, UTC with milliseconds."""
 
 
-class PageView(Struct, Generic[T], frozen=True, kw_only=True):
-    """A page of a list, newest first; `next` is the cursor of the next one."""
+class PageView(Struct, Generic[T], frozen=True, kw_only=True, omit_defaults=True):
+    """A page of a list, newest first; `next` is the cursor of the next one.
+
+    `short` has, by the ids of the tasks that the page is about, the beginnings that no other task's id has.
+    """
 
     items: list[T]
     next: str | None
+    short: dict[str, str] = {}
 
 
 class CallbackView(Struct, frozen=True, kw_only=True):
@@ -204,6 +208,33 @@ class AlertView(Struct, frozen=True, kw_only=True):
     count: int
 
 
+class WrongView(Struct, frozen=True, kw_only=True):
+    """Something that is wrong, and what can be done about it. `alert` is the id of its alert, if it has one."""
+
+    alert: int | None
+    kind: str
+    message: str
+    remedy: str
+
+
+class OverviewView(Struct, frozen=True, kw_only=True):
+    """How the server stands: what waits, and what is wrong, worst first.
+
+    `tasks` and `actions` count what has not ended well, by state; of the tasks not more than `counted_to`.
+    `submits_again_at` is set while RunningHub has no room for tasks, `more_wrong` when not all is listed.
+    """
+
+    ready: bool
+    version: str
+    public_url: str | None
+    tasks: dict[str, int]
+    counted_to: int
+    actions: dict[str, int]
+    submits_again_at: Time | None
+    wrong: list[WrongView]
+    more_wrong: bool
+
+
 class ReplayView(Struct, frozen=True, kw_only=True):
     """A replay, or what one would do: then `id` is None. `filter` says what it is about, as it was asked for.
 
@@ -377,9 +408,13 @@ class OrderBody(Struct, frozen=True, kw_only=True):
 
 
 class ReplayBody(Struct, frozen=True, kw_only=True):
-    """An order for a replay: of what, in which mode, and at how many actions per second (None: all at once)."""
+    """An order for a replay: of what, in which mode, and at how many actions per second (None: all at once).
+
+    Without a filter it says that `all` is meant.
+    """
 
     filter: Selection = Selection()
+    all: bool = False
     mode: ReplayMode = ReplayMode.RETRY
     dry_run: bool = False
     rate: float | None = None

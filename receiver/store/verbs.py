@@ -17,10 +17,14 @@ class Store(Access):
 
     add_task = ledger.tasks.add_task
     task = ledger.tasks.task
-    task_shown = ledger.tasks.task_shown
+    task_shown = ledger.ids.task_shown
     tasks = ledger.tasks.tasks
     look_at_unreadable = ledger.tasks.look_at_unreadable
     set_task_aside = ledger.tasks.set_task_aside
+    count_tasks = ledger.tasks.count_tasks
+    find_task = ledger.ids.find_task
+    whole_id = ledger.ids.whole_id
+    short_ids = ledger.ids.short_ids
     task_by_idempotency_key = ledger.tasks.task_by_idempotency_key
 
     take_queued_task = ledger.submissions.take_queued_task
@@ -60,6 +64,7 @@ class Store(Access):
     event = ledger.events.event
     event_shown = ledger.events.event_shown
     events = ledger.events.events
+    saved_files = ledger.events.saved_files
 
     claim_action = ledger.actions.claim_action
     renew_lease = ledger.actions.renew_lease

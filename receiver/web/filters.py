@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from receiver.model.entries import Selection
@@ -15,6 +16,7 @@ from receiver.model.rules import FILTER_LIMIT, FILTERS_LIMIT
 from receiver.model.views import PruneBody, ReplayBody
 from receiver.orders.reading import CONTROL, NO_CONTROL
 from receiver.runninghub import catalogue
+from receiver.store import Store
 
 T = TypeVar("T")
 
@@ -43,6 +45,12 @@ def read_filter(request: Request, filters: Filters) -> Filter:
     if found:
         raise problems(found)
     return msgspec.convert(values, Filter)
+
+
+async def wanted_of(store: Store, request: Request, filters: Filters) -> Filter:
+    """The same, with the whole id of the task. Raises Refused (409) too, when the ids of several begin so."""
+    wanted = read_filter(request, filters)
+    return wanted if wanted.task is None else replace(wanted, task=await store.whole_id(wanted.task) or wanted.task)
 
 
 def refuse_unknown(request: Request, filters: Collection[str]) -> None:
@@ -198,6 +206,7 @@ REPLAY: Mapping[str, Reader[object]] = {
         f"actions per second, from one in {SLOWEST} seconds to {FASTEST}",
     ),
     "dry_run": _one(bool, "true or false"),
+    "all": _one(bool, "true or false"),
 }
 SELECTION: Mapping[str, Reader[object]] = {
     "action": _one(Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, "a whole number"),

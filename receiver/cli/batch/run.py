@@ -13,11 +13,12 @@ from itertools import islice, takewhile
 from typing import TypeVar, Unpack
 
 from receiver.cli.batch.lines import BatchLine
-from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal, reasons
+from receiver.cli.batch.refusals import is_fatal, reasons
 from receiver.cli.batch.tally import IN_DOUBT, LOST, RETRIED, UNSENT, WAITING, Tally
 from receiver.cli.batch.uploads import Uploads, wanting
 from receiver.cli.waiting import is_unattempted
 from receiver.client import ApiError, Client, Listed, ListFilter
+from receiver.client.patience import Interrupted, Patience
 from receiver.model.views import EventView, OrderedView, TaskFacts
 
 T = TypeVar("T")

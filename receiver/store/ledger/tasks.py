@@ -11,7 +11,7 @@ from receiver.model.records import AlertKind, Filter, JsonObject, Line, Page, Ta
 from receiver.model.redaction import shown_input
 from receiver.store.ledger.access import admits, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, close_alerts, open_alert
-from receiver.store.ledger.pages import as_shown, page_of
+from receiver.store.ledger.pages import page_of
 from receiver.store.ledger.search import ranges_of
 from receiver.store.ledger.transaction import Row, Transaction
 
@@ -143,16 +143,16 @@ def task(tx: Transaction, task_id: str) -> Task | None:
 
 
 @reads
-def task_shown(tx: Transaction, task_id: str) -> Task | None:
-    """The same for somebody who looks: a task that cannot be read says so."""
-    row = tx.one("select * from tasks where id = ?", task_id)
-    return None if row is None else as_shown(task_of, row)
-
-
-@reads
 def task_by_idempotency_key(tx: Transaction, idempotency_key: str) -> Task | None:
     """The task that was ordered under a key."""
     return known(tx.one("select * from tasks where idempotency_key = ?", idempotency_key))
+
+
+@reads
+def count_tasks(tx: Transaction, states: Sequence[str], most: int) -> dict[str, int]:
+    """How many tasks are in each of these states; not more than `most` are counted."""
+    count = "select count(*) as value from (select 1 from tasks where state = ? limit ?) found"
+    return {state: int(tx.value(count, state, most)) for state in states}
 
 
 @reads

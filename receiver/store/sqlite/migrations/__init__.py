@@ -29,6 +29,8 @@ STEPS: Mapping[str, Sequence[str]] = {
     "m007_pruning": growth.PRUNING,
     # Replays find what they are about, and change it, a little at a time; lists do without inputs.
     "m008_in_slices": (*growth.IN_SLICES, *growth.INPUTS_ASIDE),
+    # Tasks are found by the beginning of a label's name, as they are by that of its value.
+    "m009_names_of_labels": lists.NAMES_OF_LABELS,
 }
 """Once released, none is changed: a ledger may have been through it."""
 

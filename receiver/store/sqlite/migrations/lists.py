@@ -165,3 +165,6 @@ COUNTS = (
     end
     """,
 )
+
+
+NAMES_OF_LABELS = ("create index labels_by_name on labels (lower(name))",)
