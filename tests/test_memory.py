@@ -222,7 +222,7 @@ async def test_lists_and_replays_of_large_orders_take_little_memory_and_others_a
             assert len(listed.content) < 2 * MEGABYTE
             for mode in ("again", "missing", "retry", "reprocess"):
                 dry = (await api.post("/replays", json={"mode": mode, "dry_run": True})).json()["matched"]
-                made = (await api.post("/replays", json={"mode": mode})).json()
+                made = (await api.post("/replays", json={"mode": mode, "all": True})).json()
                 assert (made["matched"], made["searching"]) == (dry if mode != "missing" else 0, False)
             done.set()
             await asking
