@@ -25,7 +25,7 @@ DIAGRAM: tuple[tuple[str, ...], ...] = (
     ("web", "rehearse"),
     ("server", "client"),
     ("submit", "receive", "reconcile", "dispatch", "replay", "housekeep"),
-    ("exchange", "orders"),
+    ("orders",),
     ("store", "runninghub", "actions"),
     ("egress", "events"),
     ("model",),
@@ -62,8 +62,8 @@ PURE = (
     "runninghub.wire",
 )
 VERBS = (
-    *("submit", "receive", "reconcile", "dispatch", "replay", "housekeep", "exchange"),
-    *("orders.attachments", "orders.upload"),
+    *("submit", "receive", "reconcile", "dispatch", "replay", "housekeep"),
+    *("orders.attachments", "orders.exchange", "orders.upload"),
 )
 WORLD = {"os", "pathlib", "io", "tempfile", "shutil", "sys", "socket", "ssl", "sqlite3", "threading", "logging"}
 CLOCKS_AND_DICE = {"time", "random", "secrets"}

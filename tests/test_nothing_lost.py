@@ -11,13 +11,13 @@ from ledgers import end_tasks
 from test_stories import callback_of
 from uuid_utils import uuid7
 
-from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.entries import NewTask
 from receiver.model.errors import StoreUnavailable
 from receiver.model.links import Links
 from receiver.model.records import Filter, Kind, Task
 from receiver.model.redaction import Redactor
+from receiver.orders.exchange import Asker
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service

@@ -20,7 +20,6 @@ from receiver.actions.download.partial import free_room
 from receiver.actions.kinds import performers
 from receiver.dispatch import dispatch
 from receiver.egress.client import Egress
-from receiver.exchange import Asker
 from receiver.housekeep import housekeep
 from receiver.model import rules
 from receiver.model.announcement import Announcement
@@ -30,6 +29,7 @@ from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.links import Links
 from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
+from receiver.orders.exchange import Asker
 from receiver.reconcile import Reconciler
 from receiver.replay import go_on_with_any
 from receiver.runninghub.client import RunningHub, fingerprint, open_http
