@@ -8,7 +8,7 @@ ReceiverError
 └── SettingsError      the configuration is wrong: carries every problem at once
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from receiver.model.records import Json, JsonObject
 
@@ -22,14 +22,18 @@ TOLD, PATH_TOLD = 100, 500
 
 
 class Refused(ReceiverError):
-    """A request that cannot be granted. `status` is the HTTP status, `details` is safe to show to the asker."""
+    """A request that cannot be granted. `status` is the HTTP status, `details` is safe to show to the asker, and
+    `headers` go with the answer."""
 
-    def __init__(self, status: int, code: str, message: str, details: Json = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, details: Json = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.details = details
+        self.headers = headers
 
 
 class Failed(ReceiverError):

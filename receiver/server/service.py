@@ -122,7 +122,13 @@ class Service:
         await self.store.begin_signing(self.clock(), given=bool(self.settings.secrets))
         self._secrets = await self._all_secrets()
         self.links = Links(self._secrets, self.settings.public_url)
-        known = [self.settings.api_key, self.admin_token, *self._secrets, *secrets_of(self.definitions)]
+        known = [
+            self.settings.api_key,
+            self.admin_token,
+            self.settings.view_token,
+            *self._secrets,
+            *secrets_of(self.definitions),
+        ]
         self.redact = Redactor(known)
         self.asker = Asker(self.provider, self.store, self.redact, self.clock)
         self.reconciler = Reconciler(

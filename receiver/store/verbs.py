@@ -118,6 +118,8 @@ class Store(Access):
     counters = ledger.alerts.counters
     count = ledger.alerts.count
 
+    session_epoch = ledger.secrets.session_epoch
+    end_sessions = ledger.secrets.end_sessions
     signing_secrets = ledger.secrets.signing_secrets
 
     add_upload = ledger.uploads.add_upload

@@ -49,7 +49,7 @@ async def failed(_: Request, error: Exception) -> Response:
     """The answer to a request that could not be granted, for whatever reason."""
     match error:
         case Refused():
-            return error_answer(error.status, error.code, error.message, error.details)
+            return error_answer(error.status, error.code, error.message, error.details, error.headers)
         case StoreUnavailable():
             return error_answer(503, error.reason, str(error), headers={"retry-after": str(error.retry_after)})
         case ProviderError():
@@ -60,8 +60,6 @@ async def failed(_: Request, error: Exception) -> Response:
         case HTTPException():
             code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
             return error_answer(error.status_code, code, error.detail, headers=error.headers)
-        case ClientDisconnect():
-            return error_answer(499, "broken_off", "the request broke off before its end")
     log.error("request", exc_info=error)
     return error_answer(500, "internal", "something broke here; the server's log says what")
 

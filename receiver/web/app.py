@@ -1,6 +1,6 @@
 """The ASGI application over a running service: routes, authentication, one form of error."""
 
-import secrets
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.applications import Starlette
@@ -13,29 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
-from receiver.web.answers import error_answer, failed
+from receiver.web.answers import failed
 from receiver.web.callbacks import PATH, CallbackDoor
+from receiver.web.guard import Armour, Guard, Keeper
 from receiver.web.routes import ENDPOINTS
 
 FAILURES = (Refused, StoreUnavailable, ProviderError, HTTPException, ClientDisconnect, 500)
-
-
-class BearerToken:
-    """Lets through what carries the admin token. Pure ASGI, for BaseHTTPMiddleware costs eight requests (measured)."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
-        if scheme.lower() == b"bearer" and secrets.compare_digest(token.strip(), self._expected):
-            await self._app(scope, receive, send)
-            return
-        message = "send the admin token as Authorization: Bearer TOKEN"
-        response = error_answer(401, "unauthorized", message, headers={"www-authenticate": "Bearer"})
-        await response(scope, receive, send)
 
 
 class FrontDoor:
@@ -56,8 +39,9 @@ class FrontDoor:
         await (self._callbacks if folder == PATH and token else self._rest)(scope, receive, send)
 
 
-def create_app(service: Service) -> ASGIApp:
-    """The application over a service that was started."""
+def create_app(service: Service, pages: Callable[[Service, Keeper], ASGIApp] | None = None) -> ASGIApp:
+    """The application over a service that was started; `pages` makes what is shown to people."""
+    keeper = Keeper(service)
 
     async def alive(request: Request) -> Response:
         challenge = request.query_params.get("challenge")
@@ -77,12 +61,12 @@ def create_app(service: Service) -> ASGIApp:
     api = Router([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
     app = Starlette(
         routes=[
-            Route("/", alive),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            Mount("/api", BearerToken(api, service.admin_token)),
+            Mount("/api", Guard(api, keeper)),
+            Mount("", pages(service, keeper)) if pages else Route("/", alive),
         ],
         exception_handlers=dict.fromkeys(FAILURES, failed),
     )
     app.router.redirect_slashes = False
-    return FrontDoor(CallbackDoor(service), app)
+    return FrontDoor(CallbackDoor(service), Armour(app))
