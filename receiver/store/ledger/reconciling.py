@@ -33,7 +33,7 @@ def next_check_at(tx: Transaction) -> float | None:
 
 @writes
 def bound_times(tx: Transaction, now: float, patience: float) -> int:
-    """Brings back every time that only a wrong clock can have set so far ahead. Returns how many tasks and actions.
+    """Brings back every time that only a wrong clock can have set so far ahead. Returns how many made anything due.
 
     A replay may spread its actions over any time, so those keep theirs, but when it was itself begun in the future.
     """
@@ -53,9 +53,10 @@ def bound_times(tx: Transaction, now: float, patience: float) -> int:
     ahead = " or ".join(f"{mark} > ?" for mark in MARKS)
     times = [now] * len(MARKS)
     tx.change(f"update tasks set {marks} where check_at is not null and ({ahead})", *times, *times, *times)
+    rests = 0
     for name, most in ((PAUSED, rules.BACKOFF_CAP), (RESEND_FREE, rules.RESEND_SPACING)):
-        tx.change("update facts set value = ? where name = ? and value > ?", now, name, now + most)
-    return tasks + actions
+        rests += tx.change("update facts set value = ? where name = ? and value > ?", now, name, now + most)
+    return tasks + actions + rests
 
 
 @writes
