@@ -327,6 +327,19 @@ async def test_a_doubt_whose_only_clue_runninghub_does_not_know_is_lost_after_th
     assert house.simulator.count("detail") == asked
 
 
+async def test_an_end_that_was_only_claimed_is_asked_about_when_runninghub_did_not_know_of_it_for_long(
+    house: House,
+) -> None:
+    house.simulator.outage("detail", "code", code="1")
+    task_id = await house.submit(Fault.ANSWER_LOST, Fault.FALSE_CLAIM)
+    await house.advance(house.service.settings.patience + 3600)
+    assert ((await house.task(task_id)).state, house.effects) == ("succeeded", [])
+    house.simulator.heal()
+    await house.advance(rules.LOST_REST + 120)
+    assert (await house.task(task_id)).state == "failed"
+    assert house.effects_of(task_id) == ["on-failure"]
+
+
 async def test_a_lost_task_is_still_asked_about_and_found(tmp_path: Path) -> None:
     async with open_house(tmp_path, "[reconcile]\npatience = 3600\n") as house:
         task_id = await house.submit(Fault.FORGOTTEN, Fault.NEVER_SENT, detail_knows=False)

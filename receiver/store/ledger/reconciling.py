@@ -145,9 +145,13 @@ def mark_overdue(tx: Transaction, task: Task, now: float) -> None:
 
 @writes
 def give_up(tx: Transaction, task: Task, now: float) -> None:
-    """Nothing was heard for too long: an open task is lost. It is still asked about, rarely; any news revives it."""
+    """Nothing was heard for too long: an open task is lost. It is still asked about, rarely; any news revives it.
+
+    So is one whose end was only claimed, also without an id of its own: the claim names one.
+    """
     rest(tx, task)
-    old = task.provider_task_id is None or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
+    is_named = task.provider_task_id is not None or task.state in rules.ENDED
+    old = not is_named or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
     if not old:
         tx.change("update tasks set check_at = ? where key = ? and check_at is null", now + rules.LOST_REST, task.key)
     is_new = set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST), now=now)
