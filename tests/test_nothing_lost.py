@@ -334,9 +334,11 @@ async def test_an_end_that_was_only_claimed_is_asked_about_when_runninghub_did_n
     task_id = await house.submit(Fault.ANSWER_LOST, Fault.FALSE_CLAIM)
     await house.advance(house.service.settings.patience + 3600)
     assert ((await house.task(task_id)).state, house.effects) == ("succeeded", [])
+    assert {"task_in_doubt", "task_lost"} <= set(await house.alerts())
     house.simulator.heal()
     await house.advance(rules.LOST_REST + 120)
     assert (await house.task(task_id)).state == "failed"
+    assert await house.alerts() == ["event_contradicted"]
     assert house.effects_of(task_id) == ["on-failure"]
 
 

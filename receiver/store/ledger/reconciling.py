@@ -3,7 +3,7 @@
 from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
 from receiver.store.ledger.access import reads, writes
-from receiver.store.ledger.alerts import open_alert
+from receiver.store.ledger.alerts import is_alerted, open_alert
 from receiver.store.ledger.misses import RESEND_FREE
 from receiver.store.ledger.submissions import PAUSED
 from receiver.store.ledger.tasks import first_readable, known, set_state
@@ -150,13 +150,18 @@ def give_up(tx: Transaction, task: Task, now: float) -> None:
     So is one whose end was only claimed, also without an id of its own: the claim names one.
     """
     rest(tx, task)
-    is_named = task.provider_task_id is not None or task.state in rules.ENDED
-    old = not is_named or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
+    is_claimed = task.state in rules.ENDED
+    old = not (is_claimed or task.provider_task_id) or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
     if not old:
         tx.change("update tasks set check_at = ? where key = ? and check_at is null", now + rules.LOST_REST, task.key)
-    is_new = set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST), now=now)
+    message = f"nothing was heard of task {task.id}"
+    if is_claimed:
+        message = f"a callback claims that task {task.id} has {task.state}, and RunningHub does not know the task"
+        is_new = not is_alerted(tx, AlertKind.TASK_LOST, task.id)
+    else:
+        is_new = set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST), now=now)
     if is_new and not tx.is_there("select 1 from tasks where key = ? and repeated = 1", task.key):
-        open_alert(tx, AlertKind.TASK_LOST, task.id, f"nothing was heard of task {task.id}", now)
+        open_alert(tx, AlertKind.TASK_LOST, task.id, message, now)
 
 
 def rest(tx: Transaction, task: Task) -> None:
