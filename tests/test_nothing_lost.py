@@ -288,6 +288,21 @@ async def test_an_outage_longer_than_the_patience_loses_nothing(house: House) ->
     assert (await house.task(task_id)).state == "succeeded"
 
 
+async def test_time_in_which_runninghub_was_not_asked_is_no_patience(house: House) -> None:
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    house.door_open = False
+    await house.advance(90_000)
+    house.door_open = True
+    house.simulator.outage("query", "code", code="1004")
+    house.simulator.outage("detail", "code", code="1")
+    await house.advance(7200)
+    assert (await house.task(task_id)).state == "submitted"
+    house.simulator.heal()
+    await house.advance(1200)
+    assert (await house.task(task_id)).state == "succeeded"
+
+
 async def test_a_provider_that_is_down_for_longer_than_the_patience_loses_nothing(house: House) -> None:
     task_id = await house.submit(Fault.LOST_CALLBACK)
     await house.settle()
