@@ -402,6 +402,16 @@ async def test_times_that_a_wrong_clock_left_behind_come_back(house: House) -> N
     assert (await house.task(task_id)).state == "succeeded"
 
 
+async def test_what_is_to_be_asked_about_on_a_wrong_day_is_asked_about_today(house: House) -> None:
+    house.skew = 10 * 86_400
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    assert (await house.task(task_id)).state == "submitted"
+    house.skew = 0.0
+    await house.advance(60)
+    assert (await house.task(task_id)).state == "succeeded"
+
+
 async def test_a_doubt_of_the_future_holds_no_place_for_days(tmp_path: Path) -> None:
     async with open_house(tmp_path, environment={"RUNNINGHUB_MAX_IN_FLIGHT": "1"}) as house:
         house.simulator.outage("submit", "500", times=1)
