@@ -87,6 +87,21 @@ async def test_an_exchange_with_runninghub_ends_with_its_time(target: Target, ex
         await in_time(target.gone.wait())
 
 
+QUESTIONS = [each for each in EXCHANGES if each != "submit" and "upload" not in each and "store" not in each]
+
+
+@pytest.mark.parametrize("exchange", QUESTIONS)
+async def test_a_question_whose_time_is_used_up_is_not_repeated(target: Target, exchange: str) -> None:
+    target.else_play = target.repeating(*DRIPS["the body"], slowly=True)
+    async with open_http(None, TLS) as http:
+        site = target.url("")
+        hub = RunningHub(http, site, "key", read_wait=0.0, deadline=TIME)
+        resources = Resources(http, site, "key", Egress(tls=TLS), read_wait=0.0, deadline=TIME)
+        with pytest.raises(ProviderError) as refused:
+            await in_time(EXCHANGES[exchange](hub, resources))
+        assert (refused.value.code, target.connections) == ("unanswered", 1)
+
+
 def work(definition: Definition, url: str) -> Work:
     results = [Result(url=url, type="png")]
     return Work(definition=definition, body=dict(make_event()), results=results, task_id="t", key="k", attempt=1)

@@ -47,6 +47,9 @@ UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=10.0, pool=5.0)
 """The answer to an upload comes when the provider has stored it."""
 UPLOAD_DEADLINE = 3600.0
 """Seconds for an upload with its answer. Anything else may take twice the time that one wait of it may take."""
+REPEATED_WITHIN = 30.0
+"""Seconds after which nothing is asked once more: with the attempt in hand, no question holds anybody for longer than
+90. It is asked again later, and meanwhile others are."""
 SITE_PATIENCE = 10.0
 """Seconds for a site's answer while somebody waits."""
 LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
@@ -156,7 +159,11 @@ class Channel:
         self.has_key = api_key is not None
         self._api_key = api_key
         self.again = stamina.AsyncRetryingCaller(
-            attempts=attempts, wait_initial=read_wait, wait_max=read_wait * 4, wait_jitter=read_wait, timeout=None
+            attempts=attempts,
+            wait_initial=read_wait,
+            wait_max=read_wait * 4,
+            wait_jitter=read_wait,
+            timeout=REPEATED_WITHIN if deadline is None else deadline / 2,
         )
 
     def at(self: C, site: str | None) -> C:
