@@ -28,7 +28,7 @@ Runs = dict[str, dict[int, list[dict[str, float]]]]
 
 @measurement("callbacks in a second, beside other ways to keep them", whole=True, rows=(1_000_000, 20_000, 500))
 async def receiving(run: Run) -> Result:
-    turns, tenths = run.scale.pick(3, 1, 1), run.scale.pick(25, 5, 2)
+    turns, tenths = run.scale.pick(3, 1, 1), run.scale.pick(25, 5, 5)
     missing: dict[str, str] = {}
     if run.scale is not Scale.LEAST:
         peers.install()
