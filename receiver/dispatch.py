@@ -194,6 +194,9 @@ def judge(
     A link that is dead ends it, unless another is `hoped` for.
     """
     detail = _failure_detail(failure)
+    if not failure.begun:
+        due_at = now + (failure.retry_after or 0.0)
+        return Settlement(outcome="returned", due_at=due_at, reason=failure.reason, detail=detail)
     unwell = failure.category.accuses_target and not (failure.permanent or failure.expired)
     due_at = now + max(rules.backoff(attempts, jitter), min(failure.retry_after or 0.0, rules.LINKS_LIVE))
     reason = failure.reason

@@ -126,7 +126,6 @@ def make_event(
         results=[_result(each) for each in results],
         error=error if isinstance(error, TaskError | None) else msgspec.convert(dict(error), TaskError),
         usage=dict(usage or {}),
-        extra={},
     )
     return Event(event_body(event, task, results=event.results, action=TRIED, key=new_key("test")))
 

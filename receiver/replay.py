@@ -1,18 +1,21 @@
-"""Replaying: what failed is owed again, or what is configured today is owed for tasks that ended before."""
+"""Replaying: what failed is owed again, or what is configured today is owed for tasks that ended before.
+
+A replay is done in slices, whatever it is about: only keys are held, and callbacks are written in between. A small one
+is done before whoever asked is answered, a large one goes on by itself, also when the server was started anew.
+"""
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from receiver.model import rules
 from receiver.model.definitions import Definition
-from receiver.model.entries import Candidate, NewEvent, OwedAction, Reading, Selection
+from receiver.model.entries import Candidate, OwedAction, Reading, Replay, Search, Slice, Turn
 from receiver.model.errors import Refused
-from receiver.model.records import End, JsonObject, Replay, ReplayMode, Source
+from receiver.model.records import JsonObject, Line, ReplayMode
 from receiver.model.views import ReplayBody
 from receiver.runninghub import wire
 from receiver.store import Store
-
-PAGE = 200
-"""Deliveries read anew in one transaction."""
 
 
 async def replay(
@@ -22,48 +25,91 @@ async def replay(
 
     `retry` takes up the same rows with a fresh budget of tries; `again` owes today's definitions as a new generation;
     `missing` owes only the definitions an event has no action of; `reprocess` reads kept deliveries with today's eyes.
-    `rate` is actions (deliveries) per second, None for at once.
+    `rate` is actions (deliveries) per second, None for at once. Of a large replay only the first part is done here.
     """
-    mode, wanted, rate = order.mode, order.filter, order.rate
-    if mode is ReplayMode.REPROCESS:
-        if order.dry_run:
-            return await store.count_kept_deliveries(wanted), None
-        replayed = await _reprocess(store, wanted, note, rate, now)
-    elif mode is ReplayMode.RETRY:
-        if order.dry_run:
-            return await store.count_retries(wanted), None
-        replayed = await store.retry(wanted, note, rate, now)
-    else:
-        chosen = [each for each in definitions if wanted.name in (None, each.name)]
-        found = [(each, *_owed_anew(mode, chosen, each)) for each in await store.candidates(wanted)]
-        owed = [each for each in found if each[2]]
-        if order.dry_run:
-            return sum(len(actions) for _, _, actions in owed), None
-        replayed = await store.owe_anew(mode, owed, note, rate, now)
-    return replayed.matched, replayed
+    if order.dry_run:
+        return await _count(store, definitions, order, now), None
+    begun = await store.begin_replay(order.mode, order.filter, note, order.rate, now)
+    done = await go_on(store, definitions, begun.id, now) or begun
+    return done.matched, done
+
+
+async def go_on(store: Store, definitions: Sequence[Definition], number: int, now: float) -> Replay | None:
+    """Some slices of a replay; where it stands after them. None when there is no such replay."""
+    for _ in range(rules.REPLAY_AT_ONCE):
+        work = await store.search(number)
+        if work is None:
+            break
+        await _slice(store, definitions, work, now)
+    return await store.replay(number)
+
+
+async def go_on_with_any(store: Store, definitions: Sequence[Definition], now: float) -> Line | None:
+    """Some slices of the oldest replay that is not through. None when there is none."""
+    work = await store.search()
+    if work is None:
+        return None
+    stands = await go_on(store, definitions, work.id, now)
+    return {"replay": work.id, "mode": work.mode.value, "matched": stands.matched if stands else 0}
+
+
+async def _slice(store: Store, definitions: Sequence[Definition], work: Search, now: float) -> None:
+    """The next slice: what is found is written down together with the place that the replay has come to."""
+    match work.turn or work.mode:
+        case Turn.CANCEL:
+            await store.park(work, now)
+        case Turn.RESUME:
+            await store.unpark(work, now)
+        case ReplayMode.RETRY:
+            await store.retry(work, await store.find_retried(work), now)
+        case ReplayMode.REPROCESS:
+            kept = await store.kept_deliveries(work)
+            read = [await _reading(store, delivery) for delivery in kept.items]
+            there = [each for each in read if each is not None]
+            await store.reread(work, Slice(items=there, place=kept.place, more=kept.more), now)
+        case _:
+            found = await store.candidates(work)
+            owed = _owed_anew(work, definitions, found.items)
+            await store.owe_anew(work, Slice(items=owed, place=found.place, more=found.more), now)
+
+
+async def _count(store: Store, definitions: Sequence[Definition], order: ReplayBody, now: float) -> int:
+    """How many actions a replay would owe, or deliveries it would read."""
+    if order.mode is ReplayMode.REPROCESS:
+        return await store.count_kept_deliveries(order.filter)
+    if order.mode is ReplayMode.RETRY:
+        return await store.count_retries(order.filter)
+    work = await store.plan_search(order.mode, order.filter, now)
+    count = 0
+    while work.upto is not None:
+        found = await store.candidates(work)
+        count += sum(len(actions) for _, _, actions in _owed_anew(work, definitions, found.items))
+        at, place = found.place
+        work = replace(work, place_at=at, place=place, upto=work.upto if found.more else None)
+    return count
 
 
 def _owed_anew(
-    mode: ReplayMode, definitions: Sequence[Definition], candidate: Candidate
-) -> tuple[int, list[OwedAction]]:
-    end = End(candidate.task.state.value)
-    event = NewEvent(task=candidate.task, state=end, source=Source.QUERY, confirmed=True, settled=True)
-    actions = rules.owed(definitions, event)
-    if mode is ReplayMode.AGAIN:
-        return candidate.generation + 1, [action for action in actions if action.name not in candidate.underway]
-    return max(1, candidate.generation), [action for action in actions if action.name not in candidate.present]
-
-
-async def _reprocess(store: Store, wanted: Selection, note: JsonObject, rate: float | None, now: float) -> Replay:
-    number = await store.begin_rereading(note, rate, now)
-    after = 0
-    while True:
-        found = await store.kept_deliveries(wanted, after, PAGE)
-        read = [await _reading(store, delivery) for delivery in found]
-        reread = await store.reread(number, [each for each in read if each is not None], now)
-        if len(found) < PAGE:
-            return reread
-        after = found[-1]
+    work: Search, definitions: Sequence[Definition], candidates: Sequence[Candidate]
+) -> list[tuple[Candidate, int, list[OwedAction]]]:
+    """What is owed for each of the candidates for which anything is, as which generation."""
+    chosen = [
+        (each, OwedAction(name=each.name, after=each.after))
+        for each in definitions
+        if work.selection.name in (None, each.name)
+    ]
+    again = work.mode is ReplayMode.AGAIN
+    owed = []
+    for candidate in candidates:
+        there = candidate.underway if again else candidate.present
+        actions = [
+            action
+            for definition, action in chosen
+            if action.name not in there and rules.matches(definition, candidate.state, candidate)
+        ]
+        if actions:
+            owed.append((candidate, candidate.generation + 1 if again else max(1, candidate.generation), actions))
+    return owed
 
 
 async def _reading(store: Store, delivery: int) -> Reading | None:

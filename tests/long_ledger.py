@@ -83,9 +83,9 @@ def values(rows: int) -> Mapping[str, Mapping[str, Sequence[object]]]:
         "tasks": {
             "state": [("succeeded",), ("failed", "lost"), ("queued",), ("cancelled",)],
             "kind": [("model",), ("workflow", "app"), ("quick",)],
-            "target": ["maker-01/model-001", "1900000000000000050", "nobody/ordered-this"],
+            "target": ["maker-01/model-001", "1900000000000000050", "nobody/ordered-this", "maker-0*", "*/model-00?"],
             "label": labels,
-            "q": ["maker-01", "m", "190000000000000005", "p1", "u", "u77", *task, "p7", "zzz"],
+            "q": ["maker-01", "m", "proj", "0197b0a2-5f0e", "190000000000000005", "p1", "u", "u77", *task, "p7", "zzz"],
             **times,
         },
         "deliveries": {"state": [("readable",), ("unreadable",), ("contradicting",)], "task": task, **times},

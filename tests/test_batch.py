@@ -19,11 +19,11 @@ from test_client import MODEL, RunningServer
 
 from receiver.cli.batch.lines import BadLine, BatchLine, filled, read_drafts, with_keys
 from receiver.cli.batch.progress import line_now_and_then
-from receiver.cli.batch.refusals import Patience
 from receiver.cli.batch.rows import Common, is_csv
 from receiver.cli.batch.run import Batch
 from receiver.cli.batch.tally import LineReport, Tally, Why, grouped, spent, summed
 from receiver.client import ApiError, Client, Unreachable
+from receiver.client.patience import Patience
 from receiver.model.errors import Refused
 from receiver.simulator import Fault
 from receiver.simulator.workflows import TEXT_TO_IMAGE
@@ -193,9 +193,21 @@ def test_the_separator_is_what_the_header_uses(separator: str) -> None:
     assert line.order.input == {"prompt": "x"}
 
 
+def test_empty_columns_at_the_end_are_left_out() -> None:
+    first, second = good("prompt,_a,,\nx,y,,\nz,,,,\n", csv=True, model=MODEL)
+    assert (first.order.input, second.order.input) == ({"prompt": "x"}, {"prompt": "z"})
+
+
+def test_the_first_line_may_tell_the_separator() -> None:
+    (line,) = good("sep=|\r\nprompt|_a\r\nx, y|z\r\n", csv=True, model=MODEL)
+    assert (line.order.input, line.number) == ({"prompt": "x, y"}, 3)
+
+
 @pytest.mark.parametrize(
     ("text", "number", "told"),
     [
+        ("sep=;\nprompt;_a\nx;y\nz\n", 4, "expected 2 cells"),
+        ("prompt,,\nx,,\ny,,z\n", 1, "column 2 of the header has no name"),
         ("prompt,prompt\nx,y\n", 1, "two columns"),
         ("prompt,\nx,y\n", 1, "column 2 of the header has no name"),
         ("prompt,_a\nx,y\nz\n", 3, "expected 2 cells"),

@@ -24,7 +24,6 @@ from test_client import RunningServer
 from receiver.cli.batch.contents import AttachedFile, contents
 from receiver.cli.batch.lines import BadLine, BatchLine, read_drafts, with_keys
 from receiver.cli.batch.progress import sentence
-from receiver.cli.batch.refusals import Interrupted, Patience
 from receiver.cli.batch.rows import Common
 from receiver.cli.batch.run import Batch
 from receiver.cli.batch.tally import LineReport, Tally, Why, grouped
@@ -32,6 +31,7 @@ from receiver.cli.batch.uploads import Uploads, wanting
 from receiver.cli.files import read_files, upload_files
 from receiver.cli.outcome import Ended
 from receiver.client import ApiError, Client, Unreachable
+from receiver.client.patience import Interrupted, Patience
 from receiver.model.records import JsonObject
 from receiver.model.rules import UPLOAD_LIMIT
 from receiver.model.views import CallbackView, OrderedView, UploadView

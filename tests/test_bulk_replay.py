@@ -95,10 +95,10 @@ async def test_two_thousand_are_replayed_by_their_time_with_exact_counts(tmp_pat
 async def test_what_a_cancelled_replay_left_may_be_taken_up_by_another_and_both_count_right(tmp_path: Path) -> None:
     async with open_house(tmp_path, TOML) as house:
         await bury(house, 10)
-        first = (await house.api.post("/replays", json={"rate": 1})).json()
+        first = (await house.api.post("/replays", json={"rate": 1, "all": True})).json()
         await play(house, 3.5)
         await house.api.request("DELETE", f"/replays/{first['id']}")
-        second = (await house.api.post("/replays", json={})).json()
+        second = (await house.api.post("/replays", json={"all": True})).json()
         assert second["matched"] == 6
         await play(house, 5)
         shown = (await house.api.get("/replays")).json()["items"]

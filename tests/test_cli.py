@@ -33,7 +33,7 @@ from receiver.model import sentences
 from receiver.model.definitions import ActionKind
 from receiver.model.errors import Failed, ReceiverError, SettingsError
 from receiver.model.records import ActionState, End, Kind, ReplayMode, TaskState
-from receiver.model.views import PageView, TaskView
+from receiver.model.views import PageView, TaskRow
 from receiver.server.address import address_file, announce
 from receiver.server.settings import FIELDS, load_settings
 from receiver.simulator import Fault, Options
@@ -130,7 +130,7 @@ LISTS = {
 @pytest.mark.parametrize(("path", "filters"), LISTS.items(), ids=[" ".join(path) for path in LISTS])
 def test_a_list_offers_the_filters_that_it_has_and_no_other(path: tuple[str, ...], filters: set[str]) -> None:
     offered = {option.name for option in dict(COMMANDS)[path].params}
-    assert offered == filters | {"since", "until", "limit", "everything", "as_json"}
+    assert offered == filters | {"since", "until", "limit", "everything", "wide", "as_json"}
     for strange in {"state", "kind", "target", "label", "q", "task", "name"} - filters:
         refused = run(*path, f"--{strange}", "a=b")
         assert (refused.exit_code, f"No such option '--{strange}'" in refused.stderr) == (2, True)
@@ -772,7 +772,7 @@ def test_a_server_in_a_process_is_found_used_and_stopped(tmp_path: Path) -> None
             listed = subprocess.run(
                 [*receiver, "tasks", "--json"], cwd=tmp_path, env=environment, capture_output=True, check=False
             )
-            assert msgspec.json.decode(listed.stdout, type=PageView[TaskView]).items == []
+            assert msgspec.json.decode(listed.stdout, type=PageView[TaskRow]).items == []
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
         finally:

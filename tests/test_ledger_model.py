@@ -35,7 +35,7 @@ from receiver.model.records import (
     TaskState,
 )
 from receiver.model.views import ReplayBody
-from receiver.replay import replay
+from receiver.replay import go_on, replay
 from receiver.server.definitions import KEEP_FILES
 from receiver.server.settings import Settings
 from receiver.store import Store, open_store
@@ -215,7 +215,8 @@ class Ledger(RuleBasedStateMachine):
     def somebody_cancels_or_resumes_a_replay(self, data: st.DataObject, cancel: bool) -> None:
         number = data.draw(st.sampled_from(self.replays))
         verb = self.store.cancel_replay if cancel else self.store.resume_replay
-        found = self.runner.run(verb(number, self.now))
+        self.runner.run(verb(number, self.now))
+        found = self.runner.run(go_on(self.store, DEFINITIONS, number, self.now))
         assert found is not None
         assert found.done + found.cancelled <= found.matched
 

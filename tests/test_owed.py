@@ -115,12 +115,12 @@ async def test_missing_is_cancelled_and_resumed_as_well(ordered: House, tmp_path
     task_id = await end(ordered)
     await ordered.settle()
     await configured(ordered, tmp_path, ORDERED + TELL.replace("tell", "new"))
-    made = (await ordered.api.post("/replays", json={"mode": "missing", "rate": 0.1})).json()
+    made = (await ordered.api.post("/replays", json={"mode": "missing", "rate": 0.1, "all": True})).json()
     assert made["matched"] == 1
     await ordered.api.delete(f"/replays/{made['id']}")
     await ordered.settle()
     assert (await states(ordered, task_id))["new"] == "skipped"
-    assert (await ordered.api.post("/replays", json={"mode": "missing"})).json()["matched"] == 0
+    assert (await ordered.api.post("/replays", json={"mode": "missing", "all": True})).json()["matched"] == 0
     await ordered.api.post(f"/replays/{made['id']}/resume")
     await ordered.settle()
     assert (await states(ordered, task_id))["new"] == "done"
@@ -131,7 +131,7 @@ async def test_a_new_generation_waits_for_what_an_earlier_one_still_owes(ordered
     await ordered.api.post("/definitions/files/pause")
     task_id = await end(ordered)
     await ordered.store.skip_action(await action_id(ordered, task_id, "tell"), "by hand", ordered.clock())
-    assert (await ordered.api.post("/replays", json={"mode": "again"})).json()["matched"] == 1
+    assert (await ordered.api.post("/replays", json={"mode": "again", "all": True})).json()["matched"] == 1
     await ordered.settle()
     assert ordered.effects_of(task_id) == []
     await ordered.api.post("/definitions/files/resume")
@@ -156,7 +156,7 @@ async def test_what_was_held_for_a_claim_is_owed_for_the_end_that_contradicts_it
 
 async def test_what_no_definition_would_run_is_not_owed_again(ordered: House, tmp_path: Path) -> None:
     task_id = await end(ordered)
-    made = (await ordered.api.post("/replays", json={"mode": "again", "rate": 0.01})).json()
+    made = (await ordered.api.post("/replays", json={"mode": "again", "rate": 0.01, "all": True})).json()
     await ordered.api.delete(f"/replays/{made['id']}")
     await configured(ordered, tmp_path, TELL)
     number = await action_id(ordered, task_id, "files")
@@ -190,7 +190,7 @@ async def test_what_a_cancelled_replay_left_and_is_skipped_by_hand_counts_as_can
     ordered.effect = fail
     tasks = [await end(ordered) for _ in range(3)]
     await ordered.settle()
-    made = (await ordered.api.post("/replays", json={"rate": 0.1})).json()
+    made = (await ordered.api.post("/replays", json={"rate": 0.1, "all": True})).json()
     await ordered.api.delete(f"/replays/{made['id']}")
     await ordered.api.post(f"/actions/{await action_id(ordered, tasks[0], 'files')}/skip")
     shown = (await ordered.api.get(f"/replays/{made['id']}")).json()
@@ -228,7 +228,7 @@ async def test_what_a_replay_has_begun_is_not_cancelled_with_it(ordered: House) 
     ordered.effect = fail
     task_id = await end(ordered)
     await ordered.settle()
-    made = (await ordered.api.post("/replays", json={})).json()
+    made = (await ordered.api.post("/replays", json={"all": True})).json()
     await ordered.settle()
     shown = (await ordered.api.delete(f"/replays/{made['id']}")).json()
     assert (shown["matched"], shown["cancelled"], shown["state"]) == (1, 0, "running")
@@ -258,7 +258,7 @@ async def test_again_keeps_to_its_rate(tmp_path: Path) -> None:
             await end(house)
         await house.settle()
         house.effects.clear()
-        assert (await house.api.post("/replays", json={"mode": "again", "rate": 1})).json()["matched"] == 3
+        assert (await house.api.post("/replays", json={"mode": "again", "rate": 1, "all": True})).json()["matched"] == 3
         await house.settle()
         assert len(house.effects) == 1
         await house.advance(1.5)

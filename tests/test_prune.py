@@ -16,13 +16,13 @@ from ledgers import end_tasks
 from long_ledger import make
 
 from receiver.housekeep.prune import DAY, Pruning
-from receiver.model import rules
+from receiver.model import retention
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import NewCheck, NewDelivery, Selection, Settlement
 from receiver.model.errors import Refused
 from receiver.model.records import AlertKind, CheckKind, Filter, Purpose, ReplayMode, Task
 from receiver.model.views import PruneView, ReplayBody
-from receiver.replay import replay
+from receiver.replay import go_on, replay
 from receiver.server.settings import Settings
 from receiver.store.ledger.pruning import KINDS
 from receiver.store.ledger.transaction import Transaction
@@ -34,14 +34,14 @@ T = TypeVar("T")
 NOW = 1_790_000_000.0
 LATER = NOW + 31 * DAY
 HOOK = Definition(name="hook", kind=ActionKind.PYTHON, timeout=30)
-FOR_EVER = dict.fromkeys(rules.Keep.__struct_fields__, 0.0)
+FOR_EVER = dict.fromkeys(retention.Keep.__struct_fields__, 0.0)
 SMALL = {"SCAN pruned"}
 """Tables of a few rows, which a statement may go through."""
-ALL_GO = rules.Keep(**dict.fromkeys(rules.Keep.__struct_fields__, 30.0))
+ALL_GO = retention.Keep(**dict.fromkeys(retention.Keep.__struct_fields__, 30.0))
 
 
-def keep(**days: float) -> rules.Keep:
-    return rules.Keep(**{**FOR_EVER, **days})
+def keep(**days: float) -> retention.Keep:
+    return retention.Keep(**{**FOR_EVER, **days})
 
 
 class Planning(SqliteTransaction):
@@ -111,7 +111,9 @@ async def story(store: SqliteStore, *, at: float = NOW, number: int = 0) -> Task
     return task
 
 
-async def prune(store: SqliteStore, kept: rules.Keep, now: float = LATER, *, dry_run: bool = False) -> dict[str, int]:
+async def prune(
+    store: SqliteStore, kept: retention.Keep, now: float = LATER, *, dry_run: bool = False
+) -> dict[str, int]:
     """Everything that goes now; how many rows by kind."""
     run = Pruning(kept, now, dry_run=dry_run)
     while await run.step(store):
@@ -233,11 +235,22 @@ async def test_a_replay_tells_what_it_did_after_its_actions_went(store: SqliteSt
     claimed = await store.claim_action("hook", NOW, 60)
     assert claimed is not None
     await store.settle_action(claimed, Settlement(outcome="done"), NOW)
-    before = await store.cancel_replay(made.id, NOW)
+    await store.cancel_replay(made.id, NOW)
+    before = await go_on(store, [HOOK], made.id, NOW)
     await prune(store, keep(tasks=30))
     assert [await store.task(task.id) for task in tasks] == [None, None]
     assert await store.replay(made.id) == before
     assert await counts_differ(store) == []
+
+
+async def test_a_replay_that_is_not_through_stays(store: SqliteStore) -> None:
+    await story(store)
+    begun = await store.begin_replay(ReplayMode.AGAIN, Selection(name="nobody"), {}, None, NOW)
+    await prune(store, keep(replays=30))
+    assert await store.replay(begun.id) is not None
+    await go_on(store, [HOOK], begun.id, NOW)
+    await prune(store, keep(replays=30))
+    assert await store.replay(begun.id) is None
 
 
 async def test_a_key_whose_task_went_orders_a_new_task(house: House) -> None:
@@ -370,11 +383,11 @@ async def test_a_run_that_was_cut_off_is_gone_on_with_by_the_next(store: SqliteS
 
 async def test_a_write_removes_a_bounded_number_of_rows_and_bytes(store: SqliteStore) -> None:
     (task,) = await end_tasks(store, 1, [], NOW)
-    size = rules.PRUNE_BYTES // 2 + 1
+    size = retention.PRUNE_BYTES // 2 + 1
     for number in range(3):
         new = NewDelivery(task=task.id, purpose=Purpose.SUBMIT, body=bytes(size), digest=number.to_bytes(32), size=size)
         await store.record_delivery(new, NOW)
-    for number in range(rules.PRUNE_ROWS + 1):
+    for number in range(retention.PRUNE_ROWS + 1):
         await store.add_check(task.id, NewCheck(kind=CheckKind.QUERY, at=NOW, seconds=0, ok=True, summary=str(number)))
     run, writes = Pruning(keep(bodies=30, checks=30), LATER), []
     before = {kind: gone.rows for kind, gone in run.gone.items()}
@@ -382,12 +395,12 @@ async def test_a_write_removes_a_bounded_number_of_rows_and_bytes(store: SqliteS
         after = {kind: gone.rows for kind, gone in run.gone.items()}
         writes += [after[kind] - before[kind] for kind in after if after[kind] != before[kind]]
         before = after
-    assert writes == [1, 1, 1, rules.PRUNE_ROWS]
-    assert run.gone["checks"].rows == rules.PRUNE_ROWS + 1
+    assert writes == [1, 1, 1, retention.PRUNE_ROWS]
+    assert run.gone["checks"].rows == retention.PRUNE_ROWS + 1
 
 
 async def test_no_statement_of_pruning_goes_through_a_table(tmp_path: Path) -> None:
-    make(tmp_path / "receiver.db", 2 * rules.PRUNE_WALK)
+    make(tmp_path / "receiver.db", 2 * retention.PRUNE_WALK)
     store = Prying(tmp_path / "receiver.db")
     await store.open()
     await prune(store, ALL_GO)
@@ -446,9 +459,9 @@ async def test_the_server_prunes_by_itself_once_an_hour(house: House) -> None:
     assert await pruner.due() <= house.clock()
     await pruner.step()
     assert (await house.api.get(f"/tasks/{first}")).status_code == 404
-    assert await pruner.due() == house.clock() + rules.PRUNE_EVERY
+    assert await pruner.due() == house.clock() + retention.PRUNE_EVERY
     house.clock.now -= 400 * DAY
-    assert await pruner.due() <= house.clock() + rules.PRUNE_EVERY
+    assert await pruner.due() <= house.clock() + retention.PRUNE_EVERY
 
 
 async def test_a_run_that_is_stopped_says_so_and_leaves_the_rest(house: House) -> None:

@@ -12,6 +12,7 @@ import pytest
 from receiver.actions import ActionFailed, Done, Work, left_behind
 from receiver.actions.python import Caller, load
 from receiver.actions.settings import PythonDefinition
+from receiver.dispatch import judge
 from receiver.events import Event, Retry, Stop
 from receiver.model.records import JsonObject
 from receiver.testing import make_event
@@ -226,6 +227,46 @@ async def test_a_sync_function_runs_on_without_holding_the_action() -> None:
     released.set()
     threads[0].join(5)
     assert not threads[0].is_alive()
+
+
+async def test_functions_that_hang_take_a_bounded_number_of_threads_and_what_is_over_says_why() -> None:
+    released.clear()
+    caller = Caller(lambda: NOW, strays=2, patience=0.01)
+    asked = python(f"{__name__}:blocks")
+    most = asked.definition.concurrency + 2
+
+    async def abandoned() -> ActionFailed | None:
+        try:
+            async with asyncio.timeout(0.05):
+                await caller(asked)
+        except ActionFailed as failed:
+            return failed
+        except TimeoutError:
+            pass
+        return None
+
+    outcomes = [await abandoned() for _ in range(most + 3)]
+    running = [thread for thread in threading.enumerate() if thread.name == "receiver-python-action"]
+    assert len(running) == most
+    told = [each for each in outcomes if each is not None]
+    assert len(told) == 3
+    assert all(f"{most} earlier calls of {__name__}:blocks still run" in each.reason for each in told)
+    released.set()
+    for thread in running:
+        await asyncio.to_thread(thread.join, 5)
+    assert (await caller(asked)).detail == {}
+
+
+def test_what_found_no_thread_uses_up_no_attempt() -> None:
+    failure = ActionFailed("it waits", begun=False, retry_after=30.0)
+    definition = PythonDefinition(name="index", function="a:b", timeout=5.0, max_attempts=1)
+    settled = judge(definition, failure, attempts=1, event_at=NOW, now=NOW, jitter=0.5)
+    assert (settled.outcome, settled.due_at, settled.reason, settled.unwell) == (
+        "returned",
+        NOW + 30,
+        "it waits",
+        False,
+    )
 
 
 # ---- Retry and Stop

@@ -57,8 +57,8 @@ async def test_dead_actions_are_retried_as_the_same_rows_with_the_same_key(broke
 
 async def test_pressing_twice_retries_once(broken: tuple[House, list[str]]) -> None:
     house, _ = broken
-    first = await house.api.post("/replays", json={})
-    second = await house.api.post("/replays", json={})
+    first = await house.api.post("/replays", json={"all": True})
+    second = await house.api.post("/replays", json={"all": True})
     assert (first.json()["matched"], second.json()["matched"]) == (5, 0)
     await house.settle()
     assert len(house.effects) == 5
@@ -77,7 +77,7 @@ async def test_one_action_is_retried_by_its_number(broken: tuple[House, list[str
 
 async def test_a_rate_spreads_a_replay_over_time(broken: tuple[House, list[str]]) -> None:
     house, _ = broken
-    await house.api.post("/replays", json={"rate": 1})
+    await house.api.post("/replays", json={"rate": 1, "all": True})
     await house.settle()
     assert len(house.effects) == 1
     await house.advance(2.5)
@@ -86,7 +86,7 @@ async def test_a_rate_spreads_a_replay_over_time(broken: tuple[House, list[str]]
 
 async def test_a_cancelled_replay_leaves_what_it_has_not_begun_as_it_was(broken: tuple[House, list[str]]) -> None:
     house, _ = broken
-    replay_id = (await house.api.post("/replays", json={"rate": 1})).json()["id"]
+    replay_id = (await house.api.post("/replays", json={"rate": 1, "all": True})).json()["id"]
     await house.advance(1.5)
     answer = await house.api.delete(f"/replays/{replay_id}")
     assert answer.json()["state"] == "cancelled"
@@ -94,7 +94,7 @@ async def test_a_cancelled_replay_leaves_what_it_has_not_begun_as_it_was(broken:
     assert len(house.effects) == 2
     dead = (await house.api.get("/actions?state=dead")).json()["items"]
     assert len(dead) == 3
-    resumed = await house.api.post("/replays", json={})
+    resumed = await house.api.post("/replays", json={"all": True})
     assert resumed.json()["matched"] == 3
 
 
@@ -144,7 +144,7 @@ async def test_again_leaves_out_what_is_on_its_way_already(broken: tuple[House, 
     house, tasks = broken
     await house.api.post("/definitions/one/pause")
     await house.api.post("/replays", json={"filter": {"task": tasks[0]}})
-    again = (await house.api.post("/replays", json={"mode": "again"})).json()
+    again = (await house.api.post("/replays", json={"mode": "again", "all": True})).json()
     assert again["matched"] == len(tasks) - 1
     await house.api.post("/definitions/one/resume")
     await house.settle()
@@ -155,7 +155,7 @@ async def test_missing_owes_only_what_an_event_never_owed(broken: tuple[House, l
     house, tasks = broken
     (tmp_path / "receiver.toml").write_text(TWO)
     await house.reopen()
-    order = {"mode": "missing"}
+    order = {"mode": "missing", "all": True}
     assert (await house.api.post("/replays", json={**order, "dry_run": True})).json()["matched"] == 5
     assert (await house.api.post("/replays", json=order)).json()["matched"] == 5
     assert (await house.api.post("/replays", json=order)).json()["matched"] == 0
@@ -200,7 +200,7 @@ async def test_a_skipped_action_is_not_run_and_can_be_retried(broken: tuple[Hous
     house, tasks = broken
     action_id = (await house.task(tasks[0])).actions[0].id
     assert (await house.api.post(f"/actions/{action_id}/skip")).json()["state"] == "skipped"
-    await house.api.post("/replays", json={})
+    await house.api.post("/replays", json={"all": True})
     await house.settle()
     assert tasks[0] not in [each.task_id for each in house.effects]
     refused = await house.api.post(f"/actions/{action_id}/skip")
@@ -234,3 +234,31 @@ async def test_a_bad_replay_is_refused_with_the_path_of_what_is_wrong(
     answer = await shared_house.api.post("/replays", json=order)
     assert answer.status_code == 422
     assert path in [problem["path"] for problem in answer.json()["error"]["details"]]
+
+
+@pytest.mark.parametrize("mode", ["retry", "again", "missing", "reprocess"])
+@pytest.mark.parametrize("filter", [{}, {"name": None}, {"task_state": []}])
+async def test_a_replay_of_nothing_in_particular_is_refused_unless_all_is_meant(
+    broken: tuple[House, list[str]], mode: str, filter: dict[str, object]
+) -> None:
+    house, _ = broken
+    answer = await house.api.post("/replays", json={"mode": mode, "filter": filter})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["details"][0]["path"] == "filter"
+    assert '"all": true' in answer.text.replace("\\", "")
+    assert (await house.api.get("/replays")).json()["items"] == []
+    assert (await house.api.post("/replays", json={"mode": mode, "dry_run": True})).status_code == 200
+    assert (await house.api.post("/replays", json={"mode": mode, "all": True})).status_code == 202
+
+
+async def test_what_a_replay_names_must_be_there(broken: tuple[House, list[str]]) -> None:
+    house, tasks = broken
+    order = {"filter": {"name": "oen", "task": "0000-nothing"}, "all": True, "dry_run": True}
+    details = (await house.api.post("/replays", json=order)).json()["error"]["details"]
+    assert {each["path"]: each["message"] for each in details} == {
+        "all": "goes without a filter",
+        "filter.name": "there is no action of this name; there are one",
+        "filter.task": "there is no such task",
+    }
+    made = (await house.api.post("/replays", json={"filter": {"task": tasks[0][:30]}})).json()
+    assert (made["matched"], made["filter"]) == (1, {"task": tasks[0]})

@@ -47,7 +47,7 @@ async def kept(house: House, task_id: str, *, problem: str | None, claim: End | 
 
 
 async def reprocess(house: House, **order: object) -> dict[str, object]:
-    answer = await house.api.post("/replays", json={"mode": "reprocess", **order})
+    answer = await house.api.post("/replays", json={"mode": "reprocess", "all": "filter" not in order, **order})
     assert answer.status_code == (200 if order.get("dry_run") else 202), answer.text
     made: dict[str, object] = answer.json()
     return made

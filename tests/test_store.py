@@ -26,6 +26,7 @@ from receiver.model.entries import (
     Reading,
     Selection,
     Settlement,
+    Slice,
 )
 from receiver.model.errors import Refused
 from receiver.model.records import (
@@ -36,10 +37,13 @@ from receiver.model.records import (
     Kind,
     Page,
     Purpose,
+    ReplayMode,
     Source,
     Task,
     TaskState,
 )
+from receiver.model.views import ReplayBody
+from receiver.replay import go_on, replay
 from receiver.store import Store
 from receiver.store.ledger.transaction import Transaction
 
@@ -91,7 +95,8 @@ async def various(store: Store) -> list[Task]:
         if number % 3 == 1:
             event = NewEvent(task=task, state=End.FAILED, source=Source.QUERY, confirmed=True, settled=True)
             await store.record_event(event, [], NOW + 50 - number)
-    return [task for page in [await store.tasks(Filter(limit=500))] for task in reversed(page.items)]
+    listed = (await store.tasks(Filter(limit=500))).items
+    return [task for each in reversed(listed) if (task := await store.task(each.id)) is not None]
 
 
 async def whole(listed: Callable[[Filter], Awaitable[Page[T]]], wanted: Filter) -> list[T]:
@@ -368,11 +373,14 @@ async def test_the_counts_are_those_of_the_rows_whatever_was_done(store: Store) 
         claimed = await store.claim_action("hook", NOW, 60)
         assert claimed is not None
         await store.settle_action(claimed, Settlement(outcome=outcome, due_at=NOW + 1), NOW)
-    replay = await store.retry(Selection(action_state=("dead",)), {}, None, NOW)
+    _, made = await replay(store, [HOOK], ReplayBody(filter=Selection(action_state=("dead",))), {}, NOW)
+    assert made is not None
     (owed,) = (await store.actions(Filter(state=("done",)))).items
-    await store.retry(Selection(action=owed.id, action_state=("done",)), {"x": 1}, None, NOW)
+    one = Selection(action=owed.id, action_state=("done",))
+    await replay(store, [HOOK], ReplayBody(filter=one), {"x": 1}, NOW)
     await store.skip_action(2, "by hand", NOW)
-    await store.cancel_replay(replay.id, NOW)
+    await store.cancel_replay(made.id, NOW)
+    await go_on(store, [HOOK], made.id, NOW)
     listed = (await store.actions(Filter(limit=500))).items
     (state,) = await store.definition_states()
     assert state.counts == Counter(str(each.state) for each in listed)
@@ -430,5 +438,13 @@ async def test_an_id_that_is_there_already_makes_no_second_task(store: Store) ->
 
 
 async def test_reading_anew_steps_over_a_delivery_that_gave_way_meanwhile(store: Store) -> None:
-    number = await store.begin_rereading({}, None, NOW)
-    assert (await store.reread(number, [Reading(delivery=77, problem="gone")], NOW)).matched == 1
+    (task,) = await end_tasks(store, 1, [], NOW)
+    await store.record_delivery(NewDelivery(task=task.id, purpose=Purpose.SUBMIT, body=b"{", digest=b"1", size=1), NOW)
+    begun = await store.begin_replay(ReplayMode.REPROCESS, Selection(), {}, None, NOW)
+    work = await store.search(begun.id)
+    assert work is not None
+    reading = Reading(delivery=77, problem="gone")
+    await store.reread(work, Slice(items=[reading], place=(0.0, 77), more=False), NOW)
+    stands = await store.replay(begun.id)
+    assert stands is not None
+    assert (stands.matched, stands.state) == (1, "done")

@@ -1,6 +1,7 @@
 """Files of our own: uploaded once a day, kept under what they are, and named in orders where a link is expected."""
 
 import asyncio
+import base64
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -368,9 +369,39 @@ async def test_a_path_of_the_command_line_is_not_sent_to_anybody(desk: Desk) -> 
     assert "/api/uploads" in (await desk.refusals(input=images("@one.png")))["input.imageUrls[0]"]
 
 
-async def test_a_data_uri_passes_as_it_is(desk: Desk) -> None:
-    uri = "data:image/png;base64,iVBORw0KGgo="
-    assert (await desk.order(input=images(uri))).json()["input"]["imageUrls"] == [uri]
+def data_uri(content: bytes = PICTURE, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+async def test_a_data_uri_is_uploaded_once_and_not_kept(desk: Desk) -> None:
+    many = images(data_uri(), data_uri())
+    first = (await desk.order(input=many)).json()
+    link = next(iter(first["uploads"].values()))
+    assert first["input"]["imageUrls"] == [link, link]
+    assert len(desk.offering.files) == 1
+    again = await desk.order(input=many)
+    assert (again.status_code, len(desk.offering.files)) == (202, 1)
+    desk.clock.now += UPLOAD_KEPT
+    assert (await desk.order(input=many)).json()["input"]["imageUrls"] != first["input"]["imageUrls"]
+
+
+async def test_the_same_order_with_a_data_uri_is_the_same_task_and_uploads_nothing_again(desk: Desk) -> None:
+    keyed = {"headers": {"Idempotency-Key": "k"}, "json": {"target": MODEL, "input": images(data_uri())}}
+    first = (await desk.api.post("/tasks", **keyed)).json()  # type: ignore[arg-type]
+    desk.clock.now += UPLOAD_KEPT
+    second = await desk.api.post("/tasks", **keyed)  # type: ignore[arg-type]
+    assert (second.status_code, second.json()["id"], len(desk.offering.files)) == (200, first["id"], 1)
+
+
+@pytest.mark.parametrize("uri", ["data:image/png;base64,####", data_uri(b"<html>not a picture")])
+async def test_a_data_uri_that_holds_no_sound_file_is_refused_by_name(desk: Desk, uri: str) -> None:
+    assert list(await desk.refusals(input=images(uri))) == ["input.imageUrls[0]"]
+    assert desk.offering.files == []
+
+
+async def test_nothing_is_uploaded_for_an_order_that_is_refused(desk: Desk) -> None:
+    assert await desk.refusals(input={**images(data_uri()), "resolution": "1"})
+    assert desk.offering.files == []
 
 
 async def test_an_unchecked_order_gets_links_wherever_it_names_uploads(desk: Desk) -> None:

@@ -22,7 +22,8 @@ from test_stories import callback_of
 from receiver.actions import ActionFailed, Done, Work
 from receiver.model import rules
 from receiver.model.definitions import FailureClass
-from receiver.model.records import Action, ActionState, Event, Filter, Purpose, Task
+from receiver.model.entries import ListedTask
+from receiver.model.records import Action, ActionState, Event, Filter, Purpose
 from receiver.runninghub.requests import submit_request
 from receiver.simulator import Fault, Plan, Status
 from receiver.simulator.outages import Outage
@@ -339,13 +340,13 @@ class World(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ looking
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[ListedTask]:
         return self.run(self.house.store.tasks(MANY)).items
 
     def actions(self) -> list[Action]:
         return self.run(self.house.store.actions(MANY)).items
 
-    def ended(self) -> list[tuple[Task, Event]]:
+    def ended(self) -> list[tuple[ListedTask, Event]]:
         events = {each.task: each for each in self.run(self.house.store.events(MANY)).items}
         return [(each, events[each.id]) for each in self.tasks() if each.id in events]
 
@@ -375,7 +376,7 @@ class LongWorld(World):
     """The same world, which another test plays for longer."""
 
 
-def is_true(task: Task, truth: Truth) -> bool:
+def is_true(task: ListedTask, truth: Truth) -> bool:
     said = {Status.SUCCESS: "succeeded", Status.FAILED: "failed", Status.CANCEL: "cancelled"}
     return task.state == said.get(truth.status)
 

@@ -42,8 +42,8 @@ class ActionFailed(Failed):
     """An attempt that did not work.
 
     `reason` is one redacted sentence, `permanent` ends the action, `retry_after` (seconds) is the earliest next
-    attempt, `expired` says that the result link is dead, `category` what it says about the target. `detail` is kept
-    with the attempt, with reason and category beside it.
+    attempt, `expired` says that the result link is dead, `category` what it says about the target. What was not
+    `begun` is no attempt. `detail` is kept with the attempt, with reason and category beside it.
     """
 
     reason: str
@@ -52,6 +52,7 @@ class ActionFailed(Failed):
     retry_after: float | None = None
     expired: bool = False
     category: FailureClass = FailureClass.FAILED
+    begun: bool = True
     detail: JsonObject = field(default_factory=dict)
 
     def __str__(self) -> str:

@@ -2,7 +2,8 @@
 
 An async function runs in the loop and is cancelled when its time is over; one that ignores that is left behind. A sync
 function runs in a thread of its own: Python cannot end a thread, so after a timeout it runs on by itself, holding no
-slot and not keeping the server alive, and whatever it still does happens beside the next attempt.
+slot and not keeping the server alive, and whatever it still does happens beside the next attempt. So their number is
+bounded, or functions that hang would fill the process with threads.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from msgspec import Struct
 from receiver.actions import ActionFailed, Done, Work, quoted
 from receiver.actions.settings import PythonDefinition
 from receiver.events import Event, Retry, Stop
+from receiver.model import rules
 from receiver.model.definitions import FailureClass
 from receiver.model.records import Json, JsonObject
 
@@ -40,18 +42,27 @@ T = TypeVar("T")
 class Caller(Struct, frozen=True):
     """Imports each function once and calls it with an Event of its own; an exception is a failed attempt.
 
-    Retry and Stop say what comes after it. `clock` is what a Retry until some moment is measured against.
+    Retry and Stop say what comes after it. `clock` is what a Retry until some moment is measured against. A definition
+    has as many threads as it has workers and `strays` more, for what runs on past its timeout; who finds none free in
+    `patience` seconds has not begun.
     """
 
     clock: Callable[[], float]
+    strays: int = rules.STRAY_THREADS
+    patience: float = rules.THREAD_PATIENCE
     loaded: dict[str, Function] = {}
+    free: dict[str, asyncio.Semaphore] = {}
 
     async def __call__(self, work: Work) -> Done:
         assert isinstance(work.definition, PythonDefinition)
-        function = await self._function(work.definition.function)
+        definition = work.definition
+        function = await self._function(definition)
         event = Event(deepcopy(work.body))
         try:
-            returned = function(event) if _is_async(function) else await in_own_thread(lambda: function(event))
+            if _is_async(function):
+                returned = function(event)
+            else:
+                returned = await self._in_thread(definition, lambda: function(event))
             if inspect.isawaitable(returned):
                 returned = await in_own_task(returned)
         except (ActionFailed, KeyboardInterrupt, GeneratorExit):
@@ -64,10 +75,24 @@ class Caller(Struct, frozen=True):
             raise ActionFailed(NOTHING_RAN, permanent=True)
         return Done(detail=_returned(returned))
 
-    async def _function(self, name: str) -> Function:
+    async def _function(self, definition: PythonDefinition) -> Function:
+        name = definition.function
         if name not in self.loaded:
-            self.loaded[name] = await in_own_thread(lambda: load(name))
+            self.loaded[name] = await self._in_thread(definition, lambda: load(name))
         return self.loaded[name]
+
+    async def _in_thread(self, definition: PythonDefinition, call: Callable[[], T]) -> T:
+        """The call's value, from one of the definition's threads."""
+        most = definition.concurrency + self.strays
+        free = self.free.setdefault(definition.name, asyncio.Semaphore(most))
+        try:
+            async with asyncio.timeout(min(self.patience, definition.timeout / 2)):
+                await free.acquire()
+        except TimeoutError:
+            told = f"it waits: {most} earlier calls of {definition.function} still run, most of them past their timeout"
+            remedy = "; give what they wait for a timeout of its own, or restart the server"
+            raise ActionFailed(told + remedy, begun=False, retry_after=self.patience) from None
+        return await in_own_thread(call, free.release)
 
 
 def load(function: str) -> Function:
@@ -92,13 +117,17 @@ def load(function: str) -> Function:
     return found
 
 
-async def in_own_thread(call: Callable[[], T]) -> T:
-    """The call's value or exception, from a thread that blocks neither the shared pool nor the end of the process."""
+async def in_own_thread(call: Callable[[], T], ended: Callable[[], None]) -> T:
+    """The call's value or exception, from a thread that blocks neither the shared pool nor the end of the process.
+
+    Whoever still waits for it, `ended` is called in the loop when the thread is done.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
     def report(settle: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(ended)
             loop.call_soon_threadsafe(lambda: None if future.done() else settle())
 
     def run() -> None:

@@ -9,7 +9,9 @@ from receiver.cli.backup import backup, restore
 from receiver.cli.batch.command import batch
 from receiver.cli.deliveries import deliveries
 from receiver.cli.docs import docs
+from receiver.cli.download import download
 from receiver.cli.files import upload
+from receiver.cli.following import wait
 from receiver.cli.local import check, config, token
 from receiver.cli.models import account, models
 from receiver.cli.outcome import Root
@@ -18,6 +20,7 @@ from receiver.cli.replays import replay
 from receiver.cli.secrets import secrets
 from receiver.cli.serving import demo, serve
 from receiver.cli.simulate import simulate
+from receiver.cli.status import status
 from receiver.cli.submit import submit
 from receiver.cli.tasks import cancel, reconcile, resend, submit_again, task, tasks
 
@@ -37,8 +40,8 @@ def main() -> None:
     """
 
 
-main.section("Run", serve, demo, simulate)
-main.section("Tasks", submit, batch, tasks, task, reconcile, resend, cancel, submit_again)
+main.section("Run", serve, status, demo, simulate)
+main.section("Tasks", submit, batch, tasks, task, wait, download, reconcile, resend, cancel, submit_again)
 main.section("Callbacks and actions", deliveries, actions, replay, alerts)
 main.section("Models, apps, files and the account", models, app, workflow, styles, upload, account)
 main.section("Maintenance", token, secrets, check, config, backup, restore, prune, docs)

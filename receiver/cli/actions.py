@@ -9,7 +9,7 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import EVENT_STATES, json_option, label_option
 from receiver.cli.outcome import FAILED, NOT_FOUND, Ended
-from receiver.cli.shapes import about, listing
+from receiver.cli.shapes import about, list_group
 from receiver.cli.show import Row, answer, document, fields, json_text, note, table
 from receiver.model import sentences
 from receiver.model.sentences import moment
@@ -25,8 +25,7 @@ SHOWN_ALREADY = frozenset({"error", "seconds", "files"})
 """Parts of an outcome's detail that the outcome itself has as well."""
 
 
-@click.group(invoke_without_command=True)
-@listing(
+@list_group(
     lambda client: client.actions,
     ("action_state", "name", "task", "label"),
     ("id", "name", "state", "tries", "due (UTC)", "task", "reason"),

@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from receiver.cli.shapes import about, listing
+from receiver.cli.shapes import about, list_group
 from receiver.cli.show import Row, table
 from receiver.model.sentences import moment
 
@@ -20,8 +18,7 @@ def _row(alert: "AlertView") -> Row:
     return alert.id, state, alert.kind, alert.count, moment(alert.last_at), alert.message
 
 
-@click.group(invoke_without_command=True)
-@listing(lambda client: client.alerts, ("alert_state", "alert_kind"), HEADERS)
+@list_group(lambda client: client.alerts, ("alert_state", "alert_kind"), HEADERS)
 def alerts(alert: "AlertView") -> Row:
     """List what is wrong, or was: missed callbacks, dead actions, full disks.
 

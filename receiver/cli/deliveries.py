@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.shapes import listing
+from receiver.cli.shapes import list_group
 from receiver.cli.show import Row, clean, fields
 from receiver.model.sentences import moment
 
@@ -21,8 +21,7 @@ def _print_totals(page: "Listed[DeliveryView]") -> None:
         fields(*((name.replace("_", " "), count) for name, count in totals.items()))
 
 
-@click.group(invoke_without_command=True)
-@listing(
+@list_group(
     lambda client: client.deliveries,
     ("delivery_state", "task"),
     ("id", "received (UTC)", "for", "says", "times", "bytes", "task"),

@@ -22,7 +22,7 @@ def read_input(text: str | None, body: bytes | None, pairs: Sequence[str], read:
     if text is not None and body is not None:
         raise click.UsageError("give --input or --body, not both")
     given = _json_object(text.encode(errors="replace") if text is not None else body)
-    return given | read_pairs(pairs, read or _untyped)
+    return given | read_pairs(pairs, read or untyped)
 
 
 def read_pairs(pairs: Sequence[str], read: Reader) -> JsonObject:
@@ -52,7 +52,8 @@ def read_nodes(nodes: Sequence[str]) -> list[JsonObject]:
     return found
 
 
-def _untyped(_: str, text: str | Sequence[str]) -> Json:
+def untyped(_: str, text: str | Sequence[str]) -> Json:
+    """JSON where it is JSON, and text where it is not."""
     return json_or_text(text) if isinstance(text, str) else [json_or_text(each) for each in text]
 
 

@@ -6,16 +6,17 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from receiver.cli.inputs import Reader
+from receiver.cli.inputs import Reader, untyped
 from receiver.cli.outcome import problems_of
 from receiver.model.entries import NewTask
 from receiver.model.errors import Refused, problems
-from receiver.model.records import JsonObject, Kind
+from receiver.model.records import Json, JsonObject, Kind
 from receiver.model.rules import UPLOAD_LIMITS
 from receiver.orders.reading import read_order
 from receiver.orders.references import PENDING, Spot, changed, spots
 from receiver.orders.signatures import HEAD, content_problem
 from receiver.runninghub import catalogue, validation
+from receiver.runninghub.bodies import is_text
 
 SIGN = "@"
 
@@ -115,10 +116,18 @@ def known_model(name: str) -> catalogue.Model | None:
 
 
 @cache
-def types_of(model: str) -> Reader | None:
-    """How the texts of a model's parameters are read; None when the catalogue does not know it."""
-    known = known_model(model)
-    return partial(catalogue.coerce, known) if known is not None else None
+def types_of(kind: str, target: str) -> Reader | None:
+    """How the texts of an order's inputs are read; None when nothing is known of them."""
+    if kind == Kind.MODEL:
+        known = known_model(target)
+        return partial(catalogue.coerce, known) if known is not None else None
+    return partial(_read, Kind(kind)) if kind in list(Kind) else None
+
+
+def _read(kind: Kind, name: str, text: str | Sequence[str]) -> Json:
+    """JSON where it is JSON, but the text itself where a text is expected: 1 may be a code, and 1234 a password."""
+    value = untyped(name, text)
+    return text if isinstance(text, str) and not isinstance(value, str) and is_text(kind, name) else value
 
 
 def unsendable(path: Path, purpose: str = "file", name: str | None = None) -> str | None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.connect import connect
-from receiver.cli.options import json_option
+from receiver.cli.options import json_option, wide_option
 from receiver.cli.outcome import NOT_FOUND, Ended
-from receiver.cli.show import answer, clean, document, fields, json_text, note, submit_line, table
+from receiver.cli.show import answer, clean, document, fields, json_text, note, room, submit_line, table
 
 if TYPE_CHECKING:
     from receiver.model.views import AccountView
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("pattern", default="")
+@wide_option
 @json_option
-def models(pattern: str, as_json: bool) -> None:
+def models(pattern: str, wide: bool, as_json: bool) -> None:
     """List the models, or show one: its parameters, and a command line that runs it.
 
     PATTERN is a model's name or endpoint, or a part of a name, endpoint, group or output. * and ? are wildcards.
@@ -36,7 +37,8 @@ def models(pattern: str, as_json: bool) -> None:
         return
     except catalogue.UnknownModel as unknown:
         if not (found := catalogue.search(pattern)):
-            raise Ended(unknown.message, NOT_FOUND) from unknown
+            lines = ["receiver models lists all of them, receiver models WORD those that have a word in their names"]
+            raise Ended(unknown.message, NOT_FOUND, lines) from unknown
     if as_json:
         from receiver.model.shown import shown
         from receiver.model.views import ModelRow, PageView
@@ -44,7 +46,7 @@ def models(pattern: str, as_json: bool) -> None:
         document(PageView(items=[shown(ModelRow, model) for model in found], next=None))
         return
     rows = [(model.name, model.endpoint, model.output, "yes" if model.listed else "no") for model in found]
-    table(["name", "endpoint", "makes", "documented"], rows)
+    table(["name", "endpoint", "makes", "documented"], rows, width=room(wide=wide))
     note(f"{len(found)} models")
 
 

@@ -108,15 +108,16 @@ FILTERS: Mapping[str, Callable[[F], F]] = {
     "replayed_tasks": _some_of("--task-state", EVENT_STATES, "Only tasks that ended so."),
     "kind": _some_of("--kind", KINDS, "Only these kinds of task."),
     "alert_kind": click.option("--kind", multiple=True, metavar="KIND", help="Only these kinds of alert."),
-    "target": click.option("--target", metavar="NAME", help="Only this model, workflow or app."),
+    "target": click.option("--target", metavar="NAME", help="Only this model, workflow or app; * and ? are wildcards."),
     "label": label_option("Only tasks with this label; may be repeated."),
-    "q": click.option("--q", metavar="TEXT", help="An id, or the beginning of a target or a label."),
+    "q": click.option("--q", metavar="TEXT", help="The beginning of an id, a target, a label or its value."),
     "task": click.option("--task", metavar="ID", help="Only what belongs to this task."),
     "name": click.option("--name", metavar="NAME", help="Only actions of this definition."),
     "since": click.option("--since", type=when, metavar="WHEN", help="Not before: 2h ago, or 2026-11-22T08:00:00Z."),
     "until": click.option("--until", type=when, metavar="WHEN", help="Before: 30m ago, or 2026-11-22T08:00:00Z."),
 }
 limit_option = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="At most this many.  [default: 50]")
+wide_option = click.option("--wide", is_flag=True, help="Whole ids and texts, however long the lines become.")
 all_option = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
 
 

@@ -4,12 +4,15 @@
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import click
 
+from receiver.cli.guesses import Guessed, with_guess
 from receiver.cli.variables import add_variables
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ def cannot_listen(host: str, port: int, error: OSError, hint: str = "") -> Ended
     return Ended(f"cannot listen on {host}:{port}: {reason}; name another --host or --port", USED_WRONGLY)
 
 
-class Root(click.Group):
+class Root(Guessed):
     """The command `receiver`: reports the errors of all commands, and lists the commands in sections."""
 
     _sections: ClassVar[dict[str, Sequence[click.Command]]] = {}
@@ -73,11 +76,33 @@ class Root(click.Group):
         try:
             add_variables(os.environ, Path.cwd())
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            raise with_guess(error) from None
         except Exception as error:
             ended = ending(error)
             if ended is None:
                 raise
             raise ended from error
+
+    def main(self, *args: object, **options: object) -> object:  # type: ignore[override]
+        try:
+            return super().main(*args, **options)  # type: ignore[call-overload]
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            _end_unprinted(error)
+
+
+def _end_unprinted(error: OSError) -> NoReturn:
+    """Ends the program when what it prints cannot be written: a full disk, a closed descriptor."""
+    with suppress(OSError):
+        click.echo(f"Error: the output cannot be written: {error.strerror or error}", err=True)
+    # What is left in the buffers would fail once more when Python ends, with a traceback.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(FAILED)
 
 
 def ending(error: Exception) -> Ended | None:
@@ -122,6 +147,8 @@ def _refused(error: "ApiError") -> Ended:
     if error.code == "unauthorized":
         remedy = "set RECEIVER_ADMIN_TOKEN; `receiver token` prints it on the server's machine"
         return Ended(f"the server does not know this admin token: {remedy}", code)
+    if error.code == "ambiguous_id":
+        return Ended(error.message, USED_WRONGLY, [f"  {task}: {told}" for task, told in problems_of(error)])
     if isinstance(error.details, Mapping):
         return Ended(error.message, code, [f"  {name}: {value}" for name, value in error.details.items()])
     problems = problems_of(error) if error.status == 422 and isinstance(error.details, list) else []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.connect import connect
+from receiver.cli.guesses import Guessed
 from receiver.cli.options import REPLAY_MODES, filters, is_for_subcommand, json_option
 from receiver.cli.outcome import Ended
 from receiver.cli.shapes import about, listing
@@ -23,23 +24,35 @@ def _print_replay(made: "ReplayView") -> None:
         click.echo(f"{made.matched} would be {'read anew' if made.mode == 'reprocess' else 'owed again'}")
         return
     fields(
-        *(("replay", made.id), ("mode", made.mode), ("state", made.state), ("ended", f"{made.done} of {made.matched}")),
+        *(
+            ("replay", made.id),
+            ("mode", made.mode),
+            ("state", "searching" if made.searching and made.state == "running" else made.state),
+            ("ended", f"{made.done} of {made.matched}"),
+        ),
         *(("of them dead", made.dead or None), ("cancelled", made.cancelled or None), ("per second", made.rate)),
         *(("began (UTC)", moment(made.created_at)), ("finished (UTC)", moment(made.finished_at))),
     )
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Guessed, invoke_without_command=True)
 @click.option("--mode", type=click.Choice(REPLAY_MODES), default="retry", show_default=True, help="What is replayed.")
 @filters("replayed_actions", "replayed_tasks", "name", "task")
+@click.option("--all", "everything", is_flag=True, help="Everything that the mode is about, instead of a choice.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Actions per second.  [default: all at once]")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 @click.option("--wait", is_flag=True, help="Wait until all of them have ended; exit 1 if any is dead.")
 @json_option
 def replay(
-    mode: str, rate: float | None, dry_run: bool, wait: bool, as_json: bool, **narrow: str | tuple[str, ...]
+    mode: str,
+    everything: bool,
+    rate: float | None,
+    dry_run: bool,
+    wait: bool,
+    as_json: bool,
+    **narrow: str | tuple[str, ...],
 ) -> None:
-    """Run actions again, or work on an earlier replay.
+    """Run actions again, or work on an earlier replay. Say which ones, or --all.
 
     \b
     Modes:
@@ -51,7 +64,7 @@ def replay(
     \b
     Examples:
       receiver replay --name notify-team --since 1d --dry-run
-      receiver replay --mode missing --rate 5 --wait
+      receiver replay --mode missing --all --rate 5 --wait
       receiver replay list
       receiver replay show 3
       receiver replay cancel 3
@@ -60,12 +73,15 @@ def replay(
     if is_for_subcommand():
         return
     wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in narrow.items() if value}
-    if mode == "again" and not wanted and not dry_run:
-        raise click.UsageError("again repeats every effect of every task; narrow it, such as --since 1d")
+    if not (wanted or everything or dry_run):
+        every = "every effect of every task" if mode == "again" else "everything"
+        raise click.UsageError(f"this would replay {every}: narrow it, such as --name NAME --since 1d, or give --all")
+    if wanted and everything:
+        raise click.UsageError("--all goes without a choice: leave it or the other options out")
     if rate is not None and not math.isfinite(rate):
         raise click.UsageError("--rate: expected a finite number")
     with connect() as client:
-        made = client.replay(wanted, mode=mode, dry_run=dry_run, rate=rate)
+        made = client.replay(wanted, mode=mode, dry_run=dry_run, rate=rate, all=everything)
         if wait and made.id is not None:
             note(f"replay {made.id}")  # known even when the server goes away meanwhile
             made = _follow(client, made.id)

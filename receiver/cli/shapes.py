@@ -1,14 +1,16 @@
 """The two forms that most commands have: a list, and one request about one task, action, replay or the like."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from receiver.cli import options
 from receiver.cli.connect import connect
-from receiver.cli.show import Row, answer, note, table
+from receiver.cli.guesses import Guessed
+from receiver.cli.show import Row, answer, document_of, note, room, table
 
 if TYPE_CHECKING:
     from receiver.client import Client, Listed
@@ -30,41 +32,80 @@ def listing(
     """
 
     def decorate(row: Callable[[T], Row]) -> Callable[..., None]:
-        def print_page(found: "Listed[T]") -> None:
-            if found.items:
-                table(headers, map(row, found.items))
+        def print_page(first: "Listed[T]", pages: "Iterable[Listed[T]]", wide: bool) -> None:
+            if first.items:
+                rows = (_shortened(row(item), page, wide) for page in pages for item in page.items)
+                table(headers, rows, width=room(wide=wide))
             else:
                 note(f"no {row.__name__}")
-            below(found)
-            if found.next:
+            below(first)
+            if first.next:
                 note("there are more: --all, or a larger --limit")
 
         @options.json_option
         @options.filters(*filters)
         @options.limit_option
         @options.all_option
+        @options.wide_option
         @wraps(row)
-        def command(everything: bool, as_json: bool, **given: object) -> None:
+        def command(everything: bool, wide: bool, as_json: bool, **given: object) -> None:
             if not options.is_for_subcommand():
                 with connect() as client:
-                    found = _found(client, page(client), everything, given)
-                answer(found, as_json, print_page)
+                    first, pages = _found(page(client), everything, given)
+                    if as_json:
+                        document_of(first, (item for each in pages for item in each.items))
+                    else:
+                        print_page(first, pages, wide)
 
         return command
 
     return decorate
 
 
-def _found(client: "Client", page: "Callable[..., Listed[T]]", everything: bool, given: dict[str, Any]) -> "Listed[T]":
-    """The page of a list that the options ask for; with `everything`, one page that holds the whole list."""
+def list_group(
+    page: "Callable[[Client], Callable[..., Listed[T]]]",
+    filters: Sequence[str],
+    headers: Sequence[str],
+    below: "Callable[[Listed[T]], None]" = lambda page: None,
+) -> Callable[[Callable[[T], Row]], click.Group]:
+    """The same as a group of commands: it lists when it is run alone, and so does its command `list`."""
+
+    def decorate(row: Callable[[T], Row]) -> click.Group:
+        make, name = listing(page, filters, headers, below), row.__name__
+        group = click.group(cls=Guessed, invoke_without_command=True)(make(row))
+        help = f"The same as `receiver {name}`.\n\n\b\nExample:\n  receiver {name} list --limit 5"
+        group.command("list", help=help)(make(row))
+        return group
+
+    return decorate
+
+
+def _shortened(row: Row, page: "Listed[Any]", wide: bool) -> Row:
+    """The row with the beginnings of ids that are enough to name a task."""
+    return row if wide else [page.short.get(cell, cell) if isinstance(cell, str) else cell for cell in row]
+
+
+def _found(
+    page: "Callable[..., Listed[T]]", everything: bool, given: dict[str, Any]
+) -> "tuple[Listed[T], Iterable[Listed[T]]]":
+    """The page of a list that the options ask for, as the first of the pages; with `everything` the others follow.
+
+    It is then told as one that is the whole list, without the beginnings of ids that other pages would have to add.
+    """
     from msgspec.structs import replace
 
     narrow = {**given, "limit": options.PAGE_OF_ALL} if everything else given
     found = page(**narrow)
     if not everything or found.next is None:
-        return found
-    rest = client.each(page, **{**narrow, "cursor": found.next})
-    return replace(found, items=[*found.items, *rest], next=None)
+        return found, [found]
+    return replace(found, next=None, short={}), chain([found], _rest(page, narrow, found.next))
+
+
+def _rest(page: "Callable[..., Listed[T]]", narrow: dict[str, Any], cursor: str | None) -> "Iterator[Listed[T]]":
+    while cursor is not None:
+        found = page(**{**narrow, "cursor": cursor})
+        yield found
+        cursor = found.next
 
 
 def about(

@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from receiver.cli.connect import connect
+from receiver.cli.following import see_through
 from receiver.cli.options import expecting, files_from_option, folder_of, json_option, label_option
-from receiver.cli.outcome import FAILED
-from receiver.cli.show import answer, clean, document, fields, note
+from receiver.cli.show import answer, document, fields, note
 from receiver.cli.tasks import print_ordered
-from receiver.cli.waiting import is_unattempted, spinner
 from receiver.model import sentences
 
 if TYPE_CHECKING:
-    from receiver.client import Client
     from receiver.client.tasks import OrderOptions
     from receiver.model.records import JsonObject
-    from receiver.model.views import PreviewView, TaskDetail
-
-SAVING_PATIENCE = 120.0
-"""Seconds to wait for the first attempts of an ended task's actions, so that results are shown as saved files."""
+    from receiver.model.views import PreviewView
 
 
 BODY = click.Path(exists=True, dir_okay=False, allow_dash=True)
@@ -94,9 +89,8 @@ def submit(
         raise click.UsageError("--node and --v1 go with --workflow, --app or --quick")
     if dry_run and (wait or idempotency_key):
         raise click.UsageError("--dry-run orders nothing: leave --wait and --idempotency-key out")
-    types = types_of(target) if kind == "model" else None
     body = _content(file) if file else None
-    typed = read_input(None, None, pairs, types)
+    typed = read_input(None, None, pairs, types_of(kind, target))
     if nodes:
         typed[NODES] = [*read_nodes(nodes)]
     input = read_input(text, body, ()) | typed
@@ -115,7 +109,7 @@ def submit(
         if task.note:
             note(task.note)
         if wait:
-            _wait(client, task.id, as_json)
+            see_through(client, task.id, as_json)
         else:
             answer(task, as_json, print_ordered)
 
@@ -146,43 +140,3 @@ def _print_preview(preview: "PreviewView") -> None:
     document(preview.input)
     if preview.price_problem:
         note(f"no price: {preview.price_problem}")
-
-
-def _wait(client: "Client", task_id: str, as_json: bool) -> None:
-    note(f"task {task_id}")
-    try:
-        task = _followed(client, task_id)
-    except KeyboardInterrupt:
-        note(f"the task goes on; see how it goes: receiver task {task_id}")
-        raise click.Abort from None
-    answer(task, as_json, _print_results)
-    if task.state != "succeeded":
-        note(": ".join(filter(None, (task.state, sentences.error(task.error)))))
-        click.get_current_context().exit(FAILED)
-
-
-def _followed(client: "Client", task_id: str) -> "TaskDetail":
-    with spinner("asking") as tell:
-        task = client.wait(task_id, on_change=lambda task: tell(_progress(task)))
-        if _actions_attempted(task):
-            return task
-        tell(f"{task.state}, its actions run")
-        try:
-            return client.wait(task_id, until=_actions_attempted, timeout=SAVING_PATIENCE)
-        except TimeoutError:
-            return client.task(task_id)
-
-
-def _actions_attempted(task: "TaskDetail") -> bool:
-    return not any(map(is_unattempted, task.actions))
-
-
-def _progress(task: "TaskDetail") -> str:
-    said = task.provider_status if task.state == "submitted" else None
-    return f"{task.state}, RunningHub says {said}" if said else task.state
-
-
-def _print_results(task: "TaskDetail") -> None:
-    """Prints a line for each result: the file it was saved in, else its link, else its text."""
-    for result in task.results:
-        click.echo(clean(result.file or result.url or result.text or "", keep="\n\t"))

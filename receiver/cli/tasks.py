@@ -13,9 +13,9 @@ from receiver.model.sentences import moment
 
 if TYPE_CHECKING:
     from receiver.client import Client
-    from receiver.model.views import OrderedView, OutputsView, TaskDetail, TaskView, WebhookView
+    from receiver.model.views import OrderedView, OutputsView, TaskDetail, TaskFacts, TaskRow, WebhookView
 
-EXAMPLE = "0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55"
+EXAMPLE = "0197b0a2-5f0e"
 
 
 @click.command()
@@ -24,7 +24,7 @@ EXAMPLE = "0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55"
     ("task_state", "kind", "target", "label", "q"),
     ("id", "state", "target", "labels", "created (UTC)", "error"),
 )
-def tasks(task: "TaskView") -> Row:
+def tasks(task: "TaskRow") -> Row:
     """List tasks, newest first.
 
     \b
@@ -51,8 +51,8 @@ def task(task_id: str, asked: str | None, as_json: bool) -> None:
 
     \b
     Examples:
-      receiver task 0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55
-      receiver task 0197b0a2-5f0e-7c61-9d39-0a4f3a7d1c55 --webhook
+      receiver task 0197b0a2-5f0e
+      receiver task 0197b0a2-5f0e --webhook
     """
     with connect() as client:
         if asked is None:
@@ -109,23 +109,36 @@ def _print_task(task: "TaskDetail") -> None:
     table(("at (UTC)", "what", "detail"), timeline, "Timeline")
 
 
-def _labels(task: "TaskView") -> str:
+def _labels(task: "TaskFacts") -> str:
     return " ".join(f"{name}={value}" for name, value in task.labels.items())
 
 
-@about(str, _print_task, f"reconcile {EXAMPLE}")
+def _print_done(task: "TaskDetail") -> None:
+    """Prints how a task stands after something was done to it, and what RunningHub said to that."""
+    said = task.checks[-1] if task.checks else None
+    fields(
+        ("task", task.id),
+        ("state", sentences.task_state(task)),
+        ("error", sentences.error(task.error)),
+        ("callback", sentences.callback(task)),
+        ("next check (UTC)", moment(task.next_check_at)),
+        ("asked last", f"{said.kind}: {said.summary}" if said else None),
+    )
+
+
+@about(str, _print_done, f"reconcile {EXAMPLE}")
 def reconcile(client: "Client", task_id: str) -> "TaskDetail":
     """Ask RunningHub about a task now."""
     return client.reconcile(task_id)
 
 
-@about(str, _print_task, f"resend {EXAMPLE}")
+@about(str, _print_done, f"resend {EXAMPLE}")
 def resend(client: "Client", task_id: str) -> "TaskDetail":
     """Have RunningHub send a task's callback again, to a fresh URL."""
     return client.resend(task_id)
 
 
-@about(str, _print_task, f"cancel {EXAMPLE}")
+@about(str, _print_done, f"cancel {EXAMPLE}")
 def cancel(client: "Client", task_id: str) -> "TaskDetail":
     """Cancel a task: at once while it is in our own queue, else at RunningHub."""
     return client.cancel(task_id)

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from receiver.client.files import Files, Saved
 from receiver.client.ledger import Ledger
 from receiver.client.provider import Provider
 from receiver.client.proving import Proving, Unproved
 from receiver.client.tasks import ENDED, Tasks, has_ended
 from receiver.client.transport import ApiError, ListFilter, Progress, Unreachable, error_of
+from receiver.model.views import OverviewView
 from receiver.model.views import PageView as Listed
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Progress",
     "Proving",
     "Readiness",
+    "Saved",
     "Unproved",
     "Unreachable",
     "has_ended",
@@ -41,7 +44,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
     reasons: list[str]
 
 
-class Client(Tasks, Ledger, Provider):
+class Client(Tasks, Ledger, Provider, Files):
     """One server's API. Every method raises ApiError for a refusal and Unreachable when nobody answers.
 
     `timeout` in seconds is how long an answer may take; `transport` replaces the network.
@@ -53,6 +56,10 @@ class Client(Tasks, Ledger, Provider):
         if answer.status_code not in (200, 503):
             raise error_of(answer)
         return self._read(answer, Readiness)
+
+    def status(self) -> OverviewView:
+        """How the server stands: what waits, what is wrong, and what to do about it."""
+        return self._call("GET", OverviewView, "status")
 
     def backup(self, path: Path, on_progress: Progress | None = None, *, overwrite: bool = False) -> int:
         """Copies the server's database to a file of mode 0600 and returns its size in bytes.

@@ -3,8 +3,10 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Unpack
 
+from receiver.client.patience import ALONE, USUAL, Patience
 from receiver.client.transport import ListFilter, Transport, pauses
 from receiver.model.views import (
     ActionView,
@@ -71,14 +73,15 @@ class Ledger(Transport):
         mode: str = "retry",
         dry_run: bool = False,
         rate: float | None = None,
+        all: bool = False,
     ) -> ReplayView:
-        """Owes actions again. `rate` in actions per second; a dry run only counts.
+        """Owes actions again: those of a filter, or `all`. `rate` in actions per second; a dry run only counts.
 
         Raises ValueError for a rate that is no finite number, for JSON would make it no rate at all.
         """
         if rate is not None and not math.isfinite(rate):
             raise ValueError(f"rate: expected a finite number, got {rate}")
-        body = {"filter": filter or {}, "mode": mode, "dry_run": dry_run, "rate": rate}
+        body = {"filter": filter or {}, "mode": mode, "dry_run": dry_run, "rate": rate, "all": all}
         return self._call("POST", ReplayView, "replays", body=body)
 
     def replay_state(self, replay_id: int) -> ReplayView:
@@ -118,11 +121,16 @@ class Ledger(Transport):
         replay_id: int,
         *,
         on_progress: Callable[[ReplayView], None] = lambda replay: None,
+        patience: float = USUAL,
         pause: Callable[[float], None] = time.sleep,
     ) -> ReplayView:
-        """Asks about a replay, less and less often, until nothing of it is on its way any more."""
+        """Asks about a replay, less and less often, until nothing of it is on its way any more.
+
+        A server that is away is waited for `patience` seconds.
+        """
+        asked = Patience(patience, longest=ALONE, pause=pause)
         for rest in pauses():
-            replay = self.replay_state(replay_id)
+            replay = asked.ask(partial(self.replay_state, replay_id))
             on_progress(replay)
             if replay.state != "running":
                 break

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TypeAlias, TypedDict, TypeVar, Unpack
 
+from receiver.client.patience import ALONE, USUAL, Patience
 from receiver.client.transport import ListFilter, Transport, pauses
 from receiver.model import views
 
@@ -15,7 +17,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "rejected", "lost", "unre
 """States in which waiting for a task is over; one that another version wrote is unreadable, and left alone."""
 
 
-def has_ended(task: views.TaskView) -> bool:
+def has_ended(task: views.TaskFacts) -> bool:
     """Whether nothing more is waited for; even a lost task may still be heard of."""
     return task.state in ENDED
 
@@ -47,8 +49,8 @@ class Tasks(Transport):
     def task(self, task_id: str) -> views.TaskDetail:
         return self._call("GET", views.TaskDetail, "tasks", task_id)
 
-    def tasks(self, **narrow: Unpack[ListFilter]) -> views.PageView[views.TaskView]:
-        return self._list(views.PageView[views.TaskView], "tasks", narrow)
+    def tasks(self, **narrow: Unpack[ListFilter]) -> views.PageView[views.TaskRow]:
+        return self._list(views.PageView[views.TaskRow], "tasks", narrow)
 
     def each(self, page: Callable[..., views.PageView[T]], **narrow: Unpack[ListFilter]) -> Iterator[T]:
         """Everything of a list, page after page: `client.each(client.tasks, state="failed")`."""
@@ -65,18 +67,25 @@ class Tasks(Transport):
         *,
         until: Callable[[views.TaskDetail], bool] = has_ended,
         on_change: Callable[[views.TaskDetail], None] | None = None,
+        on_away: Callable[[str], None] = lambda why: None,
         timeout: float | None = None,
+        patience: float = USUAL,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> views.TaskDetail:
         """Asks about a task, less and less often, until it has ended. `on_change` sees every new state.
 
+        A server that is away, perhaps to be started anew, is waited for `patience` seconds; `on_away` is told why.
         Raises TimeoutError after `timeout` seconds; the task goes on.
         """
         begun = clock()
         seen: tuple[str, str | None] | None = None
+        asked = Patience(patience, on_away=lambda: on_away(asked.away or ""), clock=clock, longest=ALONE, pause=pause)
         for rest in pauses():
-            task = self.task(task_id)
+            if timeout is not None:
+                asked.bound = max(0.0, min(patience, begun + timeout - clock()))
+            task = asked.ask(partial(self.task, task_id))
+            task_id = task.id  # a beginning that is unique now may not be for long
             if on_change is not None and seen != (task.state, task.provider_status):
                 seen = (task.state, task.provider_status)
                 on_change(task)

@@ -156,23 +156,33 @@ class Transport:
             raise error_of(answer)
         return answer
 
-    def _download(self, path: str, write: Callable[[bytes], object], on_progress: Progress | None) -> int:
+    def _download(
+        self,
+        path: str,
+        write: Callable[[bytes], object],
+        on_progress: Progress | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        begin: Callable[[httpx.Response], int] = lambda answer: 0,
+    ) -> int:
+        """Writes an answer's content as it comes, and returns the size of all; `begin` says how much was there."""
         size = 0
 
         def take() -> int:
             nonlocal size
-            with self._http.stream("GET", path) as answer:
+            with self._http.stream("GET", path, headers=headers) as answer:
                 if not answer.is_success:
                     answer.read()
                     raise error_of(answer)
+                before = begin(answer)
                 length = answer.headers.get("content-length", "")
-                total = int(length) if length.isdigit() else None
-                for chunk in answer.iter_bytes():
+                total = before + int(length) if length.isdigit() else None
+                for chunk in answer.iter_bytes():  # as they come: what was gathered for a larger piece would be lost
                     write(chunk)
                     size += len(chunk)
                     if on_progress is not None:
-                        on_progress(size, total)
-            return size
+                        on_progress(before + size, total)
+            return before + size
 
         with translated(self.url):
             return within(lambda: PATIENCES * self._timeout + size / DRIP, take)

@@ -29,7 +29,8 @@ async def housekeep(
     doubted = await store.doubt_interrupted(now, in_hand=sending)
     if site is not None:
         await store.tell_elsewhere(site, sites, now)
-    await store.skip_orphans(now - rules.ORPHANS_KEPT, now)
+    while await store.skip_orphans(now - rules.ORPHANS_KEPT, now):
+        pass
     await store.bound_times(now, policy.patience)
     await store.forget_uploads(now - rules.UPLOAD_REMEMBERED)
     downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from receiver.model import rules
+from receiver.model import retention
 from receiver.model.entries import Old
 from receiver.store import Store
 
@@ -17,10 +17,10 @@ class Pruning:
     `gone` has, by kind, how many rows went or would go, and about how many bytes those are.
     """
 
-    def __init__(self, keep: rules.Keep, now: float, *, dry_run: bool = False) -> None:
+    def __init__(self, keep: retention.Keep, now: float, *, dry_run: bool = False) -> None:
         self.began_at = now
         self.dry_run = dry_run
-        self.days = rules.days_kept(keep)
+        self.days = retention.days_kept(keep)
         self.gone = {kind: Old(0, 0, 0) for kind in self.days}
         self._left = deque(self.days)
         self._after: tuple[float, int] | None = BEGINNING
@@ -70,6 +70,6 @@ def _first(found: Sequence[Old]) -> Sequence[Old]:
     rows = size = 0
     for place, each in enumerate(found):
         rows, size = rows + each.rows, size + each.bytes
-        if place and (rows > rules.PRUNE_ROWS or size > rules.PRUNE_BYTES):
+        if place and (rows > retention.PRUNE_ROWS or size > retention.PRUNE_BYTES):
             return found[:place]
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -13,7 +13,10 @@ from receiver.model.records import (
     JsonObject,
     Kind,
     Line,
+    MissCause,
+    MissState,
     Purpose,
+    ReplayMode,
     Result,
     SavedFile,
     Source,
@@ -21,6 +24,9 @@ from receiver.model.records import (
     TaskError,
     TaskState,
 )
+from receiver.model.records import Json as Json  # by this name JsonObject refers to it
+
+T = TypeVar("T")
 
 
 class NewTask(Struct, frozen=True, kw_only=True):
@@ -39,6 +45,35 @@ class NewTask(Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     again_of: str | None = None
     uploads: dict[str, str] = {}
+
+
+class ListedTask(Struct, frozen=True, kw_only=True):
+    """A task as a list has it: of its input, which may be large, only how it begins and how many bytes it has."""
+
+    key: int
+    id: str
+    kind: Kind
+    api: Api
+    target: str
+    labels: dict[str, str]
+    state: TaskState
+    created_at: float
+    submitted_at: float | None
+    ended_at: float | None
+    provider_task_id: str | None
+    provider_status: str | None
+    callback: bool
+    error: TaskError | None
+    check_at: float | None
+    delivered_at: float | None
+    miss: MissState | None
+    miss_cause: MissCause | None
+    missed_at: float | None
+    resent_at: float | None
+    idempotency_key: str | None
+    again_of: str | None
+    input_start: str
+    input_size: int
 
 
 class NewDelivery(Struct, frozen=True, kw_only=True):
@@ -162,6 +197,13 @@ class Abandoned(NamedTuple):
     names: Sequence[str]
 
 
+class Turn(StrEnum):
+    """What a cancellation, or its revocation, has yet to do for the actions of a replay."""
+
+    CANCEL = "cancel"
+    RESUME = "resume"
+
+
 class Selection(Struct, frozen=True, kw_only=True):
     """Which actions or events a replay is about. Times in seconds."""
 
@@ -175,14 +217,20 @@ class Selection(Struct, frozen=True, kw_only=True):
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
-    """An ended task that `again` or `missing` may owe something for: its event and the newest generation."""
+    """An ended task that `again` or `missing` may owe something for, by the keys of its row and its event's.
 
-    task: Task
+    `generation` is the newest of its actions'; `present` are the definitions it has any action of, `underway` those
+    of which one is owed or running.
+    """
+
+    task: int
     event: int
+    state: End
+    target: str
+    labels: dict[str, str]
     generation: int
     present: frozenset[str]
     underway: frozenset[str]
-    """Definitions that the event has any action of, and those of which one is owed or running."""
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -220,3 +268,50 @@ class Pruned(Struct, frozen=True, kw_only=True):
     bytes: int = 0
     since: float | None = None
     at: float | None = None
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """A bulk replay: what it matched, how far it is, and whether it was cancelled.
+
+    While it is `searching`, more may be found yet.
+    """
+
+    id: int
+    mode: ReplayMode
+    filter: JsonObject
+    rate: float | None
+    created_at: float
+    matched: int
+    searching: bool
+    done: int
+    dead: int
+    cancelled: int
+    state: str
+    finished_at: float | None
+
+
+class Search(Struct, frozen=True, kw_only=True):
+    """How far a replay has come with finding what it is about, and what else is to be done for it: its `turn`.
+
+    What is found lies beyond (`place_at`, `place`), a time and a key, and has no greater key than `upto`; None: all was
+    found.
+    """
+
+    id: int
+    mode: ReplayMode
+    selection: Selection
+    rate: float | None
+    created_at: float
+    matched: int
+    place_at: float
+    place: int
+    upto: int | None
+    turn: Turn | None
+
+
+class Slice(Struct, Generic[T], frozen=True, kw_only=True):
+    """The next few that a replay is about, and the place up to which was looked; `more`: there may be others."""
+
+    items: list[T]
+    place: tuple[float, int]
+    more: bool

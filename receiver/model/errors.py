@@ -17,6 +17,10 @@ class ReceiverError(Exception):
     """The root: everything we raise on purpose."""
 
 
+TOLD, PATH_TOLD = 100, 500
+"""Of what is wrong with one request, and characters of a path to it: a bad request makes no large answer."""
+
+
 class Refused(ReceiverError):
     """A request that cannot be granted. `status` is the HTTP status, `details` is safe to show to the asker."""
 
@@ -60,6 +64,7 @@ def invalid(path: str, message: str) -> Refused:
 
 def problems(found: Sequence[tuple[str, str]]) -> Refused:
     """The refusal of bad input: every problem with its path."""
-    listed: list[JsonObject] = [{"path": path, "message": message} for path, message in found]
-    summary = "; ".join(f"{path}: {message}" for path, message in found)
+    told = [*found[:TOLD], ("", f"and {len(found) - TOLD} more")] if len(found) > TOLD else found
+    listed: list[JsonObject] = [{"path": path[:PATH_TOLD], "message": message} for path, message in told]
+    summary = "; ".join(f"{path[:PATH_TOLD]}: {message}" for path, message in told)
     return Refused(422, "invalid", summary, list(listed))

@@ -245,7 +245,6 @@ class Event(Struct, frozen=True, kw_only=True):
     results: list[Result]
     error: TaskError | None
     usage: JsonObject
-    extra: JsonObject
 
 
 class SavedFile(Struct, frozen=True, kw_only=True):
@@ -419,22 +418,6 @@ class DefinitionState(Struct, frozen=True, kw_only=True):
     paused: bool
     breaker: Breaker
     counts: dict[str, int]
-
-
-class Replay(Struct, frozen=True, kw_only=True):
-    """A bulk replay: what it matched, how far it is, and whether it was cancelled."""
-
-    id: int
-    mode: ReplayMode
-    filter: JsonObject
-    rate: float | None
-    created_at: float
-    matched: int
-    done: int
-    dead: int
-    cancelled: int
-    state: str
-    finished_at: float | None
 
 
 def rfc3339(seconds: float | None) -> str | None:

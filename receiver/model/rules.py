@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from msgspec import Struct
 
 from receiver.model.definitions import Definition
-from receiver.model.entries import NewEvent, OwedAction
+from receiver.model.entries import Candidate, NewEvent, OwedAction
 from receiver.model.records import ActionState, End, MissCause, Result, Task, TaskState, Upload
 
 _RAN = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
@@ -40,6 +40,13 @@ ACTION_MOVES: dict[ActionState, frozenset[ActionState]] = {
 }
 
 
+ID_TYPED = 4
+"""Characters of a task's id that name the task, when no other id begins so. Fewer are more likely a slip."""
+ID_SHOWN = 13
+"""Characters of a task's id that are shown at least: the whole time in it, so that no later task's id begins so."""
+IDS_TOLD = 8
+"""Tasks that are named when an id is the beginning of several."""
+
 LORA_LIMIT = 2 * 1024**3
 """Bytes of a LoRA; they have hundreds of megabytes."""
 UPLOAD_LIMIT = 100 * 2**20
@@ -60,6 +67,28 @@ def is_fresh(upload: Upload, now: float, site: str) -> bool:
     return upload.site == site and now - upload.at < UPLOAD_KEPT
 
 
+BODY_LIMIT = 8 * 2**20
+"""Bytes of a request to the API, files in it (as data: URIs) and all."""
+ORDER_LIMIT = 2**20
+"""Bytes of a request without these files: the largest workflows have a few hundred thousand, and it is read at once."""
+FILTER_LIMIT = 500
+"""Characters of one value of a filter: no target, label or list of states has more."""
+FILTERS_LIMIT = 20
+"""How often one filter may be repeated: an order has no more labels."""
+
+INPUT_SHOWN = 200
+"""Characters of an input that a list shows: enough to know an order by its prompt."""
+
+REPLAY_SLICE = 250
+"""Rows that a replay looks at, or changes, at once: callbacks wait for its writes some tens of milliseconds."""
+REPLAY_STRIDE = 2000
+"""Events among which it looks for so many at once."""
+REPLAY_AT_ONCE = 20
+"""Slices that are done before whoever asked is answered, within a second: small replays are whole by then."""
+REPLAY_BYTES = 4 * 2**20
+"""Bytes of kept callbacks that are read anew at once; one of them may have as many."""
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """What the operator may turn; the settings have the defaults. Times in seconds."""
 
@@ -69,53 +98,6 @@ class Policy(Struct, frozen=True, kw_only=True):
     overdue: float
     resend: str
     max_in_flight: int
-
-
-class Keep(Struct, frozen=True, kw_only=True):
-    """For how many days each kind of row is kept after its end; 0 is for ever. In the order in which they go."""
-
-    bodies: float
-    checks: float
-    attempts: float
-    deliveries: float
-    events: float
-    tasks: float
-    replays: float
-    closed_alerts: float
-
-
-def days_kept(keep: Keep) -> dict[str, float]:
-    """The kinds of row that are ever removed, each with its days. What belongs to something goes no later than that."""
-    sooner = {
-        "bodies": _soonest(keep.bodies, keep.deliveries, keep.tasks),
-        "checks": _soonest(keep.checks, keep.tasks),
-        "deliveries": _soonest(keep.deliveries, keep.tasks),
-        "events": _soonest(keep.events, keep.tasks),
-    }
-    days = {kind: sooner.get(kind, getattr(keep, kind)) for kind in keep.__struct_fields__}
-    return {kind: each for kind, each in days.items() if each}
-
-
-def _soonest(*days: float) -> float:
-    return min((each for each in days if each), default=0.0)
-
-
-KEPT_LEAST = 1.0
-"""Days for which everything is kept at the least: result links live so long, and callbacks are repeated before."""
-PRUNE_EVERY = 3600.0
-"""Seconds from one pruning to the next: what is kept for days need not go to the minute."""
-PRUNE_FIRST = 60.0
-"""Seconds after the start until the first one: a server that starts has callbacks to catch up with."""
-PRUNE_WALK = 500
-"""Rows that are looked at in one read."""
-PRUNE_ROWS = 50
-"""Rows that are removed in one write, some of them with a dozen others: a few milliseconds."""
-PRUNE_BYTES = 2**20
-"""Bytes of rows that are removed in one write, if it is more than one row: their pages have to be read."""
-PRUNE_REST = 9.0
-"""Rest after each step, in times of what the step took: pruning takes a tenth of the writer, and less of a busy one,
-for which it waits. So most callbacks never meet it."""
-PRUNE_LONGEST_REST = 1.0
 
 
 class DoorLimits(Struct, frozen=True, kw_only=True):
@@ -240,6 +222,11 @@ ORPHANS_KEPT = 7 * 86400.0
 
 REFUSALS_TOLD = 3600.0
 """Seconds for which the alert about a storage that refused writes stays open after the last of them."""
+
+STRAY_THREADS = 8
+"""Threads of a definition beside those of its workers, for functions that run on past their timeout."""
+THREAD_PATIENCE = 30.0
+"""Seconds for which an action waits for a thread, half its timeout at the most, and then until it tries again."""
 
 CRASHES = 3
 """An action whose worker died so often while it ran is taken to be the reason."""
@@ -400,7 +387,7 @@ def crash_delay(crashes: int) -> float:
     return backoff(crashes - 1, 0.5) if crashes > 1 else 0.0
 
 
-def matches(definition: Definition, end: End, task: Task) -> bool:
+def matches(definition: Definition, end: End, task: Task | Candidate) -> bool:
     """Whether a definition is for a task that ended so."""
     when = definition.when
     return (

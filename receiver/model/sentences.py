@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line's help must not wait for msgspec
     from receiver.model.records import Price, TaskError
-    from receiver.model.views import ActionView, DefinitionView, EventView, TaskView
+    from receiver.model.views import ActionView, DefinitionView, EventView, TaskFacts
 
 WAITS_FOR = {
     "definition": "its definition, which is not in the settings",
@@ -39,12 +39,12 @@ def moment(time: str | None) -> str:
     return (time or "")[:19].replace("T", " ")
 
 
-def task_state(task: "TaskView") -> str:
+def task_state(task: "TaskFacts") -> str:
     """The task's state, followed by RunningHub's own status while RunningHub has the task."""
     return " ".join(filter(None, (task.state, task.provider_status if task.state == "submitted" else None)))
 
 
-def standing(task: "TaskView") -> str:
+def standing(task: "TaskFacts") -> str:
     """What the task's state means, in a sentence."""
     return STATES.get(task.state, "")
 
@@ -62,7 +62,7 @@ def source(event: "EventView | None") -> str | None:
     return ", ".join([event.source, "confirmed" if event.confirmed else "unconfirmed", *flags])
 
 
-def callback(task: "TaskView") -> str:
+def callback(task: "TaskFacts") -> str:
     """Whether a task's callback came, and what was done about one that did not."""
     callback = task.callback
     if callback.miss:

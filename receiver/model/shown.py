@@ -10,6 +10,7 @@ from msgspec.structs import fields
 from receiver.model import breaker as breakers
 from receiver.model import views
 from receiver.model.definitions import Definition
+from receiver.model.entries import ListedTask
 from receiver.model.records import Action, Attempt, Check, DefinitionState, Delivery, Event, Task, rfc3339
 from receiver.model.redaction import shown_input
 from receiver.model.sentences import WAITS_FOR
@@ -43,6 +44,11 @@ def task_view(view: type[TaskV], task: Task, **given: object) -> TaskV:
     """A task, as one of the views of a task shows it."""
     callback = shown(views.CallbackView, task, sent=task.callback, cause=task.miss_cause)
     return shown(view, task, input=shown_input(task.input), next_check_at=task.check_at, callback=callback, **given)
+
+
+def task_row(task: ListedTask) -> views.TaskRow:
+    callback = shown(views.CallbackView, task, sent=task.callback, cause=task.miss_cause)
+    return shown(views.TaskRow, task, next_check_at=task.check_at, callback=callback)
 
 
 def event_view(event: Event) -> views.EventView:

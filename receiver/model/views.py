@@ -18,11 +18,15 @@ Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})
 """RFC 3339, UTC with milliseconds."""
 
 
-class PageView(Struct, Generic[T], frozen=True, kw_only=True):
-    """A page of a list, newest first; `next` is the cursor of the next one."""
+class PageView(Struct, Generic[T], frozen=True, kw_only=True, omit_defaults=True):
+    """A page of a list, newest first; `next` is the cursor of the next one.
+
+    `short` has, by the ids of the tasks that the page is about, the beginnings that no other task's id has.
+    """
 
     items: list[T]
     next: str | None
+    short: dict[str, str] = {}
 
 
 class CallbackView(Struct, frozen=True, kw_only=True):
@@ -36,14 +40,13 @@ class CallbackView(Struct, frozen=True, kw_only=True):
     resent_at: Time | None
 
 
-class TaskView(Struct, frozen=True, kw_only=True):
-    """A task; `uploads` has, by the ids that its order named, the texts that stand for uploads in the input."""
+class TaskFacts(Struct, frozen=True, kw_only=True):
+    """What is shown of a task wherever it is shown."""
 
     id: str
     kind: str
     api: str
     target: str
-    input: Mapping[str, object]
     labels: dict[str, str]
     state: str
     provider_task_id: str | None
@@ -56,6 +59,19 @@ class TaskView(Struct, frozen=True, kw_only=True):
     callback: CallbackView
     idempotency_key: str | None
     again_of: str | None
+
+
+class TaskRow(TaskFacts, frozen=True, kw_only=True):
+    """A task in a list: of its input only how it begins, as JSON, and how many bytes it has."""
+
+    input_start: str
+    input_size: int
+
+
+class TaskView(TaskFacts, frozen=True, kw_only=True):
+    """A task; `uploads` has, by the ids that its order named, the texts that stand for uploads in the input."""
+
+    input: Mapping[str, object]
     uploads: dict[str, str] = {}
 
 
@@ -192,15 +208,44 @@ class AlertView(Struct, frozen=True, kw_only=True):
     count: int
 
 
+class WrongView(Struct, frozen=True, kw_only=True):
+    """Something that is wrong, and what can be done about it. `alert` is the id of its alert, if it has one."""
+
+    alert: int | None
+    kind: str
+    message: str
+    remedy: str
+
+
+class OverviewView(Struct, frozen=True, kw_only=True):
+    """How the server stands: what waits, and what is wrong, worst first.
+
+    `tasks` and `actions` count what has not ended well, by state; of the tasks not more than `counted_to`.
+    `submits_again_at` is set while RunningHub has no room for tasks, `more_wrong` when not all is listed.
+    """
+
+    ready: bool
+    version: str
+    public_url: str | None
+    tasks: dict[str, int]
+    counted_to: int
+    actions: dict[str, int]
+    submits_again_at: Time | None
+    wrong: list[WrongView]
+    more_wrong: bool
+
+
 class ReplayView(Struct, frozen=True, kw_only=True):
     """A replay, or what one would do: then `id` is None. `filter` says what it is about, as it was asked for.
 
+    While it is `searching`, more may be found, and `matched` grows.
     `done` came to an end, `dead` of them to a bad one; `cancelled` were not begun when it was cancelled.
     """
 
     id: int | None = None
     mode: str
     matched: int
+    searching: bool = False
     dry_run: bool = False
     state: str = "dry_run"
     done: int = 0
@@ -363,9 +408,13 @@ class OrderBody(Struct, frozen=True, kw_only=True):
 
 
 class ReplayBody(Struct, frozen=True, kw_only=True):
-    """An order for a replay: of what, in which mode, and at how many actions per second (None: all at once)."""
+    """An order for a replay: of what, in which mode, and at how many actions per second (None: all at once).
+
+    Without a filter it says that `all` is meant.
+    """
 
     filter: Selection = Selection()
+    all: bool = False
     mode: ReplayMode = ReplayMode.RETRY
     dry_run: bool = False
     rate: float | None = None

@@ -42,6 +42,11 @@ def takes(kind: Kind) -> list[str]:
     return [param.name for param in _TAKEN[kind]]
 
 
+def is_text(kind: Kind, name: str) -> bool:
+    """Whether a field of an order of this kind is a text, though it may look like a number."""
+    return any(param.name == name and param.type is Type.STRING and name != GRAPH for param in _TAKEN.get(kind, ()))
+
+
 def strange_fields(kind: Kind, body: Mapping[str, Json]) -> list[str]:
     """The fields of a workflow's or an app's order that we do not know, and that no known one was meant by.
 

@@ -24,6 +24,8 @@ PACKAGE, DATA = "receiver.runninghub", "catalogue.json"
 PREFIX = "openapi/v2/"
 NEAREST = 5
 """How many names an unknown name is answered with at the most."""
+WORD = re.compile(r"[a-z]{3,}(?:-[a-z]+)*")
+"""A word of an endpoint: veo, nano-banana."""
 LIKENESS = 0.6
 """From here on two texts may be one and its misspelling (0 nothing in common, 1 the same)."""
 LONGEST = 200
@@ -168,7 +170,17 @@ def closest(text: str, candidates: Iterable[str]) -> list[str]:
 def _nearest(name: str) -> list[str]:
     every = sorted(sorted({text for model in models() for text in (model.name, model.endpoint)}), key=len)
     holding = [text for text in every if len(name) > 2 and name.casefold() in text.casefold()]
-    return list(dict.fromkeys([*closest(name, every), *holding]))[:NEAREST]
+    near = [*closest(name, every), *holding] or [text for word in _near_words(name) for text in every if word in text]
+    return list(dict.fromkeys(near))[:NEAREST]
+
+
+def _near_words(name: str) -> list[str]:
+    """The words of endpoints and names that a name, or what it is made of but for numbers, may be a misspelling of."""
+    words = sorted({word for model in models() for word in WORD.findall(f"{model.endpoint} {model.name}".casefold())})
+    whole = {word.replace("-", ""): word for word in words}
+    asked = [*WORD.findall(name.casefold()), name.casefold()]
+    found = (closest(text.replace("-", ""), whole) for text in asked if len(text) > 2)
+    return [whole[word] for near in found for word in near]
 
 
 _Table: TypeAlias = dict[str, tuple[Model, ...]]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from receiver.housekeep.prune import Pruning
-from receiver.model import rules
+from receiver.model import retention
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.store import Store
 
@@ -23,12 +23,12 @@ class Pruner:
     def __init__(
         self,
         store: Store,
-        keep: rules.Keep,
+        keep: retention.Keep,
         clock: Callable[[], float],
         *,
         rest: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self.days = rules.days_kept(keep)
+        self.days = retention.days_kept(keep)
         self._keep = keep
         self.pruning: Pruning | None = None
         self.ended_at: float | None = None
@@ -36,7 +36,7 @@ class Pruner:
         self._store = store
         self._clock = clock
         self._rest = rest
-        self._next_at = clock() + rules.PRUNE_FIRST
+        self._next_at = clock() + retention.PRUNE_FIRST
         self._stopping = False
         self._work: asyncio.Task[None] | None = None
 
@@ -76,13 +76,13 @@ class Pruner:
     async def step(self) -> None:
         """The run of the hour, when it is due; nothing if somebody's goes on."""
         if self._clock() >= await self.due():
-            self._next_at = self._clock() + rules.PRUNE_EVERY
+            self._next_at = self._clock() + retention.PRUNE_EVERY
             if self.state != "running":
                 await asyncio.shield(await self.begin())
 
     async def due(self) -> float:
         """When the next run is due. Further off than an hour is only what a clock left behind that was set back."""
-        return min(self._next_at, self._clock() + rules.PRUNE_EVERY)
+        return min(self._next_at, self._clock() + retention.PRUNE_EVERY)
 
     async def _run(self, pruning: Pruning) -> None:
         try:
@@ -91,7 +91,7 @@ class Pruner:
                 begun = time.monotonic()
                 more = await pruning.step(self._store)
                 took = time.monotonic() - begun
-                await self._rest(min(rules.PRUNE_LONGEST_REST, took * rules.PRUNE_REST) if more else 0.0)
+                await self._rest(min(retention.PRUNE_LONGEST_REST, took * retention.PRUNE_REST) if more else 0.0)
         except StoreUnavailable as problem:
             self.problem = str(problem)
         except Exception as error:

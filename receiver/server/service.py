@@ -31,6 +31,7 @@ from receiver.model.links import Links
 from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
 from receiver.reconcile import Reconciler
+from receiver.replay import go_on_with_any
 from receiver.runninghub.client import RunningHub, fingerprint, open_http
 from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
@@ -207,6 +208,9 @@ class Service:
             store, self._performers, definition, self.redact, self.clock, self._jitter, in_hand=hands, node=node
         )
 
+    async def replay_next(self) -> Line | None:
+        return await go_on_with_any(self.store, self.definitions, self.clock())
+
     async def housekeep(self) -> Line | None:
         self._housekeeping_at = self.clock() + HOUSEKEEPING
         found = await housekeep(
@@ -260,6 +264,7 @@ class Service:
             Loop(
                 RECONCILER, self.reconcile_next, self.store.next_check_at, self.clock, workers=WORKERS, after=self.wake
             ),
+            Loop("replay", self.replay_next, self._replay_due, self.clock, after=self.wake),
             Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
             Loop(PRUNER, self.pruner.step, self.pruner.due, self.clock),
             *(self._dispatcher(definition) for definition in self.definitions),
@@ -278,6 +283,9 @@ class Service:
         after = self.wake if waited_for or definition.kind == "download" else None
         step = partial(self.dispatch_next, definition)
         return Loop(f"dispatch:{name}", step, due, self.clock, workers=definition.concurrency, after=after)
+
+    async def _replay_due(self) -> float | None:
+        return None if await self.store.search() is None else self.clock()
 
     async def _submit_due(self) -> float | None:
         has_key, most = self.provider.has_key, self.settings.max_in_flight

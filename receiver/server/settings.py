@@ -16,7 +16,8 @@ from msgspec import UNSET, Struct
 from receiver.model.definitions import Definition
 from receiver.model.errors import SettingsError
 from receiver.model.fields import Condition, Field, Setting, at_least, fields_of
-from receiver.model.rules import KEPT_LEAST, DoorLimits, Keep, Policy
+from receiver.model.retention import KEPT_LEAST, Keep
+from receiver.model.rules import DoorLimits, Policy
 from receiver.server.definitions import KEEP_FILES, read_definitions
 
 CONFIG_VARIABLE = "RECEIVER_CONFIG"

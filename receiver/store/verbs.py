@@ -17,10 +17,14 @@ class Store(Access):
 
     add_task = ledger.tasks.add_task
     task = ledger.tasks.task
-    task_shown = ledger.tasks.task_shown
+    task_shown = ledger.ids.task_shown
     tasks = ledger.tasks.tasks
     look_at_unreadable = ledger.tasks.look_at_unreadable
     set_task_aside = ledger.tasks.set_task_aside
+    count_tasks = ledger.tasks.count_tasks
+    find_task = ledger.ids.find_task
+    whole_id = ledger.ids.whole_id
+    short_ids = ledger.ids.short_ids
     task_by_idempotency_key = ledger.tasks.task_by_idempotency_key
 
     take_queued_task = ledger.submissions.take_queued_task
@@ -60,6 +64,7 @@ class Store(Access):
     event = ledger.events.event
     event_shown = ledger.events.event_shown
     events = ledger.events.events
+    saved_files = ledger.events.saved_files
 
     claim_action = ledger.actions.claim_action
     renew_lease = ledger.actions.renew_lease
@@ -81,17 +86,22 @@ class Store(Access):
     definition_states = ledger.definitions.definition_states
 
     count_retries = ledger.replays.count_retries
+    begin_replay = ledger.replays.begin_replay
+    plan_search = ledger.replays.plan_search
+    search = ledger.replays.search
+    find_retried = ledger.replays.find_retried
     retry = ledger.replays.retry
-    candidates = ledger.replays.candidates
-    owe_anew = ledger.replays.owe_anew
+    candidates = ledger.owing_anew.candidates
+    owe_anew = ledger.owing_anew.owe_anew
     replay = ledger.replays.replay
     cancel_replay = ledger.replays.cancel_replay
     resume_replay = ledger.replays.resume_replay
+    park = ledger.replays.park
+    unpark = ledger.replays.unpark
     replays = ledger.replays.replays
 
     kept_deliveries = ledger.rereading.kept_deliveries
     count_kept_deliveries = ledger.rereading.count_kept_deliveries
-    begin_rereading = ledger.rereading.begin_rereading
     reread = ledger.rereading.reread
 
     old_rows = ledger.pruning.old_rows

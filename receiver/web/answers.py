@@ -1,5 +1,6 @@
 """How the API reads requests and writes answers: JSON by msgspec, bounded bodies, one form of error."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found
 from receiver.model.records import Json, JsonObject
+from receiver.model.rules import BODY_LIMIT, ORDER_LIMIT
 from receiver.model.views import ErrorDocument, ErrorView
 from receiver.orders.repeats import refuse_repeated
 from receiver.runninghub.client import RunningHub
@@ -22,7 +24,10 @@ Handler: TypeAlias = Callable[[Service, Request], Awaitable[Response]]
 
 T = TypeVar("T")
 
-BODY_LIMIT = 8 * 1024 * 1024
+DATA_URI = re.compile(rb'"data:[^"\\]*"')
+"""A file in the place of its link, in JSON. It is not read letter by letter, as all else is."""
+CLIENT_CLOSED = 499
+"""What nginx calls it when nobody waits for the answer any more."""
 
 log = structlog.get_logger()
 
@@ -50,6 +55,8 @@ async def failed(_: Request, error: Exception) -> Response:
         case ProviderError():
             details = {"code": error.code, "name": error.name, "retryable": error.retryable}
             return error_answer(502, "provider_error", f"RunningHub: {error}", details)
+        case ClientDisconnect():
+            return error_answer(CLIENT_CLOSED, "client_closed", "the request broke off before its end")
         case HTTPException():
             code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
             return error_answer(error.status_code, code, error.detail, headers=error.headers)
@@ -61,12 +68,7 @@ async def failed(_: Request, error: Exception) -> Response:
 
 async def read_object(request: Request) -> JsonObject:
     """The request's JSON object. Raises Refused (400, 413)."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            message = f"the body is larger than {BODY_LIMIT} bytes; upload large files first (POST /api/uploads)"
-            raise Refused(413, "too_large", message)
+    body = await _bounded_body(request)
     if not body:
         return {}
     try:
@@ -78,6 +80,21 @@ async def read_object(request: Request) -> JsonObject:
     _refuse_unstorable(value, DEPTH, "")
     refuse_repeated(body)
     return value
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            message = f"the body is larger than {BODY_LIMIT // 2**20} MiB; upload large files first (POST /api/uploads)"
+            raise Refused(413, "too_large", message)
+    if len(body) > ORDER_LIMIT:
+        rest = len(body) - sum(len(uri[0]) for uri in DATA_URI.finditer(body))
+        if rest > ORDER_LIMIT:
+            message = f"expected {ORDER_LIMIT // 2**20} MiB at the most beside files in data: URIs, got {rest} bytes"
+            raise invalid("body", f"{message}; upload large files first (POST /api/uploads)")
+    return bytes(body)
 
 
 def _refuse_unstorable(value: Json, depth: int, path: str) -> None:

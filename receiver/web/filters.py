@@ -6,14 +6,17 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from receiver.model.entries import Selection
 from receiver.model.errors import Refused, problems
 from receiver.model.records import ActionState, AlertKind, End, Filter, JsonObject, Kind, ReplayMode, TaskState
+from receiver.model.rules import FILTER_LIMIT, FILTERS_LIMIT
 from receiver.model.views import PruneBody, ReplayBody
 from receiver.orders.reading import CONTROL, NO_CONTROL
 from receiver.runninghub import catalogue
+from receiver.store import Store
 
 T = TypeVar("T")
 
@@ -22,7 +25,8 @@ Reader: TypeAlias = Callable[[T], object]
 Filters: TypeAlias = Mapping[str, Reader[list[str]]]
 Problems: TypeAlias = list[tuple[str, str]]
 
-Text: TypeAlias = Annotated[str, Meta(pattern=rf"^(?!(?s:.*){CONTROL.pattern})")]
+Text: TypeAlias = Annotated[str, Meta(pattern=rf"^(?!(?s:.*){CONTROL.pattern})", max_length=FILTER_LIMIT)]
+TEXT_EXPECTED = f"a text of {FILTER_LIMIT} characters at the most, without control characters"
 LIMIT_MOST = 500
 CURSOR_LIMIT = 200
 SLOWEST = 10_000
@@ -35,13 +39,18 @@ OF_ACTIONS = "reprocess reads deliveries, which are chosen by task, task_state, 
 def read_filter(request: Request, filters: Filters) -> Filter:
     """What a list is narrowed to, from the request's query. Raises Refused (422) with every problem."""
     query = request.query_params
-    found: Problems = []
     given = {name: query.getlist(name) for name in query}
-    found += [(name, NO_CONTROL) for name, texts in given.items() if any(map(CONTROL.search, texts))]
-    values = _read_fields(given, filters, found) if not found else {}
+    found: Problems = [(name, problem) for name, texts in given.items() if (problem := _unfit(texts))]
+    values = {} if found else _read_fields(given, filters, found)
     if found:
         raise problems(found)
     return msgspec.convert(values, Filter)
+
+
+async def wanted_of(store: Store, request: Request, filters: Filters) -> Filter:
+    """The same, with the whole id of the task. Raises Refused (409) too, when the ids of several begin so."""
+    wanted = read_filter(request, filters)
+    return wanted if wanted.task is None else replace(wanted, task=await store.whole_id(wanted.task) or wanted.task)
 
 
 def refuse_unknown(request: Request, filters: Collection[str]) -> None:
@@ -83,6 +92,16 @@ def _strange(document: JsonObject, body: type[msgspec.Struct], within: str = "")
     """The fields that a document should not have."""
     strange = sorted(document.keys() - set(body.__struct_fields__))
     return [(f"{within}{name}", "there is no such field") for name in strange]
+
+
+def _unfit(texts: list[str]) -> str | None:
+    """What is wrong with the number, the length or the characters of a filter's values."""
+    if len(texts) > FILTERS_LIMIT:
+        return f"expected it {FILTERS_LIMIT} times at the most, got it {len(texts)} times"
+    longest = max(map(len, texts))
+    if longest > FILTER_LIMIT:
+        return f"expected {FILTER_LIMIT} characters at the most, got {longest}"
+    return NO_CONTROL if any(map(CONTROL.search, texts)) else None
 
 
 def _read_fields(
@@ -129,7 +148,7 @@ def _any_of(*known: str) -> Reader[object]:
         several = value if isinstance(value, list) else [] if value is None else [value]
         if not all(each in known for each in several):
             raise ValueError(f"expected any of {', '.join(known)}")
-        return tuple(several)
+        return tuple(dict.fromkeys(several))
 
     return read
 
@@ -187,13 +206,14 @@ REPLAY: Mapping[str, Reader[object]] = {
         f"actions per second, from one in {SLOWEST} seconds to {FASTEST}",
     ),
     "dry_run": _one(bool, "true or false"),
+    "all": _one(bool, "true or false"),
 }
 SELECTION: Mapping[str, Reader[object]] = {
     "action": _one(Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, "a whole number"),
     "action_state": _any_of(*ActionState),
     "task_state": _any_of(*TaskState),
-    "name": _one(Text | None, "a text without control characters"),
-    "task": _one(Text | None, "a text without control characters"),
+    "name": _one(Text | None, TEXT_EXPECTED),
+    "task": _one(Text | None, TEXT_EXPECTED),
     "since": _time,
     "until": _time,
 }

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import IO
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from receiver.model.entries import Selection
-from receiver.model.errors import Refused, not_found
-from receiver.model.records import rfc3339
+from receiver.model.errors import Refused, not_found, problems
+from receiver.model.records import JsonObject, rfc3339
 from receiver.model.rules import REPLAYABLE
 from receiver.model.shown import action_view, definition_view, shown
 from receiver.model.views import (
@@ -20,13 +21,14 @@ from receiver.model.views import (
     DeliveryPage,
     DeliveryView,
     PageView,
+    ReplayBody,
     ReplayView,
     RotatedView,
 )
-from receiver.replay import replay
+from receiver.replay import go_on, replay
 from receiver.server.service import Service
 from receiver.web.answers import answer, found_by_id, read_id, read_object
-from receiver.web.filters import DELIVERIES, read_filter, read_replay
+from receiver.web.filters import DELIVERIES, read_replay, wanted_of
 
 CHUNK = 1024 * 1024
 
@@ -34,10 +36,11 @@ replay_view = partial(shown, ReplayView, dry_run=False)
 
 
 async def deliveries(service: Service, request: Request) -> Response:
-    found = await service.store.deliveries(read_filter(request, DELIVERIES))
+    found = await service.store.deliveries(await wanted_of(service.store, request, DELIVERIES))
     totals = await service.store.counters()
+    short = await service.store.short_ids([each.task for each in found.items])
     items = [shown(DeliveryView, delivery) for delivery in found.items]
-    return answer(DeliveryPage(items=items, next=found.next, totals=totals))
+    return answer(DeliveryPage(items=items, next=found.next, short=short, totals=totals))
 
 
 async def delivery_body(service: Service, request: Request) -> Response:
@@ -62,9 +65,10 @@ async def retry(service: Service, request: Request) -> Response:
     if found is not None and found.name not in {each.name for each in service.definitions}:
         raise Refused(409, "definition_gone", f"{found.name} is not configured any more: nothing would run it")
     selection = Selection(action=action_id, action_state=REPLAYABLE)
-    taken = await service.store.retry(selection, {"action": action_id}, None, service.clock())
+    order, note = ReplayBody(filter=selection), {"action": action_id}
+    taken, _ = await replay(service.store, service.definitions, order, dict(note), service.clock())
     after = await action(service, request)
-    if taken.matched == 0:
+    if taken == 0:
         raise Refused(409, "on_its_way", f"action {action_id} is owed or running already, or was retried just now")
     service.wake()
     return after
@@ -106,12 +110,33 @@ async def settle_alert(service: Service, request: Request, *, close: bool) -> Re
 
 
 async def begin_replay(service: Service, request: Request) -> Response:
-    order, written = read_replay(await read_object(request))
+    order, written = await _with_known(service, *read_replay(await read_object(request)))
     matched, made = await replay(service.store, service.definitions, order, written, service.clock())
     if made is None:
         return answer(ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True))
     service.wake()
     return answer(replay_view(made), 202)
+
+
+async def _with_known(service: Service, order: ReplayBody, written: JsonObject) -> tuple[ReplayBody, JsonObject]:
+    """The order with the whole id of its task. Raises Refused (409, 422) for what it names and is not there."""
+    wanted, found = order.filter, list[tuple[str, str]]()
+    if wanted == Selection() and not (order.all or order.dry_run):
+        found.append(("filter", 'is empty: name what is replayed, or send "all": true'))
+    if wanted != Selection() and order.all:
+        found.append(("all", "goes without a filter"))
+    names = [each.name for each in await service.store.definition_states()]
+    if wanted.name is not None and wanted.name not in names:
+        found.append(("filter.name", f"there is no action of this name; there are {', '.join(names) or 'none'}"))
+    if wanted.task is not None:
+        task = await service.store.whole_id(wanted.task)
+        if task is None:
+            found.append(("filter.task", "there is no such task"))
+        else:
+            order, written = replace(order, filter=replace(wanted, task=task)), {**written, "task": task}
+    if found:
+        raise problems(found)
+    return order, written
 
 
 async def replay_state(service: Service, request: Request) -> Response:
@@ -121,9 +146,10 @@ async def replay_state(service: Service, request: Request) -> Response:
 async def resume_replay(service: Service, request: Request) -> Response:
     """Takes up what a cancelled replay had not begun."""
     found = await found_by_id(request, "replay", service.store.replay)
-    if not found.cancelled:
+    if not (found.cancelled or (found.searching and found.state == "cancelled")):
         raise Refused(409, "not_cancelled", f"replay {found.id} has nothing that was cancelled")
-    resumed = await service.store.resume_replay(found.id, service.clock())
+    await service.store.resume_replay(found.id, service.clock())
+    resumed = await go_on(service.store, service.definitions, found.id, service.clock())
     service.wake()
     return answer(replay_view(resumed or found), 202)
 
@@ -132,7 +158,9 @@ async def cancel_replay(service: Service, request: Request) -> Response:
     """What it has not begun stays as it was; one that is done stays done."""
     found = await found_by_id(request, "replay", service.store.replay)
     if found.state == "running":
-        found = await service.store.cancel_replay(found.id, service.clock()) or found
+        await service.store.cancel_replay(found.id, service.clock())
+        found = await go_on(service.store, service.definitions, found.id, service.clock()) or found
+        service.wake()
     return answer(replay_view(found))
 
 

@@ -11,14 +11,14 @@ from starlette.routing import Route
 
 from receiver.model import views
 from receiver.model.records import Filter, Page
-from receiver.model.shown import action_view, event_view, shown, task_view
+from receiver.model.shown import action_view, event_view, shown, task_row
 from receiver.model.views import PageView
 from receiver.reconcile import Reconciler
 from receiver.server.service import Service
 from receiver.store import Store
-from receiver.web import filters, ledger, pruning, resources, tasks
+from receiver.web import files, filters, ledger, overview, pruning, resources, tasks
 from receiver.web.answers import Handler, answer
-from receiver.web.filters import Filters, read_filter, refuse_unknown
+from receiver.web.filters import Filters, refuse_unknown, wanted_of
 
 R = TypeVar("R")
 
@@ -53,20 +53,27 @@ def paged(
     view: Callable[[R], object],
     item: type[Struct],
     filters: Filters,
+    task: str | None = None,
 ) -> Endpoint:
-    """The endpoint of a list: what a verb of the store finds, each `item` as `view` shows it, page by page."""
+    """The endpoint of a list: what a verb of the store finds, each `item` as `view` shows it, page by page.
+
+    `task` is the field that has the id of a task.
+    """
 
     async def handler(service: Service, request: Request) -> Response:
-        found = await verb(service.store, read_filter(request, filters))
-        return answer(PageView(items=[view(each) for each in found.items], next=found.next))
+        found = await verb(service.store, await wanted_of(service.store, request, filters))
+        ids = [getattr(each, task) for each in found.items] if task else []
+        short = await service.store.short_ids(ids) if ids else {}
+        return answer(PageView(items=[view(each) for each in found.items], next=found.next, short=short))
 
     return Endpoint("GET", path, handler, PageView[item], filters=filters)  # type: ignore[valid-type]
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("GET", "/status", overview.overview, views.OverviewView),
     Endpoint("POST", "/tasks", tasks.submit, views.OrderedView, body=views.OrderBody),
     Endpoint("POST", "/previews", tasks.preview, views.PreviewView, body=views.OrderBody),
-    paged("/tasks", Store.tasks, partial(task_view, views.TaskView), views.TaskView, filters.TASKS),
+    paged("/tasks", Store.tasks, task_row, views.TaskRow, filters.TASKS, "id"),
     Endpoint("GET", "/tasks/{task}", tasks.show, views.TaskDetail),
     Endpoint("POST", "/tasks/{task}/reconcile", tasks.done(Reconciler.reconcile), views.TaskDetail),
     Endpoint("POST", "/tasks/{task}/resend", tasks.done(Reconciler.resend), views.TaskDetail),
@@ -75,10 +82,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/tasks/{task}/status", tasks.status, views.StatusView),
     Endpoint("GET", "/tasks/{task}/outputs", tasks.outputs, views.OutputsView),
     Endpoint("GET", "/tasks/{task}/webhook", tasks.webhook, views.WebhookView),
+    Endpoint("GET", "/tasks/{task}/files/{n}", files.saved_file, bytes),
     Endpoint("GET", "/deliveries", ledger.deliveries, views.DeliveryPage, filters=filters.DELIVERIES),
     Endpoint("GET", "/deliveries/{id}/body", ledger.delivery_body, bytes),
-    paged("/events", Store.events, event_view, views.EventView, filters.EVENTS),
-    paged("/actions", Store.actions, action_view, views.ActionView, filters.ACTIONS),
+    paged("/events", Store.events, event_view, views.EventView, filters.EVENTS, "task"),
+    paged("/actions", Store.actions, action_view, views.ActionView, filters.ACTIONS, "task"),
     Endpoint("GET", "/actions/{id}", ledger.action, views.ActionView),
     Endpoint("POST", "/actions/{id}/retry", ledger.retry, views.ActionView),
     Endpoint("POST", "/actions/{id}/skip", ledger.skip, views.ActionView),

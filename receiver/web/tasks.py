@@ -1,7 +1,9 @@
 """Tasks over HTTP: ordering them, looking at one, and what can be done to it."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+import msgspec
 import uuid_utils
 from msgspec.structs import replace
 from starlette.requests import Request
@@ -10,11 +12,15 @@ from starlette.responses import Response
 from receiver.model.entries import NewTask
 from receiver.model.errors import Refused, problems
 from receiver.model.records import JsonObject, Kind, Price, Task
+from receiver.model.rules import ORDER_LIMIT
 from receiver.model.shown import shown, task_view
 from receiver.model.views import OrderedView, OutputsView, PreviewView, StatusView, WebhookView
+from receiver.orders import upload as uploads
 from receiver.orders.attachments import named_uploads, refreshed
+from receiver.orders.inline import InlineFile, take_out
 from receiver.orders.reading import Order, read_order
 from receiver.reconcile import Reconciler
+from receiver.runninghub.client import FileToSend
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
 from receiver.submit import accept
@@ -25,8 +31,15 @@ AGAIN_FROM = frozenset({"in_doubt", "rejected", "failed", "cancelled", "lost", "
 
 
 async def submit(service: Service, request: Request) -> Response:
-    order = await _order(service, request, request.headers.get("idempotency-key"))
+    key = request.headers.get("idempotency-key")
+    document, files = await _inline_files(await read_object(request))
+    order = await _order(service, document, key)
+    _refuse_large(order.task)
     refuse_without_key(service.provider)
+    if files and order.unknown and not await _was_taken(service, order.task):
+        # Only what is otherwise sound is uploaded.
+        await _upload(service, files)
+        order = await _order(service, document, key)
     if order.unknown and not await _was_taken(service, order.task):
         raise problems(order.unknown)
     task, new = await accept(service.store, order.task, service.clock())
@@ -36,17 +49,46 @@ async def submit(service: Service, request: Request) -> Response:
 
 async def preview(service: Service, request: Request) -> Response:
     """What an order would be and cost. Nothing is queued."""
-    order = await _order(service, request, None)
+    order = await _order(service, await read_object(request), None)
     if order.unknown:
         raise problems(order.unknown)
     price, why_not = await _price(service, order.task)
     return answer(shown(PreviewView, order.task, note=order.note, price=price, price_problem=why_not))
 
 
-async def _order(service: Service, request: Request, key: str | None) -> Order:
-    document = await read_object(request)
+async def _inline_files(document: JsonObject) -> tuple[JsonObject, dict[str, InlineFile]]:
+    """The order without the files that stand in it, which are read beside the loop: they may be large."""
+    return await asyncio.to_thread(take_out, document)
+
+
+async def _upload(service: Service, files: Mapping[str, InlineFile]) -> None:
+    """Brings the files of an order to the provider, each once a day at most, under the same ids as any upload."""
+    for file in files.values():
+
+        async def content(content: bytes = file.content) -> AsyncIterator[bytes]:
+            yield content
+
+        sent = FileToSend(name=file.name, size=len(file.content), open=content)
+        async with service.uploading.setdefault(file.sha256, asyncio.Lock()):
+            await uploads.upload(service.store, service.resources, sent, file.sha256, service.clock)
+
+
+def _refuse_large(order: NewTask) -> None:
+    size = len(msgspec.json.encode(order.input))
+    if size > ORDER_LIMIT:
+        message = f"expected {ORDER_LIMIT // 2**20} MiB at the most, got {size} bytes"
+        raise problems([("input", f"{message}; upload large files first (POST /api/uploads)")])
+
+
+async def _order(service: Service, document: JsonObject, key: str | None) -> Order:
     named = await named_uploads(service.store, document, service.provider.site, service.clock())
-    return read_order(document, str(uuid_utils.uuid7()), key, named=named)
+    return read_order(document, _new_id(service), key, named=named)
+
+
+def _new_id(service: Service) -> str:
+    """Random behind its time. The library's own counter would make ids of one millisecond alike for most of their
+    length, and so hard to tell apart by their beginnings."""
+    return str(uuid_utils.uuid7(nanoseconds=int(service.clock() * 1e9)))
 
 
 async def _was_taken(service: Service, order: NewTask) -> bool:
@@ -71,7 +113,7 @@ async def submit_again(service: Service, request: Request) -> Response:
     The same Idempotency-Key makes no second one. Its uploads get the links that they have now.
     Raises Refused (422) for those that are too old.
     """
-    task = await _task(service, request)
+    task = await task_of(service, request)
     if task.state not in AGAIN_FROM:
         raise Refused(409, "not_ended", f"the task is {task.state}; it may be submitted again when that has changed")
     refuse_without_key(service.provider)
@@ -88,7 +130,7 @@ async def submit_again(service: Service, request: Request) -> Response:
         "validate": False,  # it was checked when it was ordered first
     }
     key = request.headers.get("idempotency-key")
-    order = read_order(document, str(uuid_utils.uuid7()), key, again_of=task.id)
+    order = read_order(document, _new_id(service), key, again_of=task.id)
     again, new = await accept(service.store, replace(order.task, uploads=uploads), now)
     service.wake()
     return answer(task_view(OrderedView, again, note=order.note, new=new), 202 if new else 200)
@@ -104,7 +146,7 @@ def done(verb: Callable[[Reconciler, str], Awaitable[object]]) -> Handler:
     """The handler that does something to a task and shows what it is then."""
 
     async def handler(service: Service, request: Request) -> Response:
-        task = await _task(service, request)
+        task = await task_of(service, request)
         await verb(service.reconciler, task.id)
         service.wake()
         return await show(service, request)
@@ -141,13 +183,13 @@ async def webhook(service: Service, request: Request) -> Response:
 
 async def _sent(service: Service, request: Request) -> tuple[Task, str]:
     """A task, and what it is called at the provider."""
-    task = await _task(service, request)
+    task = await task_of(service, request)
     if task.provider_task_id is None:
         raise Refused(409, "not_submitted", f"the task is {task.state}; RunningHub's id for it is not known")
     return task, task.provider_task_id
 
 
-async def _task(service: Service, request: Request) -> Task:
-    """Raises Refused (404)."""
+async def task_of(service: Service, request: Request) -> Task:
+    """The task with the id in the path, or with the one id that begins so. Raises Refused (404, 409)."""
     task_id = request.path_params["task"]
-    return known(await service.store.task(task_id), "task", task_id)
+    return known(await service.store.find_task(task_id), "task", task_id)

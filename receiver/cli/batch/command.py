@@ -227,9 +227,9 @@ def _reported(
     retry: bool,
 ) -> "Report":
     """Orders all lines, and reports what became of them, whatever ends it. With None for `doubt` none is awaited."""
-    from receiver.cli.batch.refusals import Patience
     from receiver.cli.batch.run import Batch
     from receiver.cli.batch.tally import Tally
+    from receiver.client.patience import Patience
 
     tally = Tally(common.batch, lines)
     try:

@@ -129,7 +129,7 @@ def _order(number: int, given: Given, common: Common) -> LocalOrder:
     if common.model is not None:
         rest.setdefault("target", common.model)
     own = {name: read(name, value) for name, value in given.input.items() if not name.startswith(ASIDE)}
-    types = types_of(str(rest.get("target"))) if rest.get("kind", Kind.MODEL) == Kind.MODEL else None
+    types = types_of(str(rest.get("kind", Kind.MODEL)), str(rest.get("target")))
     if given.texts:
         own = _read_pairs([f"{name}={cell}" for name, cell in own.items()], types, "")
     if common.literal:

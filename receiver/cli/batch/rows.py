@@ -1,6 +1,7 @@
 """The file of a batch, taken apart: JSONL or CSV, and what each line gives, before templates. Pure."""
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from io import StringIO
@@ -17,6 +18,8 @@ WHOLE_ORDER = frozenset({"kind", "api", "target", "input", "labels"})
 LABEL = "label."
 CELL_LIMIT = 8 * 1024 * 1024
 """Characters of a CSV cell: what the server takes as one order."""
+SEPARATOR = re.compile(r"sep=([^\r\n\"])\r?\n", re.IGNORECASE)
+"""The first line by which Excel is told what separates the cells."""
 DELIMITERS = (",", ";", "\t")
 
 
@@ -100,22 +103,34 @@ def csv_lines(content: bytes) -> Iterator[tuple[int, Giver]]:
     except UnicodeDecodeError as error:
         yield content.count(b"\n", 0, error.start) + 1, partial(_fail, invalid("", "not UTF-8: save the file as UTF-8"))
         return
-    lines = StringIO(text, newline="\n")  # a quoted cell keeps the ends of its lines
-    reader = csv.reader(lines, delimiter=_delimiter(text), strict=True)
+    told = SEPARATOR.match(text)
+    lines = StringIO(text[told.end() :] if told else text, newline="\n")  # a quoted cell keeps the ends of its lines
+    reader = csv.reader(lines, delimiter=told[1] if told else _delimiter(text), strict=True)
     header: list[str] | None = None
-    number = 1
+    columns = top = 0
+    before = number = 2 if told else 1
     try:
         for row in reader:
             if header is None and any(row):
-                header = [name.strip() for name in row]
+                columns, top = len(row), number
+                header = _without_empty_end([name.strip() for name in row])
                 _check_header(header)
+            elif header is not None and any(cell.strip() for cell in row[len(header) : columns]):
+                yield top, partial(_fail, _nameless(len(header) + 1))
+                return
             elif header is not None and any(cell.strip() for cell in row):
                 yield number, partial(_read_row, header, row)
-            number = reader.line_num + 1
+            number = reader.line_num + before
     except csv.Error as error:
         yield number, partial(_fail, invalid("", f"not CSV: {error}"))
     except Refused as refused:
         yield number, partial(_fail, refused)
+
+
+def _without_empty_end(cells: list[str]) -> list[str]:
+    """The cells without the empty ones at their end, which spreadsheets write for columns that were used once."""
+    used = next((place for place in range(len(cells), 0, -1) if cells[place - 1].strip()), 0)
+    return cells[:used]
 
 
 def _delimiter(text: str) -> str:
@@ -124,15 +139,20 @@ def _delimiter(text: str) -> str:
     return next((each for each in DELIMITERS if each in header), ",")
 
 
+def _nameless(place: int) -> Refused:
+    return invalid("", f"column {place} of the header has no name that can be used")
+
+
 def _check_header(header: list[str]) -> None:
     for place, name in enumerate(header, 1):
         if not name or name == LABEL or "=" in name:
-            raise invalid("", f"column {place} of the header has no name that can be used")
+            raise _nameless(place)
         if header.index(name) != place - 1:
             raise invalid(name, "two columns have this name")
 
 
 def _read_row(header: list[str], row: list[str]) -> Given:
+    row = row[: len(header)] + _without_empty_end(row[len(header) :])
     if len(row) != len(header):
         raise invalid("", f"expected {len(header)} cells, as the header has, got {len(row)}")
     cells: JsonObject = dict(zip(header, row, strict=True))

@@ -13,12 +13,13 @@ from itertools import islice, takewhile
 from typing import TypeVar, Unpack
 
 from receiver.cli.batch.lines import BatchLine
-from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal, reasons
+from receiver.cli.batch.refusals import is_fatal, reasons
 from receiver.cli.batch.tally import IN_DOUBT, LOST, RETRIED, UNSENT, WAITING, Tally
 from receiver.cli.batch.uploads import Uploads, wanting
 from receiver.cli.waiting import is_unattempted
 from receiver.client import ApiError, Client, Listed, ListFilter
-from receiver.model.views import EventView, OrderedView, TaskView
+from receiver.client.patience import Interrupted, Patience
+from receiver.model.views import EventView, OrderedView, TaskFacts
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ SAVING_PATIENCE = 60.0
 """Seconds for which files are waited for when all has ended."""
 
 
-def is_new(task: TaskView) -> bool:
+def is_new(task: TaskFacts) -> bool:
     """Whether a task was ordered by the request that it answers."""
     return isinstance(task, OrderedView) and task.new
 
@@ -55,7 +56,7 @@ class Batch:
         self._retry = retry
         self._names = {tally.batch}
         self._doubt_since: float | None = None
-        self._again: dict[str, dict[str, TaskView]] = {}
+        self._again: dict[str, dict[str, TaskFacts]] = {}
         """By the batch that they belong to, the tasks that were ordered again, by the task they stand for."""
         self._lock = threading.Lock()
         self.uploads = Uploads(client, patience)
@@ -121,7 +122,7 @@ class Batch:
             else:
                 self._order(line, again=True)
 
-    def _last_task(self, line: BatchLine) -> tuple[TaskView, bool, list[str]]:
+    def _last_task(self, line: BatchLine) -> tuple[TaskFacts, bool, list[str]]:
         """The last task of a line, whether it was ordered now, and the tasks before it, which failed."""
         task, before = self._task(line), list[str]()
         while task.state in RETRIED and not is_new(task):
@@ -133,16 +134,18 @@ class Batch:
             task = later or self._asked(partial(self._client.submit_again, task.id, idempotency_key=key))
         return task, is_new(task), before
 
-    def _ordered_again(self, task: TaskView) -> TaskView | None:
+    def _ordered_again(self, task: TaskFacts) -> TaskFacts | None:
         """The task that was last ordered in the place of one that failed, by an earlier run or by hand."""
         name = task.labels[BATCH_LABEL]
         with self._lock:
             if name not in self._again:
-                newest_first = [*self._list(self._client.tasks, name)]
-                self._again[name] = {each.again_of: each for each in reversed(newest_first) if each.again_of}
+                again = self._again[name] = {}
+                for each in self._list(self._client.tasks, name):  # newest first
+                    if each.again_of is not None:
+                        again.setdefault(each.again_of, each)
         return self._again[name].get(task.id)
 
-    def _task(self, line: BatchLine) -> TaskView:
+    def _task(self, line: BatchLine) -> TaskFacts:
         """The task of a line, ordered now or earlier: another batch's, when the file was moved since.
 
         A key is made of all that an order says, so what has this key is the same order but for the batch's label.
@@ -154,7 +157,7 @@ class Batch:
             partial(self._client.submit, order.target, order.input, validate=self._checked, labels=labels, **how)
         )
 
-    def _asked(self, submit: Callable[[], TaskView]) -> TaskView:
+    def _asked(self, submit: Callable[[], TaskFacts]) -> TaskFacts:
         """The task that an order makes or has made, which may be another batch's."""
         try:
             return self._patience.ask(submit)

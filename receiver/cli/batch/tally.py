@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from receiver.cli.batch.lines import BatchLine
-from receiver.model.views import EventView, OrderedView, TaskView
+from receiver.model.views import EventView, OrderedView, TaskFacts
 
 UNSENT = "unsent"
 REFUSED = "refused"
@@ -98,7 +98,7 @@ class Tally:
         self._doubtful: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
-    def ordered(self, line: BatchLine, task: TaskView, new: bool, before: Sequence[str] = ()) -> None:
+    def ordered(self, line: BatchLine, task: TaskFacts, new: bool, before: Sequence[str] = ()) -> None:
         """The server has a task for a line: a `new` one, or one of an earlier run; those `before` it failed."""
         note = task.note if isinstance(task, OrderedView) else None
         with self._lock:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from receiver.cli.batch.contents import AttachedFile
-from receiver.cli.batch.refusals import Interrupted, Patience, is_fatal
+from receiver.cli.batch.refusals import is_fatal
 from receiver.cli.batch.tally import NOT_UPLOADED, Why
 from receiver.cli.outcome import problems_of
 from receiver.client import ApiError, Client
+from receiver.client.patience import Interrupted, Patience
 from receiver.model.views import UploadView
 from receiver.orders.references import ID
 

@@ -6,7 +6,7 @@ from receiver.model import breaker as breakers
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Settlement
 from receiver.model.records import AlertKind, Breaker, DefinitionState
-from receiver.model.rules import RATE_BURST
+from receiver.model.rules import RATE_BURST, REPLAY_SLICE
 from receiver.store.ledger.access import count_up, encode, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, is_alerted, open_alert
 from receiver.store.ledger.owing import release_waiting
@@ -33,14 +33,15 @@ def sync_definitions(tx: Transaction, definitions: Sequence[Definition], now: fl
 
 @writes
 def skip_orphans(tx: Transaction, gone_before: float, now: float) -> int:
-    """Skips what definitions owe that went missing before a time. Returns how many actions that were."""
+    """Skips some of what definitions owe that went missing before a time. Returns how many actions; 0: it was all."""
     names = [row["name"] for row in tx.all("select name from definitions where gone_at < ?", gone_before)]
     skipped = tx.all(
         f"""
         update actions set state = 'skipped', settled_at = ?, due_at = null, reason = 'its definition is gone'
-        where state = 'owed' and name in ({marks(names)}) returning id, event
+        where id in (select id from actions where state = 'owed' and name in ({marks(names)}) limit ?)
+        returning id, event
         """,
-        *(now, *names),
+        *(now, *names, REPLAY_SLICE),
     )
     for row in skipped:
         tx.changed("action", row["id"], "skipped")

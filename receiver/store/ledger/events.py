@@ -6,7 +6,19 @@ from msgspec.structs import replace
 
 from receiver.model import rules
 from receiver.model.entries import NewEvent, OwedAction, Telling
-from receiver.model.records import AlertKind, End, Event, Filter, Line, Page, Result, Task, TaskState, event_id
+from receiver.model.records import (
+    AlertKind,
+    End,
+    Event,
+    Filter,
+    Line,
+    Page,
+    Result,
+    SavedFile,
+    Task,
+    TaskState,
+    event_id,
+)
 from receiver.store.ledger.access import Conditions, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.owing import owe, owe_anew, release_waiting, skip_held
@@ -18,7 +30,8 @@ from receiver.store.ledger.transaction import Row, Transaction
 TABLE = Table("events", "at", "key")
 ENDS = Table("task_labels", "ended_at", "task")
 """The same by label: an event is at the end of its task."""
-SELECT = "select e.*, t.id as task_id from events e join tasks t on t.key = e.task"
+SHOWN = ", ".join(f"e.{name}" for name in Event.__struct_fields__ if name != "task")
+SELECT = f"select {SHOWN}, e.key, e.task, t.id as task_id from events e join tasks t on t.key = e.task"
 
 
 @writes
@@ -82,6 +95,13 @@ def event_shown(tx: Transaction, task_id: str) -> Event | None:
     """The same for somebody who looks: what cannot be read of it is left out."""
     row = tx.one(f"{SELECT} where t.id = ?", task_id)
     return None if row is None else as_shown(lambda each: with_files(tx, each, task_id), row)
+
+
+@reads
+def saved_files(tx: Transaction, task: Task, result: int) -> list[SavedFile]:
+    """Where a result of a task was saved."""
+    sql = "select result, path, sha256, size from files where task = ? and result = ? order by path"
+    return [record(SavedFile, row) for row in tx.all(sql, task.key, result)]
 
 
 def with_files(tx: Transaction, row: Row, task_id: str) -> Event:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from receiver.model.entries import Old, OldRows, Pruned
 from receiver.model.records import AlertKind
-from receiver.model.rules import ENDED, PRUNE_WALK
+from receiver.model.retention import PRUNE_WALK
+from receiver.model.rules import ENDED
 from receiver.store.ledger.access import marks, reads, record, writes
 from receiver.store.ledger.tasks import ALL_OF_IT
 from receiver.store.ledger.transaction import Transaction
@@ -156,7 +157,8 @@ KINDS: dict[str, Prunable] = {
     "replays": Prunable(
         *("replays", "id", "created_at"),
         """
-        x.open = 0 and coalesce(x.settled_at, x.created_at) < ?
+        x.open = 0 and x.turn is null and (x.upto is null or x.cancelled_at is not null)
+        and coalesce(x.settled_at, x.created_at) < ?
         and not exists (select 1 from actions a where a.replay = x.id)
         """,
         "length(x.filter)",

@@ -1,22 +1,27 @@
-"""Replays: many actions owed again, or anew, in one transaction; their rate is spread over their due times.
+"""Replays: many actions owed again, a slice at a time; their rate is spread over their due times.
 
-What a cancelled replay had not begun is parked: it is as it was before, and may be taken up again.
+A replay looks for what it is about from one place to the next, and writes the place down with what it found there: so
+it goes on where it was, whoever goes on with it. What a cancelled replay had not begun is parked: it is as it was
+before, and may be taken up again.
 """
 
-from collections import defaultdict
+from typing import TypeVar
 
 from receiver.model import rules
-from receiver.model.entries import Candidate, OwedAction, Selection
-from receiver.model.records import Filter, JsonObject, Page, Replay, ReplayMode
+from receiver.model.entries import Replay, Search, Selection, Slice, Turn
+from receiver.model.records import Filter, JsonObject, Page, ReplayMode
 from receiver.store.ledger.access import Conditions, encode, marks, reads, record, writes
-from receiver.store.ledger.owing import forerunners, owe, release_waiting
+from receiver.store.ledger.owing import forerunners, release_waiting
 from receiver.store.ledger.pages import Range, Table, page_of
-from receiver.store.ledger.tasks import task_of
 from receiver.store.ledger.transaction import Row, Transaction
+
+T = TypeVar("T")
 
 TABLE = Table("replays", "created_at", "id")
 ACTIONS = "from actions a join tasks t on t.key = a.task"
-EVENTS = "from events e join tasks t on t.key = e.task"
+SEARCHED = {ReplayMode.RETRY: ("actions", "id"), ReplayMode.REPROCESS: ("deliveries", "id")}
+"""What a replay goes through, and its key; all others go through the events."""
+AT_WORK = "(turn is not null or (upto is not null and cancelled_at is null))"
 UNCERTAIN = "exists (select 1 from events e where e.key = actions.event and e.confirmed = 0)"
 """The event of the action waits to be confirmed: what it holds stays held, whatever hand touches it."""
 
@@ -24,127 +29,161 @@ UNCERTAIN = "exists (select 1 from events e where e.key = actions.event and e.co
 @reads
 def count_retries(tx: Transaction, wanted: Selection) -> int:
     """How many actions `retry` would take up."""
-    conditions = _action_conditions(tx, wanted)
+    conditions = Conditions()
+    conditions.among("a.state", _states(wanted))
+    conditions.among("a.name", _configured(tx, wanted))
+    if wanted.action is not None:
+        conditions.add("a.id = ?", wanted.action)
+    narrow(conditions, wanted, "a.created_at")
     count: int = tx.value(f"select count(*) as value {ACTIONS} {conditions.where}", *conditions.values)
     return count
 
 
 @writes
-def retry(tx: Transaction, wanted: Selection, note: JsonObject, rate: float | None, now: float) -> Replay:
-    """The same rows are owed again with a fresh budget of attempts; `rate` is how many become due per second."""
-    conditions = _action_conditions(tx, wanted)
-    # What the same replay has done within a few seconds is the same button pressed twice.
-    conditions.add(
-        """
-        (a.state <> 'done' or a.replay is null or a.replay not in (
-          select id from replays where mode = 'retry' and filter = ? and created_at > ?))
-        """,
-        encode(note),
-        now - rules.PRESSED_TWICE,
-    )
-    replay = begin(tx, ReplayMode.RETRY, note, rate, now)
-    tx.change(
-        f"""
-        update replays set dropped = dropped + p.n
-        from (select a.replay as id, count(*) as n {ACTIONS} {conditions.where} and a.parked = 1 group by a.replay) p
-        where replays.id = p.id
-        """,
-        *conditions.values,
-    )
-    return matched(tx, replay, _take_up(tx, conditions, replay, rate, now))
-
-
-@reads
-def candidates(tx: Transaction, wanted: Selection) -> list[Candidate]:
-    """The ended tasks of a selection, oldest first, with what they owed before."""
-    conditions = Conditions()
-    conditions.add("t.settled = 1")
-    narrow(conditions, wanted, "e.at")
-    if wanted.action_state:
-        some = f"exists (select 1 from actions a where a.event = e.key and a.state in ({marks(wanted.action_state)}))"
-        conditions.add(some, *wanted.action_state)
-    owed: dict[int, list[Row]] = defaultdict(list)
-    for row in tx.all(
-        f"""
-        select event, name, generation, state from actions
-        where event in (select e.key {EVENTS} {conditions.where})
-        """,
-        *conditions.values,
-    ):
-        owed[row["event"]].append(row)
-    return [
-        Candidate(
-            task=task_of(row),
-            event=row["event"],
-            generation=max((each["generation"] for each in owed[row["event"]]), default=0),
-            present=frozenset(each["name"] for each in owed[row["event"]]),
-            underway=frozenset(each["name"] for each in owed[row["event"]] if each["state"] in ("owed", "running")),
-        )
-        for row in tx.all(f"select t.*, e.key as event {EVENTS} {conditions.where} order by e.key", *conditions.values)
-    ]
-
-
-@writes
-def owe_anew(
-    tx: Transaction,
-    mode: ReplayMode,
-    owed: list[tuple[Candidate, int, list[OwedAction]]],
-    note: JsonObject,
-    rate: float | None,
-    now: float,
+def begin_replay(
+    tx: Transaction, mode: ReplayMode, wanted: Selection, note: JsonObject, rate: float | None, now: float
 ) -> Replay:
-    """New actions for events that are long recorded, each candidate with its generation.
+    """A new replay, which has yet to look for what it is about.
 
     The same `again` within a few seconds is the same button pressed twice: it is answered with the first one.
     """
     pressed = _pressed(tx, note, rate, now) if mode is ReplayMode.AGAIN else None
     if pressed is not None:
         return _replay_of(pressed)
-    replay = begin(tx, mode, note, rate, now)
-    written = 0
-    for candidate, generation, actions in owed:
-        due = now + written * spacing(rate)
-        event, task = candidate.event, candidate.task.key
-        written += owe(tx, event, task, actions, now, generation=generation, replay=replay, due_at=due)
-    return matched(tx, replay, written)
+    plan = _plan(tx, mode, wanted, now)
+    row = tx.one(
+        """
+        insert into replays (mode, filter, rate, created_at, matched, selection, place, upto)
+        values (?, ?, ?, ?, 0, ?, ?, ?) returning *
+        """,
+        *(mode, encode(note), rate, now, encode(wanted), plan.place, plan.upto),
+    )
+    return _told(tx, _replay_of(row))
+
+
+@reads
+def plan_search(tx: Transaction, mode: ReplayMode, wanted: Selection, now: float) -> Search:
+    """The search of a replay that is not begun: where it would begin, and where it would end."""
+    return _plan(tx, mode, wanted, now)
+
+
+@reads
+def search(tx: Transaction, replay_id: int | None = None) -> Search | None:
+    """How far a replay has come, or the oldest one of which something is to be done; None when nothing is."""
+    one = "" if replay_id is None else "and id = ?"
+    row = tx.one(f"select * from replays where {AT_WORK} {one} order by id limit 1", *([replay_id] if one else []))
+    return None if row is None else record(Search, row)
+
+
+@reads
+def find_retried(tx: Transaction, work: Search) -> Slice[int]:
+    """The next actions that a `retry` takes up, oldest first; those of an event together, as they may wait in line."""
+    wanted = work.selection
+    beyond = Conditions()
+    beyond.add("(created_at, id) > (?, ?) and id <= ?", work.place_at, work.place, work.upto)
+    beyond.between("created_at", wanted.since, wanted.until)
+    looked: list[Row] = []
+    for where in _ranges(tx, wanted):
+        looked += tx.all(
+            f"select created_at, id from actions {where.where} and {' and '.join(beyond.texts)}"
+            " order by created_at, id limit ?",
+            *(*where.values, *beyond.values, rules.REPLAY_SLICE),
+        )
+    places = sorted((row["created_at"], row["id"]) for row in looked)[: rules.REPLAY_SLICE]
+    if not places:
+        return Slice(items=[], place=(work.place_at, work.place), more=False)
+    ids = [number for _, number in places]
+    also = Conditions()
+    also.add(f"a.event in (select event from actions where id in ({marks(ids)})) and a.id <= ?", *ids, work.upto)
+    also.among("coalesce(a.state, '')", _states(wanted))
+    also.among("coalesce(a.name, '')", _configured(tx, wanted))
+    narrow(also, wanted, "a.created_at")
+    if wanted.action is not None:
+        also.add("a.id = ?", wanted.action)
+    found = [row["id"] for row in tx.all(f"select a.id {ACTIONS} {also.where} order by a.id", *also.values)]
+    return Slice(items=found, place=places[-1], more=len(places) == rules.REPLAY_SLICE)
+
+
+@writes
+def retry(tx: Transaction, work: Search, found: Slice[int], now: float) -> None:
+    """Actions are owed again with a fresh budget of attempts; `rate` is how many become due per second."""
+    if not advance(tx, work, found):
+        return
+    conditions = Conditions()
+    conditions.add(f"a.id in ({marks(found.items)})", *found.items)
+    conditions.among("a.state", _states(work.selection))
+    # None comes twice; and what the same replay has done within a few seconds is the same button pressed twice.
+    conditions.add(
+        """
+        (a.replay is null or a.replay <> ?) and (a.state <> 'done' or a.replay is null or a.replay not in (
+          select id from replays where mode = 'retry' and created_at > ?
+            and filter = (select filter from replays where id = ?)))
+        """,
+        *(work.id, work.created_at - rules.PRESSED_TWICE, work.id),
+    )
+    tx.change(
+        f"""
+        update replays set dropped = dropped + p.n
+        from (select a.replay as id, count(*) as n from actions a {conditions.where} and a.parked = 1
+          group by a.replay) p
+        where replays.id = p.id
+        """,
+        *conditions.values,
+    )
+    add_matched(tx, work, _take_up(tx, conditions, work, work.created_at + work.matched * spacing(work.rate)))
 
 
 @reads
 def replay(tx: Transaction, replay_id: int) -> Replay | None:
     """A replay and how far it is."""
-    return _found(tx, replay_id)
+    row = tx.one("select * from replays where id = ?", replay_id)
+    return None if row is None else _replay_of(row)
 
 
 @writes
 def cancel_replay(tx: Transaction, replay_id: int, now: float) -> Replay | None:
-    """What a replay has not begun is as it was before it; what runs, ends. None when there is no such replay."""
-    parked = tx.all(
-        """
-        update actions set state = coalesce(before_replay, 'skipped'), due_at = null, settled_at = ?,
-          reason = 'its replay was cancelled', parked = 1
-        where replay = ? and state = 'owed' and attempts = 0 returning event
-        """,
-        *(now, replay_id),
-    )
-    for event in {row["event"] for row in parked}:
-        release_waiting(tx, event, now)
-    tx.change("update replays set cancelled_at = coalesce(cancelled_at, ?) where id = ?", now, replay_id)
-    return _told(tx, _found(tx, replay_id))
+    """A replay looks no further; what it has not begun has yet to be given back. None when there is no such replay."""
+    change = "cancelled_at = coalesce(cancelled_at, ?), turn = ?"
+    return _turned(tx, replay_id, change, now, Turn.CANCEL)
 
 
 @writes
 def resume_replay(tx: Transaction, replay_id: int, now: float) -> Replay | None:
-    """What the replay's cancellation stopped is owed again, at its rate. None when there is no such replay."""
-    row = tx.one("select rate from replays where id = ?", replay_id)
-    if row is None:
-        return None
+    """What the replay's cancellation stopped goes on from `now`, at its rate. None when there is no such replay."""
+    # What becomes due is spread from the moment at which it was resumed.
+    return _turned(tx, replay_id, "cancelled_at = null, turn = ?, resumed_at = ?, resumed = 0", Turn.RESUME, now)
+
+
+@writes
+def park(tx: Transaction, work: Search, now: float) -> None:
+    """A slice of what a cancelled replay has not begun is as it was before it."""
+    ids = _next(tx, "state = 'owed' and attempts = 0", work)
+    parked = tx.all(
+        f"""
+        update actions set state = coalesce(before_replay, 'skipped'), due_at = null, settled_at = ?,
+          reason = 'its replay was cancelled', parked = 1
+        where id in ({marks(ids)}) returning event
+        """,
+        *(now, *ids),
+    )
+    for event in {row["event"] for row in parked}:
+        release_waiting(tx, event, now)
+    _end_turn(tx, work, more=bool(ids))
+
+
+@writes
+def unpark(tx: Transaction, work: Search, now: float) -> None:
+    """A slice of what the replay's cancellation stopped is owed again, at its rate."""
+    names, states = _configured(tx, Selection()), rules.REPLAYABLE
+    chosen = f"parked = 1 and coalesce(name, '') in ({marks(names)}) and coalesce(state, '') in ({marks(states)})"
+    ids = _next(tx, chosen, work, *names, *states)
     conditions = Conditions()
-    conditions.add("a.replay = ? and a.parked = 1", replay_id)
-    _only_configured(tx, conditions)
-    conditions.among("a.state", rules.REPLAYABLE)
-    _take_up(tx, conditions, replay_id, row["rate"], now)
-    tx.change("update replays set cancelled_at = null where id = ?", replay_id)
-    return _told(tx, _found(tx, replay_id))
+    conditions.add(f"a.id in ({marks(ids)})", *ids)
+    resumed = tx.one("select resumed_at, resumed from replays where id = ?", work.id)
+    due = resumed["resumed_at"] + resumed["resumed"] * spacing(work.rate)
+    taken = _take_up(tx, conditions, work, due)
+    tx.change("update replays set resumed = resumed + ? where id = ?", taken, work.id)
+    _end_turn(tx, work, more=bool(ids))
 
 
 @reads
@@ -154,48 +193,51 @@ def replays(tx: Transaction, wanted: Filter) -> Page[Replay]:
     return page_of(tx, [Range(TABLE, "1 = 1")], wanted, select, _replay_of)
 
 
-def _take_up(tx: Transaction, conditions: Conditions, replay: int, rate: float | None, now: float) -> int:
-    """The chosen actions are owed with a fresh budget of attempts. How many they are.
+def advance(tx: Transaction, work: Search, found: Slice[T]) -> bool:
+    """The search has come to another place. False when somebody else took it further, or cancelled it, meanwhile."""
+    at, key = found.place
+    return bool(
+        tx.change(
+            """
+            update replays set place_at = ?, place = ?, upto = ?
+            where id = ? and place_at = ? and place = ? and upto is not null and turn is null and cancelled_at is null
+            """,
+            *(at, key, work.upto if found.more else None, work.id, work.place_at, work.place),
+        )
+    )
 
-    Those whose forerunners are on their way wait for them, as they did the first time.
-    """
-    taken = tx.change(
-        f"""
-        update actions set state = 'owed', attempts = 0, crashes = 0, settled_at = null, parked = 0, reason = null,
-          held = case when {UNCERTAIN} then actions.held else 0 end, before_replay = actions.state, replay = ?,
-          due_at = ? + p.place * ?
-        from (select a.id, row_number() over (order by a.id) - 1 as place {ACTIONS} {conditions.where}) p
-        where actions.id = p.id
-        """,
-        *(replay, now, spacing(rate), *conditions.values),
+
+def _plan(tx: Transaction, mode: ReplayMode, wanted: Selection, now: float) -> Search:
+    table, key = SEARCHED.get(mode, ("events", "key"))
+    about = Conditions()
+    if wanted.task is not None:
+        about.add("task = (select key from tasks where id = ?)", wanted.task)
+    bounds = [
+        tx.value(f"select {best}({key}) as value from {table} {about.where}", *about.values) for best in ("min", "max")
+    ]
+    return Search(
+        id=0,
+        mode=mode,
+        selection=wanted,
+        rate=None,
+        created_at=now,
+        matched=0,
+        place_at=0.0,
+        place=(bounds[0] or 0) - 1,
+        upto=bounds[1],
+        turn=None,
     )
-    tx.change(
-        f"""
-        update actions set due_at = null
-        where replay = ? and coalesce(state, '') = 'owed' and attempts = 0 and (held = 1 or (after <> '[]'
-          and exists ({forerunners(tx)} and f.state in ('owed', 'running'))))
-        """,
-        replay,
-    )
-    return taken
+
+
+def add_matched(tx: Transaction, work: Search, count: int) -> None:
+    """The replay was found to be about `count` rows more."""
+    row = tx.one("update replays set matched = matched + ? where id = ? returning *", count, work.id)
+    _told(tx, _replay_of(row))
 
 
 def spacing(rate: float | None) -> float:
     """Seconds from one action of a replay to the next."""
     return 1.0 / rate if rate else 0.0
-
-
-def begin(tx: Transaction, mode: ReplayMode, note: JsonObject, rate: float | None, now: float) -> int:
-    """The number of a new replay."""
-    sql = "insert into replays (mode, filter, rate, created_at, matched) values (?, ?, ?, ?, 0) returning id as value"
-    return int(tx.value(sql, mode, encode(note), rate, now))
-
-
-def matched(tx: Transaction, replay: int, count: int) -> Replay:
-    """The replay, after it was found to be about `count` rows."""
-    made = _replay_of(tx.one("update replays set matched = ? where id = ? returning *", count, replay))
-    tx.changed("replay", replay, made.state)
-    return made
 
 
 def narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
@@ -205,22 +247,88 @@ def narrow(conditions: Conditions, wanted: Selection, time: str) -> None:
     conditions.between(time, wanted.since, wanted.until)
 
 
-def _only_configured(tx: Transaction, conditions: Conditions) -> None:
-    """What nobody would run is not owed again."""
+def _ranges(tx: Transaction, wanted: Selection) -> list[Conditions]:
+    """The ranges of actions that a `retry` goes through: one for each pair of name and state, or a task's, or one."""
+    if wanted.action is not None or wanted.task is not None:
+        one = Conditions()
+        if wanted.action is not None:
+            one.add("id = ?", wanted.action)
+        if wanted.task is not None:
+            one.add("task = (select key from tasks where id = ?)", wanted.task)
+        return [one]
+    names, states = _configured(tx, wanted), _states(wanted)
+    ranges = []
+    for row in tx.all("select name, state from action_counts where n > 0"):
+        if row["name"] in names and row["state"] in states:
+            each = Conditions()
+            each.add("name = ? and state = ?", row["name"], row["state"])
+            ranges.append(each)
+    return ranges
+
+
+def _states(wanted: Selection) -> list[str]:
+    """The states of the actions that a `retry` takes up."""
+    return [state for state in wanted.action_state or ("dead",) if state in rules.REPLAYABLE] or [""]
+
+
+def _configured(tx: Transaction, wanted: Selection) -> list[str]:
+    """The names that are wanted: what nobody would run is not owed again."""
     names = [row["name"] for row in tx.all("select name from definitions where configured = 1")]
-    conditions.add(f"a.name in ({marks(names)})", *names)
+    return [name for name in names if wanted.name in (None, name)] or [""]
 
 
-def _told(tx: Transaction, found: Replay | None) -> Replay | None:
+def _next(tx: Transaction, chosen: str, work: Search, *values: object) -> list[int]:
+    """The next few of a replay's actions that are `chosen`, each with those of its event: they wait for one another."""
+    first = f"select event from actions where replay = ? and {chosen} order by id limit ?"
+    # The coalesce keeps the planner from going through all actions of the replay instead of those of the events.
+    sql = f"select id from actions where event in ({first}) and coalesce(replay, 0) = ? and {chosen}"
+    rows = tx.all(sql, *(work.id, *values, rules.REPLAY_SLICE), *(work.id, *values))
+    return [row["id"] for row in rows]
+
+
+def _take_up(tx: Transaction, conditions: Conditions, work: Search, due: float) -> int:
+    """The chosen actions are owed with a fresh budget of attempts, from `due` on. How many they are.
+
+    Those whose forerunners are on their way wait for them, as they did the first time.
+    """
+    taken = tx.all(
+        f"""
+        update actions set state = 'owed', attempts = 0, crashes = 0, settled_at = null, parked = 0, reason = null,
+          held = case when {UNCERTAIN} then actions.held else 0 end, before_replay = actions.state, replay = ?,
+          due_at = ? + p.place * ?
+        from (select a.id, row_number() over (order by a.id) - 1 as place from actions a {conditions.where}) p
+        where actions.id = p.id returning actions.id
+        """,
+        *(work.id, due, spacing(work.rate), *conditions.values),
+    )
+    ids = [row["id"] for row in taken]
+    tx.change(
+        f"""
+        update actions set due_at = null
+        where id in ({marks(ids)}) and (held = 1 or (after <> '[]'
+          and exists ({forerunners(tx)} and f.state in ('owed', 'running'))))
+        """,
+        *ids,
+    )
+    return len(ids)
+
+
+def _turned(tx: Transaction, replay_id: int, change: str, *values: object) -> Replay | None:
+    """The replay after a change, told to those who listen; None when there is none."""
+    row = tx.one(f"update replays set {change} where id = ? returning *", *values, replay_id)
+    return None if row is None else _told(tx, _replay_of(row))
+
+
+def _end_turn(tx: Transaction, work: Search, *, more: bool) -> None:
+    """When nothing more is to be done in a turn it is over, unless it has become another one."""
+    if not more:
+        _turned(tx, work.id, "turn = case when turn = ? then null else turn end", work.turn)
+
+
+def _told(tx: Transaction, found: Replay) -> Replay:
     """The replay, after it was told how it stands."""
-    if found is not None:
-        tx.changed("replay", found.id, found.state)
+    tx.changed("replay", found.id, found.state)
     return found
-
-
-def _found(tx: Transaction, replay: int) -> Replay | None:
-    row = tx.one("select * from replays where id = ?", replay)
-    return None if row is None else _replay_of(row)
 
 
 def _pressed(tx: Transaction, note: JsonObject, rate: float | None, now: float) -> Row | None:
@@ -235,27 +343,17 @@ def _pressed(tx: Transaction, note: JsonObject, rate: float | None, now: float) 
     return row
 
 
-def _action_conditions(tx: Transaction, wanted: Selection) -> Conditions:
-    conditions = Conditions()
-    if wanted.action is not None:
-        conditions.add("a.id = ?", wanted.action)
-    if wanted.name is not None:
-        conditions.add("a.name = ?", wanted.name)
-    states = [state for state in wanted.action_state or ("dead",) if state in rules.REPLAYABLE]
-    conditions.add(f"a.state in ({marks(states)})", *states)
-    _only_configured(tx, conditions)
-    narrow(conditions, wanted, "a.created_at")
-    return conditions
-
-
 def _replay_of(row: Row) -> Replay:
     """`open`, `parked` and `dead` count the actions of the replay; every change of an action keeps them."""
     cancelled = row["parked"] + row["dropped"]
+    searching = row["upto"] is not None
+    at_work = row["open"] or row["turn"] is not None or (searching and row["cancelled_at"] is None)
     return record(
         Replay,
         row,
+        searching=searching,
         done=row["matched"] - row["open"] - cancelled,
         cancelled=cancelled,
-        state="running" if row["open"] else "cancelled" if cancelled else "done",
-        finished_at=None if row["open"] else row["settled_at"] or row["created_at"],
+        state="running" if at_work else "cancelled" if cancelled or searching else "done",
+        finished_at=None if at_work else row["settled_at"] or row["created_at"],
     )

@@ -1,23 +1,28 @@
 """Kept deliveries, read anew by a parser that knows more than the one that read them when they came."""
 
-from collections.abc import Sequence
+from itertools import accumulate
 
-from receiver.model.entries import Reading, Selection
-from receiver.model.records import JsonObject, Replay, ReplayMode
+from receiver.model import rules
+from receiver.model.entries import Reading, Search, Selection, Slice
 from receiver.store.ledger.access import Conditions, encode, encode_some, reads, writes
-from receiver.store.ledger.replays import begin, matched, narrow, spacing
+from receiver.store.ledger.replays import add_matched, advance, narrow, spacing
 from receiver.store.ledger.transaction import Transaction
 
 DELIVERIES = "from deliveries d join tasks t on t.key = d.task"
 
 
 @reads
-def kept_deliveries(tx: Transaction, wanted: Selection, after: int, limit: int) -> list[int]:
-    """The deliveries of a selection whose bytes were kept whole, oldest first, beyond the one numbered `after`."""
-    conditions = _delivery_conditions(wanted)
-    conditions.add("d.id > ?", after)
-    rows = tx.all(f"select d.id {DELIVERIES} {conditions.where} order by d.id limit ?", *conditions.values, limit)
-    return [row["id"] for row in rows]
+def kept_deliveries(tx: Transaction, work: Search) -> Slice[int]:
+    """The next deliveries whose bytes were kept whole, oldest first: a few, and no more bytes than one may have."""
+    conditions = _delivery_conditions(work.selection)
+    conditions.add("d.id > ? and d.id <= ?", work.place, work.upto)
+    sql = f"select d.id, d.size {DELIVERIES} {conditions.where} order by d.id limit ?"
+    rows = tx.all(sql, *conditions.values, rules.REPLAY_SLICE)
+    sizes = accumulate(row["size"] for row in rows)
+    found = [row["id"] for row, size in zip(rows, sizes, strict=True) if size <= rules.REPLAY_BYTES]
+    found = found or [row["id"] for row in rows[:1]]
+    more = bool(rows) and (len(found) < len(rows) or len(rows) == rules.REPLAY_SLICE)
+    return Slice(items=found, place=(0.0, found[-1] if found else work.place), more=more)
 
 
 @reads
@@ -28,18 +33,13 @@ def count_kept_deliveries(tx: Transaction, wanted: Selection) -> int:
 
 
 @writes
-def begin_rereading(tx: Transaction, note: JsonObject, rate: float | None, now: float) -> int:
-    """A replay of deliveries, begun; its number."""
-    return begin(tx, ReplayMode.REPROCESS, note, rate, now)
-
-
-@writes
-def reread(tx: Transaction, replay: int, readings: Sequence[Reading], now: float) -> Replay:
+def reread(tx: Transaction, work: Search, found: Slice[Reading], now: float) -> None:
     """Writes what deliveries say now. Tasks whose end is not certain are due, spread by the replay's rate."""
-    begun = tx.one("select created_at, rate, matched from replays where id = ?", replay)
-    for place, reading in enumerate(readings, begun["matched"]):
-        _reread(tx, reading, max(now, begun["created_at"] + place * spacing(begun["rate"])))
-    return matched(tx, replay, begun["matched"] + len(readings))
+    if not advance(tx, work, found):
+        return
+    for place, reading in enumerate(found.items, work.matched):
+        _reread(tx, reading, max(now, work.created_at + place * spacing(work.rate)))
+    add_matched(tx, work, len(found.items))
 
 
 def _reread(tx: Transaction, reading: Reading, due: float) -> None:

@@ -3,12 +3,15 @@
 A task is in an index by kind and state, in one by target, and in two for each of its labels; every one of them goes on
 with kind, state and time. So these filters, alone or in pairs, are a few ranges: one for each pair of kind and state
 that is wanted and that any task has. `q` is looked up first: it stands for the targets and labels that begin with it.
+So is a target with * or ? in it: it stands for the targets that it fits.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from receiver.model import rules
 from receiver.model.records import Filter
 from receiver.store.ledger.access import Conditions
 from receiver.store.ledger.pages import Range, Table, words
@@ -18,12 +21,20 @@ TASKS = Table("tasks", "created_at", "key")
 LABELS = Table("task_labels", "created_at", "task")
 SPARSE = 50
 """Targets, and labels, that may begin with a text; of more than these, the newest tasks are walked instead."""
+FEW = 4
+"""The same for labels beside a label that is asked for: the tasks of each of them are walked."""
 LAST = "\U0010ffff"
 LABELLED = "exists (select 1 from task_labels l where l.task = {task} and l.name = ? and l.value = ?)"
 BEGINS = r"""
-exists (select 1 from tasks t where t.key = w.place and (lower(t.target) like lower(?) escape '\'
-  or exists (select 1 from task_labels l where l.task = t.key and lower(l.value) like lower(?) escape '\')))
+exists (select 1 from tasks t where t.key = w.place and (t.id like lower(?) escape '\'
+  or lower(t.target) like lower(?) escape '\'
+  or exists (select 1 from task_labels l where l.task = t.key
+    and (lower(l.value) like lower(?) escape '\' or lower(l.name) like lower(?) escape '\'))))
 """
+FITS = r"exists (select 1 from tasks t where t.key = w.place and lower(t.target) like lower(?) escape '\')"
+BEGINNING = re.compile(rf"[0-9a-f-]{{{rules.ID_TYPED},36}}")
+"""What an id may begin with."""
+WILDCARDS = {"*": "%", "?": "_"}
 
 MANY = 1000
 
@@ -37,15 +48,24 @@ def ranges_of(tx: Transaction, wanted: Filter) -> list[Range]:
     """The ranges of the tasks that a filter is about; `since`, `until` and the cursor are for the page to narrow."""
     if not (wanted.kind or wanted.state or wanted.label or wanted.target or wanted.q):
         return [Range(TASKS, "1 = 1")]
+    if wanted.target is not None and not WILDCARDS.keys().isdisjoint(wanted.target):
+        return _fitting_ranges(tx, wanted, wanted.target)
     pairs = _pairs(tx, wanted)
-    if not wanted.q:
-        return _narrowed(tx, wanted, pairs)
-    targets = _beginning(tx, "select target from targets", wanted.q)
-    labels = _beginning(tx, "select name, value from labels", wanted.q)
-    found = _named(tx, wanted, wanted.q)
-    if targets is None or labels is None:
-        rest = replace(wanted, q=None)
-        return found + [_beginning_with(each, wanted.q) for each in ranges_of(tx, rest)]
+    return _searched(tx, wanted, wanted.q, pairs) if wanted.q else _narrowed(tx, wanted, pairs)
+
+
+def _searched(tx: Transaction, wanted: Filter, q: str, pairs: Sequence[Pair]) -> list[Range]:
+    """The ranges of the tasks whose id, target or labels begin with `q`."""
+    targets = _beginning(tx, "select target from targets", q)
+    values = _beginning(tx, "select name, value from labels", q)
+    names = _beginning(tx, "select name, value from labels", q, "lower(name)")
+    named = _named(tx, q)
+    found = _by_keys(named, wanted)
+    labels = {*(values or ()), *(names or ())}
+    too_many = len(named) > SPARSE or (wanted.label and len(labels) > FEW)
+    if targets is None or values is None or names is None or too_many:
+        begins = _like(q) + "%"
+        return found + [_holding(each, BEGINS, *[begins] * 4) for each in ranges_of(tx, replace(wanted, q=None))]
     for (target,) in targets:
         if wanted.target in (None, target):
             found += _narrowed(tx, replace(wanted, target=target), pairs)
@@ -111,9 +131,38 @@ def labelled(labels: Sequence[Label], task: str = "w.place") -> tuple[str, tuple
     return holds, tuple(text for label in labels for text in label)
 
 
-def _named(tx: Transaction, wanted: Filter, q: str) -> list[Range]:
-    """The tasks of which `q` is an id, ours or the provider's, as far as the rest of the filter holds for them."""
-    found = tx.all("select key from tasks where id = ? union select key from tasks where provider_task_id = ?", q, q)
+def _fitting_ranges(tx: Transaction, wanted: Filter, pattern: str) -> list[Range]:
+    """The ranges of a filter whose target has wildcards."""
+    fits = _like(pattern, WILDCARDS)
+    head = re.split(r"[*?]", pattern, maxsplit=1)[0]
+    targets = tx.all(
+        r"""
+        select target from targets
+        where folded >= lower(?) and folded < lower(?) and folded like lower(?) escape '\' limit ?
+        """,
+        *(head, head + LAST, fits, SPARSE + 1),
+    )
+    if len(targets) > SPARSE:
+        return [_holding(each, FITS, fits) for each in ranges_of(tx, replace(wanted, target=None))]
+    return [each for row in targets for each in ranges_of(tx, replace(wanted, target=row["target"]))]
+
+
+def among_ids(text: str) -> tuple[str, str] | None:
+    """From where to where the ids stand that begin with a text; None for what is too short, or begins none."""
+    begins = text.strip().lower()
+    return (begins, begins + LAST) if BEGINNING.fullmatch(begins) else None
+
+
+def _named(tx: Transaction, q: str) -> list[int]:
+    """The keys of the tasks of which `q` is an id, ours or the provider's, or the beginning of ours."""
+    exact = tx.all("select key from tasks where id = ? union select key from tasks where provider_task_id = ?", q, q)
+    among = among_ids(q)
+    begun = tx.all("select key from tasks where id >= ? and id < ? limit ?", *among, SPARSE + 1) if among else []
+    return list(dict.fromkeys(row["key"] for row in (*exact, *begun)))
+
+
+def _by_keys(keys: Sequence[int], wanted: Filter) -> list[Range]:
+    """These tasks, as far as the rest of the filter holds for them."""
     also = Conditions()
     also.among("kind", wanted.kind)
     also.among("state", wanted.state)
@@ -121,24 +170,22 @@ def _named(tx: Transaction, wanted: Filter, q: str) -> list[Range]:
         also.add("target = ?", wanted.target)
     holds, held = labelled(wanted.label)
     where = " and ".join(["key = ?", *also.texts])
-    return [Range(TASKS, where, (row["key"], *also.values), holds, held) for row in found]
+    return [Range(TASKS, where, (key, *also.values), holds, held) for key in keys]
 
 
-def _beginning(tx: Transaction, select: str, q: str) -> list[tuple[str, ...]] | None:
+def _beginning(tx: Transaction, select: str, q: str, column: str = "folded") -> list[tuple[str, ...]] | None:
     """What begins with a text, whatever its case; None when it is too much to be asked for one by one."""
-    rows = tx.all(f"{select} where folded >= lower(?) and folded < lower(?) limit ?", q, q + LAST, SPARSE + 1)
+    rows = tx.all(f"{select} where {column} >= lower(?) and {column} < lower(?) limit ?", q, q + LAST, SPARSE + 1)
     return [tuple(row[name] for name in row.keys()) for row in rows] if len(rows) <= SPARSE else None  # noqa: SIM118
 
 
-def _beginning_with(each: Range, q: str) -> Range:
-    """The range, narrowed to tasks whose target or label begins with a text."""
-    pattern = _like(q)
-    holds = f"{each.holds} and {BEGINS}" if each.holds else BEGINS
-    return each._replace(holds=holds, held=(*each.held, pattern, pattern))
+def _holding(each: Range, condition: str, *values: object) -> Range:
+    """The range, narrowed by a condition that no index answers."""
+    holds = f"{each.holds} and {condition}" if each.holds else condition
+    return each._replace(holds=holds, held=(*each.held, *values))
 
 
-def _like(text: str) -> str:
-    """A pattern for `like … escape '\\'` that matches what begins with the text."""
-    for special in ("\\", "%", "_"):
-        text = text.replace(special, "\\" + special)
-    return text + "%"
+def _like(text: str, wildcards: Mapping[str, str] = {}) -> str:
+    """A pattern for `like … escape '\\'` that matches the text, in which wildcards may stand."""
+    special = {each: "\\" + each for each in ("\\", "%", "_")}
+    return "".join({**special, **wildcards}.get(each, each) for each in text)

@@ -1,15 +1,17 @@
 """The ledger of tasks: what was ordered, and where it stands."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from receiver.model import rules
-from receiver.model.entries import Added, NewTask
+from receiver.model.entries import Added, ListedTask, NewTask
 from receiver.model.errors import Refused
-from receiver.model.records import AlertKind, Filter, Line, Page, Task, TaskState
+from receiver.model.records import AlertKind, Filter, JsonObject, Line, Page, Task, TaskState
+from receiver.model.redaction import shown_input
 from receiver.store.ledger.access import admits, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, close_alerts, open_alert
-from receiver.store.ledger.pages import as_shown, page_of
+from receiver.store.ledger.pages import page_of
 from receiver.store.ledger.search import ranges_of
 from receiver.store.ledger.transaction import Row, Transaction
 
@@ -24,6 +26,10 @@ HEARD_OF = (AlertKind.TASK_LOST,)
 """Those that end with an end which RunningHub has not confirmed: something was heard, but it may be forged."""
 REPEATED = (TaskState.SUBMITTED, TaskState.SUCCEEDED, TaskState.FAILED)
 """Where an order has come to that answers the doubt about the one it repeats."""
+
+
+LISTED = f"select {', '.join(ListedTask.__struct_fields__)} from tasks where key in ({{keys}})"
+"""Without the inputs, which may be large: a list does not read what it does not show."""
 
 
 def task_of(row: Row) -> Task:
@@ -117,10 +123,11 @@ def add_task(tx: Transaction, order: NewTask, now: float) -> Added:
     new = tx.change(
         """
         insert into tasks
-          (id, kind, api, target, input, labels, state, created_at, idempotency_key, digest, again_of, uploads)
-        values (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?) on conflict (id) do nothing
+          (id, kind, api, target, input, input_start, input_size, labels, state, created_at, idempotency_key, digest,
+          again_of, uploads)
+        values (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?) on conflict (id) do nothing
         """,
-        *(order.id, order.kind, order.api, order.target, encode(order.input), encode(order.labels)),
+        *(order.id, order.kind, order.api, order.target, *input_columns(order.input), encode(order.labels)),
         *(now, order.idempotency_key, order.digest, order.again_of, encode_some(order.uploads or None)),
     )
     if new:
@@ -136,20 +143,25 @@ def task(tx: Transaction, task_id: str) -> Task | None:
 
 
 @reads
-def task_shown(tx: Transaction, task_id: str) -> Task | None:
-    """The same for somebody who looks: a task that cannot be read says so."""
-    row = tx.one("select * from tasks where id = ?", task_id)
-    return None if row is None else as_shown(task_of, row)
-
-
-@reads
 def task_by_idempotency_key(tx: Transaction, idempotency_key: str) -> Task | None:
     """The task that was ordered under a key."""
     return known(tx.one("select * from tasks where idempotency_key = ?", idempotency_key))
 
 
 @reads
-def tasks(tx: Transaction, wanted: Filter) -> Page[Task]:
+def count_tasks(tx: Transaction, states: Sequence[str], most: int) -> dict[str, int]:
+    """How many tasks are in each of these states; not more than `most` are counted."""
+    count = "select count(*) as value from (select 1 from tasks where state = ? limit ?) found"
+    return {state: int(tx.value(count, state, most)) for state in states}
+
+
+@reads
+def tasks(tx: Transaction, wanted: Filter) -> Page[ListedTask]:
     """A page of tasks, newest first."""
-    select = "select * from tasks where key in ({keys})"
-    return page_of(tx, ranges_of(tx, wanted), wanted, select, task_of, key="key")
+    return page_of(tx, ranges_of(tx, wanted), wanted, LISTED, partial(record, ListedTask), key="key")
+
+
+def input_columns(given: JsonObject) -> tuple[str, str, int]:
+    """An input as it is kept, how it begins (without what opens somebody's workflow), and its size in bytes."""
+    text = encode(given)
+    return text, encode(shown_input(given))[: rules.INPUT_SHOWN], len(text.encode())

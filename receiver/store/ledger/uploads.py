@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from receiver.model.records import JsonObject, Task, Upload
 from receiver.store.ledger.access import admits, encode, marks, reads, record, writes
+from receiver.store.ledger.tasks import input_columns
 from receiver.store.ledger.transaction import Transaction
 
 
@@ -40,6 +41,9 @@ def forget_uploads(tx: Transaction, before: float) -> int:
 def replace_uploads(tx: Transaction, task: Task, input: JsonObject, uploads: Mapping[str, str]) -> None:
     """A task that is about to be sent gets the input that is sent: with today's texts for its uploads."""
     tx.change(
-        "update tasks set input = ?, uploads = ? where key = ? and state = 'submitting'",
-        *(encode(input), encode(uploads), task.key),
+        """
+        update tasks set input = ?, input_start = ?, input_size = ?, uploads = ?
+        where key = ? and state = 'submitting'
+        """,
+        *(*input_columns(input), encode(uploads), task.key),
     )
