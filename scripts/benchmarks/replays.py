@@ -35,7 +35,7 @@ async def replays(run: Run) -> Result:
         report |= {"matched": dry["matched"], "dry_seconds": time.perf_counter() - begun}
         report["dry_extra_mib"] = resident(server.pid, "VmHWM") - before
         begun = time.perf_counter()
-        made = (await api.post("/replays", json={"mode": "again"})).json()
+        made = (await api.post("/replays", json={"mode": "again", "all": True})).json()
         while made["searching"]:
             await asyncio.sleep(0.5)
             made = (await api.get(f"/replays/{made['id']}")).json()
