@@ -21,7 +21,17 @@ def benched(directory: Path, *argv: str) -> dict[str, dict[str, object]]:
 
 def test_without_a_name_it_measures_what_matters_most_and_says_on_what(tmp_path: Path) -> None:
     report = benched(tmp_path, "--rows", "300")
-    assert list(report) == ["machine", "scale", "receiving", "pipeline", "sweep", "lists", "starting", "idle"]
+    assert list(report) == [
+        "machine",
+        "scale",
+        "receiving",
+        "overload",
+        "pipeline",
+        "sweep",
+        "lists",
+        "starting",
+        "idle",
+    ]
     assert report["receiving"]["rows"] == 300
     assert set(report["machine"]) == {"machine", "busy with", "versions", "program"}
     assert {"noop", "receiver", "believing", "filled", "naive"} <= report["receiving"].keys()

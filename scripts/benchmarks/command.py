@@ -13,11 +13,12 @@ from typing import Any
 import structlog
 import uvloop
 
-from benchmarks import actions, idle, lists, pipeline, prune, receiving, replays, starting, sweep
+from benchmarks import actions, idle, lists, overload, pipeline, prune, receiving, replays, starting, sweep
 from benchmarks.machine import machine
 from benchmarks.measuring import MEASUREMENTS, Measurement, Row, Run, Scale
+from receiver.web.door import raise_file_limit
 
-ALL = (receiving, pipeline, sweep, lists, starting, idle, actions, prune, replays)
+ALL = (receiving, overload, pipeline, sweep, lists, starting, idle, actions, prune, replays)
 """Where the measurements are, in their order; importing them makes them known."""
 
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str], about: str) -> int:
         wanted = {each: given.rows if each.option == "rows" else None for each in whole}
     else:
         wanted = {MEASUREMENTS[given.measurement]: given.size}
+    raise_file_limit()
     report: dict[str, Any] = {"machine": machine(), "scale": str(given.scale)}
     print("\n".join(f"{what}: {value}" for what, value in report["machine"].items()), flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:

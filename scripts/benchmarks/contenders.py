@@ -196,9 +196,10 @@ KEPT: dict[str, object] = {
 }
 
 BARE = Contender("noop", "a Starlette route that reads the body and answers", partial(_starlette, "noop"))
+OURS = Contender("receiver", "receiver", partial(_receiver, {"RECEIVER_CONFIRM": "true"}), ours=True)
 CONTENDERS = (
     BARE,
-    Contender("receiver", "receiver", partial(_receiver, {"RECEIVER_CONFIRM": "true"}), ours=True),
+    OURS,
     Contender("believing", "receiver, confirm off", partial(_receiver, {"RECEIVER_CONFIRM": "false"}), ours=True),
     Contender("filled", "receiver on the long ledger", partial(_receiver, {}), ours=True, filled=True),
     Contender("redis", "a Starlette route that adds to a Redis stream, appendfsync always", _redis),

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import OURS
 from benchmarks.machine import resident
 from benchmarks.measuring import Result, Run, measurement
 from benchmarks.receiving import SETTINGS, long_ledger
-
-OURS = next(each for each in CONTENDERS if each.name == "receiver")
 
 
 @measurement("from a command to its first answer", whole=True, rows=(1_000_000, 20_000, 500))
