@@ -195,7 +195,7 @@ KEPT: dict[str, object] = {
     ],
 }
 
-BARE = Contender("noop", "a Starlette route that reads the body and answers", partial(_starlette, "noop"))
+BARE = Contender("noop", "the bare route once more: what chance does", partial(_starlette, "noop"))
 OURS = Contender("receiver", "receiver", partial(_receiver, {"RECEIVER_CONFIRM": "true"}), ours=True)
 CONTENDERS = (
     BARE,
