@@ -48,9 +48,11 @@ log = structlog.get_logger()
 ADMIN_TOKEN = "admin_token"
 WORKERS = 4
 """Of those who submit, and of those who reconcile."""
-RECONCILER, HOUSEKEEPER, PRUNER = "reconcile", "housekeep", "prune"
+RECONCILER, HOUSEKEEPER, PRUNER, TALLIER = "reconcile", "housekeep", "prune", "tally"
 HOUSEKEEPING = 10.0
 """Seconds between two rounds of housekeeping."""
+TALLY_REST = 0.1
+"""Seconds between two slices of old events that are tallied: a million of them take ten minutes."""
 STOP_PATIENCE = 6.0
 """Seconds for what is in hand when the server stops; ending a command may take two more, and ten are allowed."""
 
@@ -104,6 +106,7 @@ class Service:
         self._loops: list[Loop] = []
         self._stopping = False
         self._housekeeping_at = 0.0
+        self._tally_at = 0.0
         self._refused: dict[str, tuple[int, float]] = {}
         self._in_hand: set[int] = set()
         self._sending: set[str] = set()
@@ -253,7 +256,7 @@ class Service:
     def wake(self, only: str | None = None) -> None:
         """There may be something to do: one loop looks, or every one but those that keep their own time."""
         for loop in self._loops:
-            if loop.name == only or (only is None and loop.name not in (HOUSEKEEPER, PRUNER)):
+            if loop.name == only or (only is None and loop.name not in (HOUSEKEEPER, PRUNER, TALLIER)):
                 loop.wake()
 
     # ------------------------------------------------------------ loops
@@ -266,6 +269,7 @@ class Service:
             ),
             Loop("replay", self.replay_next, self._replay_due, self.clock, after=self.wake),
             Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
+            Loop(TALLIER, self.tally_next, self._tally_due, self.clock),
             Loop(PRUNER, self.pruner.step, self.pruner.due, self.clock),
             *(self._dispatcher(definition) for definition in self.definitions),
         ]
@@ -286,6 +290,14 @@ class Service:
 
     async def _replay_due(self) -> float | None:
         return None if await self.store.search() is None else self.clock()
+
+    async def tally_next(self) -> None:
+        """A slice of what ended before there were tallies, and then a rest, so that callbacks hardly meet it."""
+        await self.store.tally_older()
+        self._tally_at = self.clock() + TALLY_REST
+
+    async def _tally_due(self) -> float | None:
+        return None if await self.store.is_tallied() else min(self._tally_at, self.clock() + TALLY_REST)
 
     async def _submit_due(self) -> float | None:
         has_key, most = self.provider.has_key, self.settings.max_in_flight

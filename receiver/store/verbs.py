@@ -118,6 +118,10 @@ class Store(Access):
     counters = ledger.alerts.counters
     count = ledger.alerts.count
 
+    tallies = ledger.tallies.tallies
+    tally_older = ledger.tallies.tally_older
+    is_tallied = ledger.tallies.is_tallied
+
     signing_secrets = ledger.secrets.signing_secrets
 
     add_upload = ledger.uploads.add_upload

@@ -16,5 +16,6 @@ from receiver.store.ledger import replays as replays
 from receiver.store.ledger import rereading as rereading
 from receiver.store.ledger import secrets as secrets
 from receiver.store.ledger import submissions as submissions
+from receiver.store.ledger import tallies as tallies
 from receiver.store.ledger import tasks as tasks
 from receiver.store.ledger import uploads as uploads
