@@ -79,6 +79,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "httpx": (
         "runninghub.client",
         "runninghub.resources",
+        "runninghub.measured",
         "egress.client",
         "egress.guard",
         "client",
@@ -91,6 +92,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "importlib.metadata": ("version",),
     "itsdangerous": ("model.links",),
     "msgspec": ("",),
+    "prometheus_client": ("web.metrics",),
     "pytest": ("testing",),
     "python_multipart": ("web.forms",),
     "rich": ("cli", "demo"),

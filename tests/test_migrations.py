@@ -86,7 +86,7 @@ async def test_a_database_of_the_first_version_is_upgraded_without_loss(tmp_path
     assert [(row["name"], row["value"], row["state"]) for row in after["task_labels"]] == [("n", "1", "queued")]
     assert after["action_counts"] == [{"name": "keep-files", "state": "owed", "n": 1}]
     assert after["task_counts"] == [{"state": "queued", "n": 1}]
-    assert after["tallied"] == [{"place": 0, "upto": 1}]
+    assert after["tallied"] == [{"key": 1, "place": 0, "upto": 1}]
 
 
 async def test_an_upgraded_database_has_the_schema_of_a_new_one(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ MICRO = 1_000_000
 """Amounts and seconds are summed as whole millionths: sums of whole numbers do not drift."""
 MOST = 1_000_000
 """Coins, or units of money, of one task; more than that is no price, and would spoil the sum of all others."""
+BELIEVED = 10**15
+"""The same for what is left on an account."""
 BUCKETS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 10800.0)
 """Upper bounds in seconds, from one second to three hours: tasks take minutes, the slow ones an hour."""
 BEYOND = "inf"
@@ -166,13 +168,13 @@ def spent(usage: Mapping[str, object]) -> dict[str, Decimal]:
     return sums
 
 
-def amount_of(value: object) -> Decimal | None:
+def amount_of(value: object, *, most: int = MOST) -> Decimal | None:
     """An amount as a number; None for what cannot be one."""
     try:
         amount = Decimal(str(value)) if value is not None else None
     except InvalidOperation:
         return None
-    return amount if amount is not None and amount.is_finite() and 0 <= amount <= MOST else None
+    return amount if amount is not None and amount.is_finite() and 0 <= amount <= most else None
 
 
 def is_countable(at: object) -> bool:

@@ -37,7 +37,8 @@ replay_view = partial(shown, ReplayView, dry_run=False)
 
 async def deliveries(service: Service, request: Request) -> Response:
     found = await service.store.deliveries(await wanted_of(service.store, request, DELIVERIES))
-    totals = await service.store.counters()
+    counters = await service.store.counters()
+    totals = {name: count for name, count in counters.items() if name.startswith("callbacks_")}
     short = await service.store.short_ids([each.task for each in found.items])
     items = [shown(DeliveryView, delivery) for delivery in found.items]
     return answer(DeliveryPage(items=items, next=found.next, short=short, totals=totals))

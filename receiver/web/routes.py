@@ -40,6 +40,7 @@ class Endpoint(Struct, frozen=True):
         """The endpoint at the door of a running service."""
 
         async def handle(request: Request) -> Response:
+            request.scope["template"] = f"/api{self.path}"
             if self.filters is not None:
                 refuse_unknown(request, self.filters)
             return await self.handler(service, request)

@@ -7,6 +7,7 @@ from receiver.store.ledger import checks as checks
 from receiver.store.ledger import definitions as definitions
 from receiver.store.ledger import deliveries as deliveries
 from receiver.store.ledger import events as events
+from receiver.store.ledger import figures as figures
 from receiver.store.ledger import ids as ids
 from receiver.store.ledger import misses as misses
 from receiver.store.ledger import owing_anew as owing_anew

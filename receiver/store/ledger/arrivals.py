@@ -194,6 +194,12 @@ def _note(tx: Transaction, fates: Sequence[Fate]) -> None:
 
 def _count(tx: Transaction, fates: Sequence[Fate]) -> None:
     counted = Counter("callbacks_received" if fate.task.twin is None else "callbacks_repeated" for fate in fates)
+    # A resend is counted besides: it is rare, and all others were the first callbacks of their tasks.
+    counted.update(
+        f"{'callbacks_received' if fate.task.twin is None else 'callbacks_repeated'}.{Purpose.RESEND}"
+        for fate in fates
+        if fate.new.purpose == Purpose.RESEND
+    )
     for name, count in counted.items():
         count_up(tx, name, count)
 

@@ -19,7 +19,7 @@ ENDED = """
 select e.key, e.state, e.at, e.usage, t.kind, t.target, t.created_at, t.sent_at
 from events e join tasks t on t.key = e.task
 """
-LATER = "(select 1 from tallied where e.key > place and e.key <= upto)"
+LATER = "(select 1 from tallied w where w.key = 1 and e.key > w.place and e.key <= w.upto)"
 """The event is one that will have its turn."""
 
 
@@ -61,19 +61,19 @@ def tally_before_removal(tx: Transaction, keys: Sequence[int]) -> None:
 @writes
 def tally_older(tx: Transaction) -> bool:
     """Counts the next few events that are older than the tallies. False when there are none left."""
-    walk = tx.one("select place, upto from tallied")
+    walk = tx.one("select place, upto from tallied where key = 1")
     rows = tx.all(
         f"{ENDED} where e.key > ? and e.key <= ? order by e.key limit ?", *(walk["place"], walk["upto"], SLICE)
     )
     add(tx, total(map(_sums_of, rows)))
-    tx.change("update tallied set place = ?", rows[-1]["key"] if len(rows) == SLICE else walk["upto"])
+    tx.change("update tallied set place = ? where key = 1", rows[-1]["key"] if len(rows) == SLICE else walk["upto"])
     return len(rows) == SLICE
 
 
 @reads
 def is_tallied(tx: Transaction) -> bool:
     """Whether all that ever ended is counted."""
-    return not tx.is_there("select 1 from tallied where place < upto")
+    return not tx.is_there("select 1 from tallied where key = 1 and place < upto")
 
 
 @reads

@@ -10,8 +10,8 @@ TALLIES = (
     ) strict, without rowid
     """,
     # The events up to `upto` are older than the tallies; those up to `place` are counted.
-    "create table tallied (place integer not null, upto integer not null) strict",
-    "insert into tallied (place, upto) select 0, coalesce(max(key), 0) from events",
+    "create table tallied (key integer primary key, place integer not null, upto integer not null) strict",
+    "insert into tallied (key, place, upto) select 1, 0, coalesce(max(key), 0) from events",
 )
 
 
