@@ -19,13 +19,14 @@ Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})
 
 
 class PageView(Struct, Generic[T], frozen=True, kw_only=True, omit_defaults=True):
-    """A page of a list, newest first; `next` is the cursor of the next one.
+    """A page of a list, newest first; `next` is the cursor of the next one, `prev` that of the one before.
 
     `short` has, by the ids of the tasks that the page is about, the beginnings that no other task's id has.
     """
 
     items: list[T]
     next: str | None
+    prev: str | None = None
     short: dict[str, str] = {}
 
 

@@ -41,7 +41,7 @@ async def deliveries(service: Service, request: Request) -> Response:
     totals = {name: count for name, count in counters.items() if name.startswith("callbacks_")}
     short = await service.store.short_ids([each.task for each in found.items])
     items = [shown(DeliveryView, delivery) for delivery in found.items]
-    return answer(DeliveryPage(items=items, next=found.next, short=short, totals=totals))
+    return answer(DeliveryPage(items=items, next=found.next, prev=found.prev, short=short, totals=totals))
 
 
 async def delivery_body(service: Service, request: Request) -> Response:
