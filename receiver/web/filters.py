@@ -216,6 +216,7 @@ REPLAY: Mapping[str, Reader[object]] = {
     ),
     "dry_run": _one(bool, "true or false"),
     "all": _one(bool, "true or false"),
+    "expected": _one(Annotated[int, Meta(ge=0, le=2**63 - 1)] | None, "a whole number, such as a dry run told"),
 }
 SELECTION: Mapping[str, Reader[object]] = {
     "action": _one(Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, "a whole number"),
