@@ -79,6 +79,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "httpx": (
         "runninghub.client",
         "runninghub.resources",
+        "runninghub.measured",
         "egress.client",
         "egress.sending",
         "egress.guard",
@@ -92,6 +93,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "importlib.metadata": ("version",),
     "itsdangerous": ("model.links",),
     "msgspec": ("",),
+    "prometheus_client": ("web.metrics",),
     "pytest": ("testing",),
     "python_multipart": ("web.forms",),
     "rich": ("cli", "demo"),

@@ -85,9 +85,14 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     report: wire.TaskReport
 
 
+def transport_of(tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """The network to the provider, with limits, and without a proxy from the environment."""
+    return httpx.AsyncHTTPTransport(verify=tls, limits=LIMITS, trust_env=False)
+
+
 def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -> httpx.AsyncClient:
-    """The HTTP client for the provider: explicit timeouts and limits, no proxy from the environment, no redirects."""
-    return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+    """The HTTP client for the provider: explicit timeouts, no proxy from the environment, no redirects."""
+    return httpx.AsyncClient(transport=transport or transport_of(tls), timeout=TIMEOUT, trust_env=False)
 
 
 def headers_of(file: FileToSend) -> dict[str, str]:

@@ -40,6 +40,7 @@ class Endpoint(Struct, frozen=True):
         """The endpoint at the door of a running service."""
 
         async def handle(request: Request) -> Response:
+            request.scope["template"] = f"/api{self.path}"
             if self.filters is not None:
                 refuse_unknown(request, self.filters)
             return await self.handler(service, request)
@@ -64,7 +65,8 @@ def paged(
         found = await verb(service.store, await wanted_of(service.store, request, filters))
         ids = [getattr(each, task) for each in found.items] if task else []
         short = await service.store.short_ids(ids) if ids else {}
-        return answer(PageView(items=[view(each) for each in found.items], next=found.next, short=short))
+        items = [view(each) for each in found.items]
+        return answer(PageView(items=items, next=found.next, prev=found.prev, short=short))
 
     return Endpoint("GET", path, handler, PageView[item], filters=filters)  # type: ignore[valid-type]
 

@@ -7,7 +7,7 @@ from receiver.model import rules
 from receiver.model.breaker import TRIAL_LOOK
 from receiver.model.entries import Abandoned, Settlement
 from receiver.model.errors import Refused
-from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Line, Page
+from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, JsonObject, Line, Page
 from receiver.store.ledger import definitions
 from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, is_alerted, open_alert
@@ -100,6 +100,7 @@ def settle_action(tx: Transaction, claimed: Claimed, settlement: Settlement, now
     )
     if not held:
         return False
+    _count_try(tx, action.name, outcome, settlement.detail)
     definitions.note_ended(tx, action.name, action.id, settlement, now)
     for file in settlement.files:
         tx.change(
@@ -146,6 +147,7 @@ def free_expired_leases(
     )
     for row in rows:
         _interrupt(tx, row["id"], row["fence"], now)
+        _count_try(tx, row["name"], "interrupted")
         if row["crashes"] >= rules.CRASHES:
             died = f"its worker died {row['crashes']} times while it ran; mend what kills it, then retry it"
             _bury(tx, row["id"], row["task_id"], row["name"], died, now)
@@ -160,6 +162,10 @@ def free_expired_leases(
             again = _told(row["name"], row["task_id"], "its worker died while it ran")
             tx.changed("action", row["id"], ActionState.OWED, again)
     return len(rows)
+
+
+def _count_try(tx: Transaction, name: str, outcome: str, detail: JsonObject = {}) -> None:  # noqa: B006 (only read)
+    count_up(tx, f"action_tries.{outcome}.{detail.get('category', '')}.{name}")
 
 
 def _interrupt(tx: Transaction, action: int, number: int, now: float) -> None:
