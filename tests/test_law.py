@@ -71,7 +71,7 @@ NETWORK = {"httpx", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.
 
 # Who may import what: rooms, folders or single modules. A library without an entry may not be imported at all.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "anyio": ("egress.client",),
+    "anyio": ("egress.client", "egress.sending"),
     "asyncio.subprocess": ("actions.child",),
     "click": ("cli",),
     "dotenv": ("cli.variables",),
@@ -80,6 +80,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "runninghub.client",
         "runninghub.resources",
         "egress.client",
+        "egress.sending",
         "egress.guard",
         "client",
         "server.service",
