@@ -97,7 +97,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pytest": ("testing",),
     "python_multipart": ("web.forms",),
     "rich": ("cli", "demo"),
-    "socket": ("egress.addresses", "egress.guard", "web.server"),
+    "socket": ("egress.addresses", "egress.guard", "web.server", "web.stream"),
     "sqlite3": ("store", "cli.outcome"),
     "sqlite_utils": ("store.sqlite",),
     "stamina": ("runninghub.client",),
