@@ -172,3 +172,31 @@ async def test_the_simulator_gives_up_a_receiver_that_drips(target: Target, drip
     async with httpx.AsyncClient(verify=TLS) as client, asyncio.timeout(LONGEST):
         answer = await post_callback(client, timeout=TIME)(url, b"{}", {})
     assert (answer.status, answer.text) == (None, "Read timed out")
+
+
+async def test_a_request_that_is_broken_off_at_any_moment_leaves_no_connection() -> None:
+    open_ones: set[asyncio.StreamWriter] = set()
+    all_gone = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones.add(writer)
+        all_gone.clear()
+        while await reader.read(4096):
+            pass
+        open_ones.discard(writer)
+        if not open_ones:
+            all_gone.set()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        egress = Egress(tls=TLS)
+        for turns in range(60):
+            post = asyncio.create_task(egress.post(url, b"x", {}, timeout=LONGEST, allow_private=True))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            post.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await post
+        await in_time(all_gone.wait())
+        await egress.aclose()

@@ -7,7 +7,7 @@ no idempotency key, so a second send may be a second bill.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from copy import copy
 from functools import wraps
 from hashlib import sha256
@@ -19,6 +19,7 @@ import httpx
 import msgspec
 import stamina
 
+from receiver.egress.sending import send
 from receiver.model.records import Account, Json, JsonObject
 from receiver.model.retry_after import seconds_asked
 from receiver.model.rules import KEPT_HTTP_REFUSALS
@@ -84,9 +85,14 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     report: wire.TaskReport
 
 
+def transport_of(tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """The network to the provider, with limits, and without a proxy from the environment."""
+    return httpx.AsyncHTTPTransport(verify=tls, limits=LIMITS, trust_env=False)
+
+
 def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -> httpx.AsyncClient:
-    """The HTTP client for the provider: explicit timeouts and limits, no proxy from the environment, no redirects."""
-    return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+    """The HTTP client for the provider: explicit timeouts, no proxy from the environment, no redirects."""
+    return httpx.AsyncClient(transport=transport or transport_of(tls), timeout=TIMEOUT, trust_env=False)
 
 
 def headers_of(file: FileToSend) -> dict[str, str]:
@@ -233,11 +239,12 @@ class Channel:
         self, method: str, url: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes], timeout: httpx.Timeout
     ) -> Answered:
         usual = UPLOAD_DEADLINE if timeout is UPLOAD_TIMEOUT else 2 * (timeout.read or 0.0)
+        seconds = self._deadline or usual
+        until = asyncio.get_running_loop().time() + seconds
         try:
-            async with (
-                asyncio.timeout(self._deadline or usual),
-                self._http.stream(method, url, content=body, headers=headers, timeout=timeout) as response,
-            ):
+            request = self._http.build_request(method, url, content=body, headers=headers, timeout=timeout)
+            response = await send(self._http, request, seconds)
+            async with aclosing(response), asyncio.timeout_at(until):
                 answer = b""
                 async for chunk in response.aiter_bytes():
                     answer += chunk

@@ -81,7 +81,9 @@ def note_running(tx: Transaction, task: Task, status: str, now: float) -> None:
     tx.change(
         "update tasks set provider_status = ?, unknown_for = 0, unknown_at = null where key = ?", status, task.key
     )
-    set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,), now=now)
+    found = set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,), now=now)
+    if not found and status != task.provider_status:
+        tx.changed("task", task.id, task.state, task=task.id)
 
 
 @writes
