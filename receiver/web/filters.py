@@ -205,6 +205,7 @@ ACTIONS: Filters = {
 }
 ALERTS: Filters = {"state": _several(_any_of("open", "closed")), "kind": _several(_any_of(*AlertKind)), **_PAGED}
 REPLAYS: Filters = _PAGED
+AUDIT: Filters = {"verb": _last(_one(str, "what was done", text=True)), **_PAGED}
 MODELS: Filters = {"q": _last()}
 DEFINITIONS: Filters = {}
 
