@@ -183,13 +183,15 @@ class Settlement(Struct, frozen=True, kw_only=True):
 class Change(NamedTuple):
     """Something moved in the ledger: what kind of row, its public id, and the state it came to.
 
-    `told` is what the log says of it beside these; None when nothing has come of it yet.
+    `told` is what the log says of it beside these; None when nothing has come of it yet. `task` is the id of the task
+    that a task, an action or a delivery is about.
     """
 
     kind: str
     id: str
     state: str
     told: Line | None = None
+    task: str | None = None
 
 
 class Abandoned(NamedTuple):

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ from receiver.server.outcomes import tell
 from receiver.server.pruner import Pruner
 from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
+from receiver.server.stream import Stream
 from receiver.store import Store, database_path, open_store
 from receiver.submit import submit_next
 
@@ -92,6 +94,8 @@ class Service:
         self.definitions = settings.definitions
         self.store = open_store(settings.database, disk_floor=settings.disk_floor)
         self.store.listen(tell)
+        self.stream = Stream(secrets.token_hex(4))
+        self.store.listen(self.stream.publish)
         self.database = database_path(settings.database)
         self.scratch = self.database.parent
         """The directory for files that are in hand: beside the database, where there is room."""
@@ -155,6 +159,7 @@ class Service:
     async def hold(self, patience: float = STOP_PATIENCE) -> None:
         """Begins nothing new, waits `patience` seconds for what is in hand, then gives it back."""
         self._stopping = True
+        self.stream.close()
         self.pruner.stop()
         for loop in self._loops:
             loop.stop()

@@ -13,6 +13,7 @@ from receiver.model.entries import Selection
 from receiver.model.errors import Refused, problems
 from receiver.model.records import ActionState, AlertKind, End, Filter, JsonObject, Kind, ReplayMode, TaskState
 from receiver.model.rules import FILTER_LIMIT, FILTERS_LIMIT
+from receiver.model.streaming import KINDS
 from receiver.model.views import PruneBody, ReplayBody
 from receiver.orders.reading import CONTROL, NO_CONTROL
 from receiver.runninghub import catalogue
@@ -208,6 +209,7 @@ REPLAYS: Filters = _PAGED
 AUDIT: Filters = {"verb": _last(_one(str, "what was done", text=True)), **_PAGED}
 MODELS: Filters = {"q": _last()}
 DEFINITIONS: Filters = {}
+STREAM: Filters = {"kind": _several(_any_of(*KINDS)), "task": _last(), "last_event_id": _last()}
 
 REPLAY: Mapping[str, Reader[object]] = {
     "mode": _one(ReplayMode, f"one of {', '.join(ReplayMode)}"),

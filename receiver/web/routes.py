@@ -17,7 +17,7 @@ from receiver.model.views import PageView
 from receiver.reconcile import Reconciler
 from receiver.server.service import Service
 from receiver.store import Store
-from receiver.web import files, filters, ledger, overview, pruning, resources, tasks
+from receiver.web import files, filters, ledger, overview, pruning, resources, stream, tasks
 from receiver.web.answers import Handler, answer
 from receiver.web.audited import SAFE, VERBS, audited
 from receiver.web.filters import Filters, refuse_unknown, wanted_of
@@ -115,6 +115,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/apps/{id}", resources.app, views.AppView),
     Endpoint("GET", "/apps/{id}/styles", resources.styles, PageView[dict[str, object]]),
     Endpoint("GET", "/workflows/{id}", resources.workflow, views.AppView),
+    Endpoint("GET", "/stream", stream.stream, bytes, filters=filters.STREAM),
     Endpoint("GET", "/account", resources.account, views.AccountView),
     paged("/audit", Store.audit, partial(shown, DeedView), DeedView, filters.AUDIT),
     Endpoint("GET", "/prune", pruning.show, views.PruneView),

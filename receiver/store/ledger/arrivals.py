@@ -149,7 +149,7 @@ def _keep(tx: Transaction, fates: Sequence[Fate]) -> None:
         rows.append((id_, fate.task.task, new.purpose, fate.now, *said, at + 1, len(new.body)))
         at += len(new.body)
         kind = "contradicting" if fate.contradicting else "unreadable" if new.problem else "readable"
-        tx.changed("delivery", id_, kind)
+        tx.changed("delivery", id_, kind, task=new.task)
     each = tx.each_row(
         *("id bigint", "task bigint", "purpose text", "at double precision", "size bigint", "named text", "claim text"),
         *("problem text", "contradicting bigint", "start bigint", "length bigint"),

@@ -49,7 +49,7 @@ def take_queued_task(
     update tasks set state = 'submitting', sent_at = ?, callback = ?, holder = ?, held_until = ?, site = ?
     where key = ? returning *
     """
-    tx.changed("task", task.id, "submitting")
+    tx.changed("task", task.id, "submitting", task=task.id)
     return known(tx.one(send, now, int(callback), node, now + rules.SUBMIT_PATIENCE, site, task.key))
 
 
@@ -135,7 +135,7 @@ def doubt_interrupted(tx: Transaction, now: float, *, node: str | None = None, i
         *(now + rules.DOUBT_LOOK, now, node, *sending),
     )
     for row in rows:
-        tx.changed("task", row["id"], "in_doubt", {**known_of(row), "reason": INTERRUPTED})
+        tx.changed("task", row["id"], "in_doubt", {**known_of(row), "reason": INTERRUPTED}, task=row["id"])
         tx.change(
             "insert into checks (task, kind, at, seconds, ok, summary) values (?, 'submit', ?, ?, 0, ?)",
             *(row["key"], row["sent_at"], max(0.0, now - row["sent_at"]), INTERRUPTED),
