@@ -243,6 +243,7 @@ def test_every_list_has_the_filters_that_it_is_known_for() -> None:
         "/events": {"state", "task", "label", *paged},
         "/actions": {"state", "name", "task", "label", *paged},
         "/alerts": {"state", "kind", *paged},
+        "/audit": {"verb", *paged},
         "/replays": paged,
         "/definitions": set(),
         "/models": {"q"},
