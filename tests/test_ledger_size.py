@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 import pytest
 from counting import Counting
 from ledgers import end_tasks
+from long_ledger import NOW as MADE
 from long_ledger import filters, make
+from msgspec.structs import replace
 
 from receiver.actions.settings import HttpDefinition
 from receiver.model.entries import Settlement
 from receiver.model.records import End, Filter
 from receiver.server.definitions import KEEP_FILES
+from receiver.store.ledger.pages import write_cursor
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.database import connect
 from receiver.store.sqlite.engine import SqliteTransaction
@@ -179,6 +182,21 @@ async def test_no_filter_of_any_list_goes_through_a_table(lists: Listing) -> Non
     assert scans(lists.plans) == []
     assert dear == {}
     assert len(lists.plans) > 50
+
+
+@pytest.mark.parametrize("way", ["before", "after"])
+async def test_no_filter_of_any_list_goes_through_a_table_to_come_to_a_cursor(lists: Listing, way: str) -> None:
+    dear: dict[str, int] = {}
+    middle = write_cursor((MADE + LONG_LISTS // 2, LONG_LISTS // 2))
+    for listed, wanted in filters(LONG_LISTS):
+        lists.most = 0
+        await getattr(lists, listed)(replace(wanted, **{way: middle}))
+        walked = wanted.q or len(wanted.label) > 1 or (wanted.label and listed == "actions") or listed == "alerts"
+        walked = walked or "*" in (wanted.target or "")
+        if lists.most > (WALKED if walked else INDEXED):
+            dear[f"{listed} {wanted}"] = lists.most
+    assert scans(lists.plans) == []
+    assert dear == {}
 
 
 async def test_counts_are_read_and_not_counted(lists: Listing) -> None:

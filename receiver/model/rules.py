@@ -79,6 +79,8 @@ FILTERS_LIMIT = 20
 INPUT_SHOWN = 200
 """Characters of an input that a list shows: enough to know an order by its prompt."""
 
+METRICS_KEPT = 5.0
+"""Seconds for which what was gathered for the metrics is told again, however many ask."""
 REPLAY_SLICE = 250
 """Rows that a replay looks at, or changes, at once: callbacks wait for its writes some tens of milliseconds."""
 REPLAY_STRIDE = 2000
