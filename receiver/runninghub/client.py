@@ -19,6 +19,7 @@ import httpx
 import msgspec
 import stamina
 
+from receiver.egress.guard import OpenTransport
 from receiver.model.records import Account, Json, JsonObject
 from receiver.model.retry_after import seconds_asked
 from receiver.model.rules import KEPT_HTTP_REFUSALS
@@ -48,7 +49,7 @@ UPLOAD_DEADLINE = 3600.0
 """Seconds for an upload with its answer. Anything else may take twice the time that one wait of it may take."""
 SITE_PATIENCE = 10.0
 """Seconds for a site's answer while somebody waits."""
-LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
+CONNECTIONS = 32
 
 
 class FileToSend(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +84,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -> httpx.AsyncClient:
     """The HTTP client for the provider: explicit timeouts and limits, no proxy from the environment, no redirects."""
-    return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+    transport = transport or OpenTransport(tls, most=CONNECTIONS)
+    return httpx.AsyncClient(transport=transport, timeout=TIMEOUT, trust_env=False)
 
 
 def headers_of(file: FileToSend) -> dict[str, str]:
