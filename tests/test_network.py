@@ -12,7 +12,7 @@ import httpcore
 import pytest
 import uvloop
 
-from receiver.egress.network import READ_AHEAD, Network
+from receiver.egress.network import READ_AHEAD, WRITTEN_TOGETHER, Network
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -195,5 +195,34 @@ def test_a_tls_handshake_that_never_ends_is_given_up_and_closed(run: Callable[..
             with pytest.raises(httpcore.ConnectTimeout):
                 await stream.start_tls(create_default_context(), server_hostname="localhost", timeout=0.05)
             await asyncio.wait_for(ended.wait(), PATIENCE)
+
+    run(work())
+
+
+def test_the_head_of_a_request_leaves_together_with_its_body(run: Callable[..., None]) -> None:
+    async def work() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(str(len(await reader.read(65536))).encode())
+            writer.close()
+
+        async with connected(serve) as stream:
+            await stream.write(b"x" * 300, timeout=PATIENCE)
+            await stream.write(b"y" * 700, timeout=PATIENCE)
+            assert await read_all(stream) == b"1000"
+
+    run(work())
+
+
+def test_what_was_written_is_on_its_way_before_more_is_made_of_it(run: Callable[..., None]) -> None:
+    async def work() -> None:
+        came = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(WRITTEN_TOGETHER)
+            came.set()
+
+        async with connected(serve) as stream:
+            await stream.write(b"x" * WRITTEN_TOGETHER, timeout=PATIENCE)
+            await asyncio.wait_for(came.wait(), PATIENCE)
 
     run(work())

@@ -14,6 +14,8 @@ import httpcore
 
 READ_AHEAD = 256 * 1024
 """Bytes that may wait to be read before the other side is made to wait."""
+WRITTEN_TOGETHER = 64 * 1024
+"""Bytes that wait for what is written next: the head of a request leaves with its body, or with the first of it."""
 
 
 class Network(httpcore.AsyncNetworkBackend):
@@ -106,22 +108,25 @@ class _Wire(asyncio.Protocol):
 class _Connection(httpcore.AsyncNetworkStream):
     def __init__(self, transport: asyncio.Transport, wire: _Wire) -> None:
         self._transport, self._wire = transport, wire
+        self._unsent = bytearray()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         with _translated(httpcore.ReadTimeout, httpcore.ReadError):
+            self._send()
             await self._wire.readable(timeout)
             if self._wire.broken is not None and not self._wire.came:
                 raise self._wire.broken
         return self._wire.take(max_bytes)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if not buffer:
-            return
+        """Takes the bytes at once; those before a `read`, and more than a few, are on their way when it returns."""
+        self._unsent += buffer
         with _translated(httpcore.WriteTimeout, httpcore.WriteError):
             self._require_open()
-            self._transport.write(buffer)
-            await self._wire.writable(timeout)
-            self._require_open()
+            if len(self._unsent) >= WRITTEN_TOGETHER:
+                self._send()
+                await self._wire.writable(timeout)
+                self._require_open()
 
     async def aclose(self) -> None:
         # Whatever was written is the system's by now, or nobody waits for it any more.
@@ -149,6 +154,11 @@ class _Connection(httpcore.AsyncNetworkStream):
             return self._wire.is_readable
         names = {"ssl_object": "ssl_object", "client_addr": "sockname", "server_addr": "peername", "socket": "socket"}
         return self._transport.get_extra_info(names[info]) if info in names else None
+
+    def _send(self) -> None:
+        if self._unsent and not self._transport.is_closing():
+            self._transport.write(bytes(self._unsent))
+        self._unsent.clear()
 
     def _require_open(self) -> None:
         if self._wire.ended and self._transport.is_closing():

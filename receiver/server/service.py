@@ -36,7 +36,7 @@ from receiver.runninghub.client import RunningHub, fingerprint, open_http
 from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
 from receiver.server.loop import Loop
-from receiver.server.outcomes import tell
+from receiver.server.outcomes import teller
 from receiver.server.pruner import Pruner
 from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
@@ -87,7 +87,7 @@ class Service:
         self.node = node
         self.definitions = settings.definitions
         self.store = open_store(settings.database, disk_floor=settings.disk_floor)
-        self.store.listen(tell)
+        self.store.listen(teller())
         self.database = database_path(settings.database)
         self.scratch = self.database.parent
         """The directory for files that are in hand: beside the database, where there is room."""
