@@ -144,6 +144,18 @@ async def test_a_bad_query_is_refused_with_its_path(shared_house: House, query: 
     assert answer.json()["error"]["details"][0]["path"] == path
 
 
+async def test_a_page_is_gone_back_from_and_takes_one_cursor(house: House) -> None:
+    made = [await house.submit() for _ in range(5)]
+    first = (await house.api.get("/tasks?limit=2")).json()
+    assert "prev" not in first
+    second = (await house.api.get("/tasks", params={"limit": "2", "after": first["next"]})).json()
+    back = (await house.api.get("/tasks", params={"limit": "2", "before": second["prev"]})).json()
+    assert [each["id"] for each in back["items"]] == [each["id"] for each in first["items"]] == made[:2:-1]
+    both = await house.api.get("/tasks", params={"after": first["next"], "before": second["prev"]})
+    assert both.status_code == 422
+    assert "one side of one cursor" in both.text
+
+
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("cursor", ["-1", "99999999999999999999"])
 async def test_a_text_that_is_no_cursor_is_refused(shared_house: House, cursor: str) -> None:
@@ -225,7 +237,7 @@ async def test_a_fault_of_ours_is_told_in_one_form_and_logged_once(house: House)
 
 
 def test_every_list_has_the_filters_that_it_is_known_for() -> None:
-    paged = {"since", "until", "limit", "cursor"}
+    paged = {"since", "until", "limit", "cursor", "after", "before"}
     assert {each.path: set(each.filters) for each in ENDPOINTS if each.filters is not None} == {
         "/tasks": {"state", "kind", "target", "label", "q", *paged},
         "/deliveries": {"state", "task", *paged},

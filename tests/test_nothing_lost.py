@@ -288,6 +288,21 @@ async def test_an_outage_longer_than_the_patience_loses_nothing(house: House) ->
     assert (await house.task(task_id)).state == "succeeded"
 
 
+async def test_time_in_which_runninghub_was_not_asked_is_no_patience(house: House) -> None:
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    house.door_open = False
+    await house.advance(90_000)
+    house.door_open = True
+    house.simulator.outage("query", "code", code="1004")
+    house.simulator.outage("detail", "code", code="1")
+    await house.advance(7200)
+    assert (await house.task(task_id)).state == "submitted"
+    house.simulator.heal()
+    await house.advance(1200)
+    assert (await house.task(task_id)).state == "succeeded"
+
+
 async def test_a_provider_that_is_down_for_longer_than_the_patience_loses_nothing(house: House) -> None:
     task_id = await house.submit(Fault.LOST_CALLBACK)
     await house.settle()
@@ -325,6 +340,21 @@ async def test_a_doubt_whose_only_clue_runninghub_does_not_know_is_lost_after_th
     asked = house.simulator.count("detail")
     await house.advance(86_400)
     assert house.simulator.count("detail") == asked
+
+
+async def test_an_end_that_was_only_claimed_is_asked_about_when_runninghub_did_not_know_of_it_for_long(
+    house: House,
+) -> None:
+    house.simulator.outage("detail", "code", code="1")
+    task_id = await house.submit(Fault.ANSWER_LOST, Fault.FALSE_CLAIM)
+    await house.advance(house.service.settings.patience + 3600)
+    assert ((await house.task(task_id)).state, house.effects) == ("succeeded", [])
+    assert {"task_in_doubt", "task_lost"} <= set(await house.alerts())
+    house.simulator.heal()
+    await house.advance(rules.LOST_REST + 120)
+    assert (await house.task(task_id)).state == "failed"
+    assert await house.alerts() == ["event_contradicted"]
+    assert house.effects_of(task_id) == ["on-failure"]
 
 
 async def test_a_lost_task_is_still_asked_about_and_found(tmp_path: Path) -> None:
@@ -368,6 +398,16 @@ async def test_times_that_a_wrong_clock_left_behind_come_back(house: House) -> N
     await house.settle()
     assert (await house.task(task_id)).state == "queued"
     house.clock.now -= 10 * 86_400
+    await house.advance(60)
+    assert (await house.task(task_id)).state == "succeeded"
+
+
+async def test_what_is_to_be_asked_about_on_a_wrong_day_is_asked_about_today(house: House) -> None:
+    house.skew = 10 * 86_400
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    assert (await house.task(task_id)).state == "submitted"
+    house.skew = 0.0
     await house.advance(60)
     assert (await house.task(task_id)).state == "succeeded"
 

@@ -121,6 +121,12 @@ wide_option = click.option("--wide", is_flag=True, help="Whole ids and texts, ho
 all_option = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
 
 
+def follow_option(*, there: bool) -> Callable[[F], F]:
+    """The option --follow, where a command has it."""
+    option = click.option("--follow", is_flag=True, help="Go on printing what changes; with --json a document a line.")
+    return option if there else lambda command: command
+
+
 def filters(*names: str) -> Callable[[F], F]:
     """Adds these filters of FILTERS to a command as options, in this order, then --since and --until."""
     return lambda command: reduce(lambda made, name: FILTERS[name](made), ("until", "since", *reversed(names)), command)

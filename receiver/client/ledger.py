@@ -74,14 +74,19 @@ class Ledger(Transport):
         dry_run: bool = False,
         rate: float | None = None,
         all: bool = False,
+        expected: int | None = None,
     ) -> ReplayView:
         """Owes actions again: those of a filter, or `all`. `rate` in actions per second; a dry run only counts.
+
+        With what a dry run told, `expected` and the filter's `until`, just what it counted is replayed: when another
+        number matches, ApiError (409) has it in its details.
 
         Raises ValueError for a rate that is no finite number, for JSON would make it no rate at all.
         """
         if rate is not None and not math.isfinite(rate):
             raise ValueError(f"rate: expected a finite number, got {rate}")
         body = {"filter": filter or {}, "mode": mode, "dry_run": dry_run, "rate": rate, "all": all}
+        body |= {} if expected is None else {"expected": expected}
         return self._call("POST", ReplayView, "replays", body=body)
 
     def replay_state(self, replay_id: int) -> ReplayView:

@@ -82,6 +82,8 @@ class ListFilter(TypedDict, total=False):
     until: str | datetime | None
     limit: int | None
     cursor: str | None
+    after: str | None
+    before: str | None
 
 
 class Transport:

@@ -41,6 +41,8 @@ class Loop:
     workers: int = 1
     steps: Sequence[Step] = ()
     after: Callable[[], None] | None = None
+    turned_at: float | None = field(default=None, init=False)
+    """When it last looked whether there is anything to do."""
     _wakes: list[asyncio.Event] = field(default_factory=list, init=False)
     _resting: dict[asyncio.Event, None] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
@@ -88,6 +90,7 @@ class Loop:
     async def _run(self, wake: asyncio.Event, step: Step) -> None:
         while not self._stopping:
             wake.clear()
+            self.turned_at = self.clock()
             try:
                 due = await self._look()
                 # What is due but cannot be taken is in other hands: then it rests too, and nobody spins.

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from receiver.model.entries import Change, NewDelivery, Recorded
+from receiver.model.entries import Change, NewDelivery, Recorded, Storing
 from receiver.store import ledger
 from receiver.store.ledger.access import Access
 
@@ -119,6 +119,11 @@ class Store(Access):
     counters = ledger.alerts.counters
     count = ledger.alerts.count
 
+    figures = ledger.figures.figures
+    tallies = ledger.tallies.tallies
+    tally_older = ledger.tallies.tally_older
+    is_tallied = ledger.tallies.is_tallied
+
     signing_secrets = ledger.secrets.signing_secrets
 
     add_upload = ledger.uploads.add_upload
@@ -164,6 +169,10 @@ class Store(Access):
     @abstractmethod
     def refused(self) -> Mapping[str, int]:
         """How many writes the storage itself has refused since the start, by the reason."""
+
+    @abstractmethod
+    def storing(self) -> Storing:
+        """How the storage fares, measured since the start."""
 
     @abstractmethod
     def problem(self) -> str | None:

@@ -16,7 +16,7 @@ from receiver.model.views import PageView
 from receiver.reconcile import Reconciler
 from receiver.server.service import Service
 from receiver.store import Store
-from receiver.web import files, filters, ledger, overview, pruning, resources, tasks
+from receiver.web import files, filters, ledger, overview, pruning, resources, stream, tasks
 from receiver.web.answers import Handler, answer
 from receiver.web.filters import Filters, refuse_unknown, wanted_of
 
@@ -40,6 +40,7 @@ class Endpoint(Struct, frozen=True):
         """The endpoint at the door of a running service."""
 
         async def handle(request: Request) -> Response:
+            request.scope["template"] = f"/api{self.path}"
             if self.filters is not None:
                 refuse_unknown(request, self.filters)
             return await self.handler(service, request)
@@ -64,7 +65,8 @@ def paged(
         found = await verb(service.store, await wanted_of(service.store, request, filters))
         ids = [getattr(each, task) for each in found.items] if task else []
         short = await service.store.short_ids(ids) if ids else {}
-        return answer(PageView(items=[view(each) for each in found.items], next=found.next, short=short))
+        items = [view(each) for each in found.items]
+        return answer(PageView(items=items, next=found.next, prev=found.prev, short=short))
 
     return Endpoint("GET", path, handler, PageView[item], filters=filters)  # type: ignore[valid-type]
 
@@ -107,6 +109,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/apps/{id}", resources.app, views.AppView),
     Endpoint("GET", "/apps/{id}/styles", resources.styles, PageView[dict[str, object]]),
     Endpoint("GET", "/workflows/{id}", resources.workflow, views.AppView),
+    Endpoint("GET", "/stream", stream.stream, bytes, filters=filters.STREAM),
     Endpoint("GET", "/account", resources.account, views.AccountView),
     Endpoint("GET", "/prune", pruning.show, views.PruneView),
     Endpoint("POST", "/prune", pruning.begin, views.PruneView, body=views.PruneBody),

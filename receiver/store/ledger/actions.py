@@ -7,7 +7,7 @@ from receiver.model import rules
 from receiver.model.breaker import TRIAL_LOOK
 from receiver.model.entries import Abandoned, Settlement
 from receiver.model.errors import Refused
-from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Line, Page
+from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, JsonObject, Line, Page
 from receiver.store.ledger import definitions
 from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
 from receiver.store.ledger.alerts import close_alert, open_alert
@@ -74,7 +74,7 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
         update actions set state = 'running', holder = ?, lease_until = ?, fence = fence + 1, attempts = attempts + 1,
           parked = 0, process = null
         where id = ({_first_due(tx, definition, name, now)})
-        returning *
+        returning *, (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(node, now + lease, name, now),
     )
@@ -83,7 +83,7 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
     tx.change("insert into attempts (action, number, started_at) values (?, ?, ?)", row["id"], row["fence"], now)
     if definition is not None:
         definitions.note_begun(tx, definition, row["id"], now)
-    tx.changed("action", row["id"], ActionState.RUNNING)
+    tx.changed("action", row["id"], ActionState.RUNNING, task=row["task_id"])
     try:
         task = task_of(tx.one("select * from tasks where key = ?", row["task"]))
         event = with_files(tx, tx.one("select * from events where key = ?", row["event"]), task.id)
@@ -92,8 +92,7 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
     except Refused as problem:
         # It holds nothing up: what comes behind it is claimed in its place.
         _interrupt(tx, row["id"], row["fence"], now)
-        task_id = tx.value("select id as value from tasks where key = ?", row["task"])
-        _bury(tx, row["id"], task_id, name, f"its task or its event is unreadable: {problem}", now)
+        _bury(tx, row["id"], row["task_id"], name, f"its task or its event is unreadable: {problem}", now)
         return _claim(tx, name, now, lease, node)
 
 
@@ -121,6 +120,7 @@ def _settle(tx: Transaction, claimed: Claimed, settlement: Settlement, now: floa
     )
     if not held:
         return False
+    _count_try(tx, action.name, outcome, settlement.detail)
     definitions.note_ended(tx, action.name, action.id, settlement, now)
     for file in settlement.files:
         tx.change(
@@ -167,6 +167,7 @@ def free_expired_leases(
     )
     for row in rows:
         _interrupt(tx, row["id"], row["fence"], now)
+        _count_try(tx, row["name"], "interrupted")
         if row["crashes"] >= rules.CRASHES:
             died = f"its worker died {row['crashes']} times while it ran; mend what kills it, then retry it"
             _bury(tx, row["id"], row["task_id"], row["name"], died, now)
@@ -179,8 +180,12 @@ def free_expired_leases(
                 *(due_at, row["id"]),
             )
             again = _told(row["name"], row["task_id"], "its worker died while it ran")
-            tx.changed("action", row["id"], ActionState.OWED, again)
+            tx.changed("action", row["id"], ActionState.OWED, again, task=row["task_id"])
     return len(rows)
+
+
+def _count_try(tx: Transaction, name: str, outcome: str, detail: JsonObject = {}) -> None:  # noqa: B006 (only read)
+    count_up(tx, f"action_tries.{outcome}.{detail.get('category', '')}.{name}")
 
 
 def _interrupt(tx: Transaction, action: int, number: int, now: float) -> None:
@@ -273,7 +278,8 @@ def skip_action(tx: Transaction, action_id: int, reason: str, now: float) -> boo
         *(now, reason, action_id, *allowed),
     )
     if row is not None:
-        tx.changed("action", action_id, ActionState.SKIPPED, _told(row["name"], row["task_id"], reason))
+        told = _told(row["name"], row["task_id"], reason)
+        tx.changed("action", action_id, ActionState.SKIPPED, told, task=row["task_id"])
         _follow(tx, row, now)
     return row is not None
 
@@ -331,7 +337,8 @@ def _finish(tx: Transaction, action: Action, now: float) -> None:
         """,
         *(now, action.id),
     )
-    tx.changed("action", action.id, ActionState.DONE, {**_told(action.name, action.task), "tries": action.attempts})
+    told = {**_told(action.name, action.task), "tries": action.attempts}
+    tx.changed("action", action.id, ActionState.DONE, told, task=action.task)
     _follow(tx, row, now)
 
 
@@ -354,7 +361,7 @@ def _owe_again(tx: Transaction, action: Action, settlement: Settlement) -> None:
         *(settlement.due_at, settlement.reason, back, back, action.id),
     )
     told = {**_told(action.name, action.task, settlement.reason), "tries": action.attempts - back}
-    tx.changed("action", action.id, ActionState.OWED, told)
+    tx.changed("action", action.id, ActionState.OWED, told, task=action.task)
 
 
 def _told(name: str, task: str, reason: str | None = None) -> Line:
@@ -370,6 +377,6 @@ def _bury(tx: Transaction, action: int, task: str, name: str, reason: str, now: 
         """,
         *(now, reason, action),
     )
-    tx.changed("action", action, ActionState.DEAD, _told(name, task, reason))
+    tx.changed("action", action, ActionState.DEAD, _told(name, task, reason), task=task)
     count_up(tx, "actions_dead")
     open_alert(tx, AlertKind.ACTION_DEAD, name, f"action {action} of {name} is dead: {reason}", now)

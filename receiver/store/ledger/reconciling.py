@@ -3,7 +3,7 @@
 from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
 from receiver.store.ledger.access import reads, writes
-from receiver.store.ledger.alerts import open_alert
+from receiver.store.ledger.alerts import is_alerted, open_alert
 from receiver.store.ledger.misses import RESEND_FREE
 from receiver.store.ledger.submissions import PAUSED
 from receiver.store.ledger.tasks import first_readable, known, set_state
@@ -33,7 +33,7 @@ def next_check_at(tx: Transaction) -> float | None:
 
 @writes
 def bound_times(tx: Transaction, now: float, patience: float) -> int:
-    """Brings back every time that only a wrong clock can have set so far ahead. Returns how many tasks and actions.
+    """Brings back every time that only a wrong clock can have set so far ahead. Returns how many made anything due.
 
     A replay may spread its actions over any time, so those keep theirs, but when it was itself begun in the future.
     """
@@ -53,9 +53,10 @@ def bound_times(tx: Transaction, now: float, patience: float) -> int:
     ahead = " or ".join(f"{mark} > ?" for mark in MARKS)
     times = [now] * len(MARKS)
     tx.change(f"update tasks set {marks} where check_at is not null and ({ahead})", *times, *times, *times)
+    rests = 0
     for name, most in ((PAUSED, rules.BACKOFF_CAP), (RESEND_FREE, rules.RESEND_SPACING)):
-        tx.change("update facts set value = ? where name = ? and value > ?", now, name, now + most)
-    return tasks + actions
+        rests += tx.change("update facts set value = ? where name = ? and value > ?", now, name, now + most)
+    return tasks + actions + rests
 
 
 @writes
@@ -71,7 +72,9 @@ def note_running(tx: Transaction, task: Task, status: str, now: float) -> None:
     tx.change(
         "update tasks set provider_status = ?, unknown_for = 0, unknown_at = null where key = ?", status, task.key
     )
-    set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,), now=now)
+    found = set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,), now=now)
+    if not found and status != task.provider_status:
+        tx.changed("task", task.id, task.state, task=task.id)
 
 
 @writes
@@ -144,14 +147,23 @@ def mark_overdue(tx: Transaction, task: Task, now: float) -> None:
 
 @writes
 def give_up(tx: Transaction, task: Task, now: float) -> None:
-    """Nothing was heard for too long: an open task is lost. It is still asked about, rarely; any news revives it."""
+    """Nothing was heard for too long: an open task is lost. It is still asked about, rarely; any news revives it.
+
+    So is one whose end was only claimed, also without an id of its own: the claim names one.
+    """
     rest(tx, task)
-    old = task.provider_task_id is None or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
+    is_claimed = task.state in rules.ENDED
+    old = not (is_claimed or task.provider_task_id) or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
     if not old:
         tx.change("update tasks set check_at = ? where key = ? and check_at is null", now + rules.LOST_REST, task.key)
-    is_new = set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST), now=now)
+    message = f"nothing was heard of task {task.id}"
+    if is_claimed:
+        message = f"a callback claims that task {task.id} has {task.state}, and RunningHub does not know the task"
+        is_new = not is_alerted(tx, AlertKind.TASK_LOST, task.id)
+    else:
+        is_new = set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST), now=now)
     if is_new and not tx.is_there("select 1 from tasks where key = ? and repeated = 1", task.key):
-        open_alert(tx, AlertKind.TASK_LOST, task.id, f"nothing was heard of task {task.id}", now)
+        open_alert(tx, AlertKind.TASK_LOST, task.id, message, now)
 
 
 def rest(tx: Transaction, task: Task) -> None:
