@@ -208,6 +208,10 @@ UNREADABLE_KEPT = 64 * 1024
 NODE = "local"
 """The name of a node that is the only one of its ledger."""
 
+WELL_KNOWN = 5.0
+"""Seconds after an answer of RunningHub in which the next ones are no reason to look for alerts about it: only another
+server can have opened one meanwhile."""
+
 SUBMIT_PATIENCE = 600.0
 """A task that is still being sent after so many seconds has lost its sender."""
 DOUBT_LOOK = 60.0
