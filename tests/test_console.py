@@ -12,6 +12,8 @@ from receiver.console import show, tasks, words
 from receiver.console.lists import safe
 from receiver.console.page import environment
 from receiver.console.static import FOLDER, NAMES
+from receiver.model.records import AlertKind
+from receiver.model.remedies import remedy
 from receiver.simulator import Fault
 
 ORIGIN = {"origin": "http://receiver.test"}
@@ -107,6 +109,7 @@ async def test_older_pages_are_a_link_away_and_nothing_is_shown_twice(desk: Hous
         path = older[1].replace("&amp;", "&") if older else None
     assert len(found) == 7
     assert set(found) == made
+    assert 'rel="prev"' in page
 
 
 async def test_a_list_goes_out_as_csv_and_no_cell_is_a_formula(desk: House) -> None:
@@ -273,6 +276,24 @@ async def test_an_alert_is_acknowledged_and_closed(desk: House) -> None:
     assert await desk.alerts() == []
 
 
+async def test_what_is_done_on_a_page_is_kept_with_its_session(desk: House) -> None:
+    task = await desk.submit()
+    await desk.settle()
+    await pressed(desk, f"/tasks/{task}/reconcile")
+    await pressed(desk, "/definitions/on-success/pause")
+    await desk.http.post("/sign-out", data={"everywhere": "1"}, headers=ORIGIN)
+    deeds = (await desk.api.get("/audit")).json()["items"]
+    done = [(deed["verb"], deed["object"], deed["door"]) for deed in deeds if deed["door"] == "page"]
+    assert done[::-1] == [
+        ("reconcile", f"tasks/{task}", "page"),
+        ("pause", "definitions/on-success", "page"),
+        ("sign out everywhere", "", "page"),
+    ]
+    assert len({deed["session"] for deed in deeds if deed["door"] == "page"}) == 1
+    await sign_in(desk)
+    assert "on-success" in await seen(desk, "/settings")
+
+
 async def test_a_form_that_is_too_large_or_no_form_is_refused(desk: House) -> None:
     large = await desk.http.post("/look", content=b"x" * 70_000, headers=ORIGIN)
     assert large.status_code == 413
@@ -367,6 +388,13 @@ def test_every_text_is_there_in_chinese_and_no_other() -> None:
 def test_a_translation_has_the_places_of_its_text() -> None:
     for english, chinese in words.chinese().items():
         assert sorted(re.findall(r"%\(\w+\)s", english)) == sorted(re.findall(r"%\(\w+\)s", chinese)), english
+
+
+def test_a_command_in_a_remedy_keeps_its_subject_in_every_language() -> None:
+    chinese = words.chinese()
+    told = words.translated(remedy(AlertKind.TASK_LOST, "01a2"), chinese.__getitem__)
+    assert told.endswith("receiver reconcile 01a2 或 receiver resend 01a2")
+    assert words.translated(remedy(AlertKind.MOVED, "x"), chinese.__getitem__).startswith("请把")
 
 
 @pytest.mark.parametrize(

@@ -386,7 +386,7 @@ async def test_who_only_looks_sees_pages_without_buttons_and_changes_nothing(wat
 
 async def test_the_view_token_reads_the_api_and_neither_changes_it_nor_takes_the_secrets(watched: House) -> None:
     headers = {"authorization": f"Bearer {VIEW_TOKEN}"}
-    for each in ENDPOINTS:
+    for each in (each for each in ENDPOINTS if each.path != "/stream"):
         answer = await watched.http.request(each.method, f"/api{in_path(each.path)}", headers=headers)
         refused = each.method != "GET" or each.path == "/backup"
         assert (answer.status_code == 403) == refused, each.path

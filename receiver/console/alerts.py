@@ -9,7 +9,7 @@ from receiver.console.lists import List
 from receiver.console.page import Console, Handler, after
 from receiver.console.words import WRONG
 from receiver.model.records import Alert, AlertKind
-from receiver.model.remedies import REMEDIES
+from receiver.model.remedies import remedy
 from receiver.model.shown import shown
 from receiver.model.views import AlertView
 from receiver.store import Store
@@ -27,7 +27,7 @@ LIST: List[Alert, AlertView] = List(
 
 async def show_list(console: Console, request: Request) -> Response:
     listed = await LIST.listed(console, request)
-    given = {"listed": listed, "kinds": list(AlertKind), "titles": WRONG, "remedies": REMEDIES}
+    given = {"listed": listed, "kinds": list(AlertKind), "titles": WRONG, "remedy": remedy}
     return await console.page(request, "alerts.html", 422 if listed.problems else 200, **given)
 
 

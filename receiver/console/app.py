@@ -14,6 +14,7 @@ from receiver.console.page import Console, Handler
 from receiver.console.static import static_file
 from receiver.server.service import Service
 from receiver.web import app as web
+from receiver.web.audited import VERBS, audited
 from receiver.web.guard import Guard, Keeper
 
 OPEN: tuple[tuple[str, str, Handler], ...] = (("GET", "/sign-in", sign_in.show), ("POST", "/sign-in", sign_in.sign_in))
@@ -29,6 +30,9 @@ CLOSED: tuple[tuple[str, str, Handler], ...] = (
     *alerts.ROUTES,
     *settings.ROUTES,
 )
+
+DEEDS = {**VERBS, "POST /replays/{id}/cancel": VERBS["DELETE /replays/{id}"], "POST /sign-out": "sign out everywhere"}
+"""What forms do, as the audit names it. A form has the path that the API has for the same."""
 
 
 def create_app(service: Service, sources: Mapping[str, str] = {}) -> ASGIApp:
@@ -55,7 +59,13 @@ def _pages(sources: Mapping[str, str], service: Service, keeper: Keeper) -> ASGI
 
 
 def _route(console: Console, method: str, path: str, handler: Handler) -> Route:
+    """A page, or a form: what that does is written down, as it is for the API."""
+    verb = DEEDS.get(f"{method} {path}")
+
     async def handle(request: Request) -> Response:
-        return await handler(console, request)
+        request.scope["template"] = path
+        if verb is None:
+            return await handler(console, request)
+        return await audited(console.service, request, verb, lambda _, again: handler(console, again))
 
     return Route(path, handle, methods=[method])

@@ -15,7 +15,7 @@ from receiver.console.show import address
 from receiver.model.errors import Refused
 from receiver.model.records import Filter, JsonObject, Page
 from receiver.store import Store
-from receiver.web.filters import LIMIT_MOST, Filters, refuse_unknown, wanted_of
+from receiver.web.filters import CURSORS, LIMIT_MOST, Filters, refuse_unknown, wanted_of
 
 R = TypeVar("R")
 V = TypeVar("V", bound=Struct)
@@ -28,7 +28,7 @@ BAD_FILTER = (400, 409, 422)
 class Listed(Struct, Generic[V], frozen=True, kw_only=True):
     """A page of a list: its rows, the short ids of their tasks, the filters that are set, and what is wrong with them.
 
-    `older` and `csv` are addresses, `first` is one where this is not the first page.
+    `older`, `newer` and `csv` are addresses, `first` is one where this is not the first page.
     """
 
     items: list[V]
@@ -36,6 +36,7 @@ class Listed(Struct, Generic[V], frozen=True, kw_only=True):
     chips: list[tuple[str, str, str]]
     problems: list[JsonObject]
     older: str | None
+    newer: str | None
     first: str | None
     csv: str | None
 
@@ -52,14 +53,14 @@ class List(Struct, Generic[R, V], frozen=True):
 
     async def listed(self, console: Console, request: Request) -> Listed[V]:
         asked = cleaned(request)
-        given = [pair for pair in asked.query_params.multi_items() if pair[0] != "cursor"]
+        given = [pair for pair in asked.query_params.multi_items() if pair[0] not in CURSORS]
         try:
             found = await self.verb(console.store, await self._wanted(console, asked))
         except Refused as refused:
             if refused.status not in BAD_FILTER:
                 raise
             chips, wrong = self._chips(given), problems_of(refused)
-            return Listed(items=[], short={}, chips=chips, problems=wrong, older=None, first=None, csv=None)
+            return Listed(items=[], short={}, chips=chips, problems=wrong, older=None, newer=None, first=None, csv=None)
         ids = [getattr(each, self.task) for each in found.items] if self.task else []
         query = {name: [value for key, value in given if key == name] for name, _ in given}
         return Listed(
@@ -67,8 +68,9 @@ class List(Struct, Generic[R, V], frozen=True):
             short=await console.store.short_ids(ids) if ids else {},
             chips=self._chips(given),
             problems=[],
-            older=address(self.path, {**query, "cursor": found.next}) if found.next else None,
-            first=address(self.path, query) if "cursor" in asked.query_params else None,
+            older=address(self.path, {**query, "after": found.next}) if found.next else None,
+            newer=address(self.path, {**query, "before": found.prev}) if found.prev else None,
+            first=address(self.path, query) if not set(CURSORS).isdisjoint(asked.query_params) else None,
             csv=address(f"{self.path}.csv", query) if self.columns else None,
         )
 
@@ -91,9 +93,9 @@ class List(Struct, Generic[R, V], frozen=True):
 
     async def _lines(self, console: Console, wanted: Filter) -> AsyncIterator[str]:
         yield _line(self.columns)
-        cursor: str | None = wanted.cursor
+        cursor = wanted.cursor or wanted.after
         while True:
-            found = await self.verb(console.store, replace(wanted, cursor=cursor))
+            found = await self.verb(console.store, replace(wanted, cursor=None, before=None, after=cursor))
             for each in found.items:
                 row = self.view(each)
                 yield _line([_cell(row, column) for column in self.columns])

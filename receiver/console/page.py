@@ -51,7 +51,7 @@ def environment(translate: Callable[[str], str]) -> jinja2.Environment:
     for each in (show.when, show.span, show.between, show.size, show.pretty, show.cut, show.breakable, show.timed):
         made.filters[each.__name__] = each
     made.filters["said"] = lambda text: translate(str(text).replace("_", " "))
-    made.filters["sentence"] = lambda text: capital(translate(str(text)))
+    made.filters["sentence"] = lambda text: capital(words.translated(str(text), translate))
     made.globals.update(
         static=NAMES, s=sentences, address=show.address, labels=show.labels, form_of=show.form_of, is_web=show.is_web
     )
@@ -120,7 +120,8 @@ class Console:
 def _told(error: Exception) -> tuple[int, str, str, Mapping[str, str]]:
     match error:
         case Refused():
-            return error.status, error.code, error.message, error.headers or {}
+            again = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+            return error.status, error.code, error.message, again
         case StoreUnavailable():
             return 503, error.reason, str(error), {"retry-after": str(error.retry_after)}
         case ProviderError():

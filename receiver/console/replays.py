@@ -13,7 +13,7 @@ from receiver.console.page import Console, Handler, after, cleaned, read_form
 from receiver.console.words import MODES
 from receiver.model.entries import Replay
 from receiver.model.errors import Refused
-from receiver.model.records import ActionState, Filter, JsonObject, ReplayMode, TaskState, rfc3339
+from receiver.model.records import ActionState, Filter, JsonObject, ReplayMode, TaskState
 from receiver.model.rules import REPLAYABLE
 from receiver.model.shown import action_view
 from receiver.model.views import ActionView, ReplayView
@@ -68,14 +68,20 @@ async def new(console: Console, request: Request) -> Response:
 
 
 async def _choose(
-    console: Console, request: Request, form: Mapping[str, str], *, count: bool, expected: int | None = None
+    console: Console,
+    request: Request,
+    form: Mapping[str, str],
+    *,
+    count: bool,
+    again: bool = False,
+    changed: bool = False,
 ) -> Response:
+    """The form, with the count below it; `again` when it was sent and nothing was done."""
     given = _given(form)
-    preview, wrong, status = None, list[JsonObject](), 200
+    preview, wrong, status = None, list[JsonObject](), 409 if again else 200
     if count:
         try:
-            preview = await _preview(console, given, expected)
-            status = 409 if expected is not None else 200
+            preview = await _preview(console, given, changed=changed)
         except Refused as refused:
             wrong, status = problems_of(refused), 422
     names = [each.name for each in await console.store.definition_states()]
@@ -93,21 +99,24 @@ async def _choose(
     )
 
 
-async def _preview(console: Console, given: dict[str, str], expected: int | None) -> Preview:
-    frozen = given | {"until": given.get("until") or rfc3339(console.service.clock()) or ""}
-    document = _document(frozen)
-    matched = (await ledger.replayed(console.service, {**document, "dry_run": True, "all": False})).matched
+async def _preview(console: Console, given: dict[str, str], *, changed: bool) -> Preview:
+    document = _document(given)
+    counted = await ledger.replayed(console.service, {**document, "dry_run": True})
+    frozen = given | {"until": given["until"] or counted.until or ""}
     samples, short = await _samples(console, document)
-    rate = document.get("rate")
     return Preview(
-        matched=matched,
+        matched=counted.matched,
         samples=samples,
         short=short,
-        fields=[*((name, value) for name, value in frozen.items() if value), ("expected", str(matched))],
-        seconds=matched / rate if isinstance(rate, float) and rate else None,
-        typed=matched > TYPED or document["mode"] == ReplayMode.AGAIN,
-        changed=expected is not None and expected != matched,
+        fields=[*((name, value) for name, value in frozen.items() if value), ("expected", str(counted.matched))],
+        seconds=counted.matched / counted.rate if counted.rate else None,
+        typed=_is_typed(document, counted.matched),
+        changed=changed,
     )
+
+
+def _is_typed(document: JsonObject, matched: int) -> bool:
+    return matched > TYPED or document["mode"] == ReplayMode.AGAIN
 
 
 async def _samples(console: Console, document: JsonObject) -> tuple[list[ActionView], dict[str, str]]:
@@ -151,13 +160,16 @@ def _document(given: dict[str, str]) -> JsonObject:
 async def begin(console: Console, request: Request) -> Response:
     """Begins what was counted. When more or less matches by now, it is counted again and nothing is done."""
     form = await read_form(request)
-    expected = int(form["expected"]) if form.get("expected", "").isdecimal() and len(form["expected"]) < 16 else None
-    if expected is None:
+    told = form.get("expected", "")
+    if not (told.isascii() and told.isdecimal() and len(told) < 16):
         return await _choose(console, request, form, count=True)
-    preview = await _preview(console, _given(form), expected)
-    if preview.changed or (preview.typed and form.get("typed", "").strip() != str(preview.matched)):
-        return await _choose(console, request, form, count=True, expected=expected)
-    begun = await ledger.replayed(console.service, _document(_given(form)))
+    document, expected = _document(_given(form)), int(told)
+    if _is_typed(document, expected) and form.get("typed", "").strip() != told:
+        return await _choose(console, request, form, count=True, again=True)
+    try:
+        begun = await ledger.replayed(console.service, {**document, "expected": expected})
+    except Refused as refused:
+        return await _choose(console, request, form, count=True, again=True, changed=refused.code == "another_count")
     return after(f"/replays/{begun.id}", "begun")
 
 

@@ -8,11 +8,13 @@ from starlette.responses import Response
 from receiver.console.page import Console, Handler
 from receiver.console.show import NOTHING
 from receiver.console.words import WRONG
-from receiver.model.records import AlertKind
+from receiver.model.records import AlertKind, Filter, rfc3339
 from receiver.model.sessions import TOKEN_ADVISED
 from receiver.server.settings import FIELDS, Settings
 from receiver.web.overview import standing
 
+DEEDS = 20
+"""What was done last, as much as one looks at."""
 OF_SETTINGS = frozenset(
     (
         *("no_api_key", AlertKind.KEY_REFUSED, AlertKind.MOVED, AlertKind.ELSEWHERE),
@@ -32,6 +34,8 @@ async def show(console: Console, request: Request) -> Response:
         wrong=[each for each in (await standing(console.service)).wrong if each.kind in OF_SETTINGS],
         public_url=settings.public_url,
         titles=WRONG,
+        deeds=(await console.store.audit(Filter(limit=DEEDS))).items,
+        at=rfc3339,
         short_tokens=[
             name
             for name, token in (("admin_token", settings.admin_token), ("view_token", settings.view_token))

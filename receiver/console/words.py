@@ -1,12 +1,13 @@
 """The console's texts in the languages it speaks: English is written in the pages, Chinese stands in zh.toml."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from receiver.model.records import ActionState, AlertKind, ReplayMode, TaskState
-from receiver.model.remedies import GIVE_KEY, REMEDIES, RESTART, UNREADY
+from receiver.model.remedies import GIVE_KEY, PLACE, REMEDIES, RESTART, UNREADY
 from receiver.model.sentences import STATES
 
 ENGLISH, CHINESE = "en", "zh"
@@ -59,6 +60,25 @@ SPOKEN = frozenset(
     )
 )
 """Texts that pages take from elsewhere and translate."""
+
+
+def _patterns() -> Iterator[tuple[re.Pattern[str], str]]:
+    for text in REMEDIES.values():
+        first, *rest = PLACE.split(text)[::2]
+        if rest:
+            yield re.compile("(.+?)".join(map(re.escape, (first, *rest)))), text
+
+
+PATTERNS = tuple(_patterns())
+"""What to do about something, with the place of its subject open."""
+
+
+def translated(text: str, translate: Callable[[str], str]) -> str:
+    """A sentence in another language; the subject that was put into one stays where it belongs."""
+    for pattern, original in PATTERNS:
+        if found := pattern.fullmatch(text):
+            return PLACE.sub(lambda _: found[1], translate(original))
+    return translate(text)
 
 
 def chinese() -> dict[str, str]:

@@ -8,7 +8,7 @@ ReceiverError
 └── SettingsError      the configuration is wrong: carries every problem at once
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from receiver.model.records import Json, JsonObject
 
@@ -22,18 +22,20 @@ TOLD, PATH_TOLD = 100, 500
 
 
 class Refused(ReceiverError):
-    """A request that cannot be granted. `status` is the HTTP status, `details` is safe to show to the asker, and
-    `headers` go with the answer."""
+    """A request that cannot be granted. `status` is the HTTP status, `details` is safe to show to the asker.
+
+    `retry_after` says in how many seconds it may be granted.
+    """
 
     def __init__(
-        self, status: int, code: str, message: str, details: Json = None, headers: Mapping[str, str] | None = None
+        self, status: int, code: str, message: str, details: Json = None, *, retry_after: int | None = None
     ) -> None:
         super().__init__(message)
+        self.retry_after = retry_after
         self.status = status
         self.code = code
         self.message = message
         self.details = details
-        self.headers = headers
 
 
 class Failed(ReceiverError):

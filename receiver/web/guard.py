@@ -110,10 +110,9 @@ class Keeper:
         is_guess = scheme.lower() == b"bearer" and token.strip()
         wait = self.bearer.failed(address_of(scope), self._service.clock()) if is_guess else 0
         if wait:
-            headers = {"retry-after": str(wait)}
-            return Refused(429, "too_many_tries", "too many wrong tokens; wait, then send the right one", None, headers)
-        message = "send the admin token as Authorization: Bearer TOKEN"
-        return Refused(401, "unauthorized", message, None, {"www-authenticate": "Bearer"})
+            told = "too many wrong tokens; wait, then send the right one"
+            return Refused(429, "too_many_tries", told, retry_after=wait)
+        return Refused(401, "unauthorized", "send the admin token as Authorization: Bearer TOKEN")
 
     def _cookie_name(self, scope: Scope) -> str:
         secure = self.origins.is_secure(scope.get("scheme", "http"), Headers(scope=scope))
@@ -144,7 +143,7 @@ class Guard:
             self._keeper.origins.refuse_cross_site(scope["method"], headers)
             role = session.role
         _refuse_viewer(scope, role)
-        scope["receiver.role"], scope["receiver.session"] = role, session
+        scope["receiver.role"], scope["session"] = role, session and session.id
         cookie = self._keeper.renewed(scope, session) if session else None
         await self._app(scope, receive, _with_cookie(send, cookie) if cookie else send)
 

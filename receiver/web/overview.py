@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from receiver import __version__
 from receiver.model.records import ActionState, Filter, TaskState, rfc3339
-from receiver.model.remedies import GIVE_KEY, REMEDIES, unready
+from receiver.model.remedies import GIVE_KEY, remedy, unready
 from receiver.model.views import OverviewView, WrongView
 from receiver.server.service import Service
 from receiver.web.answers import answer
@@ -35,8 +35,8 @@ async def standing(service: Service) -> OverviewView:
     if not service.provider.has_key:
         wrong.append(WrongView(alert=None, kind="no_api_key", message="nothing can be submitted", remedy=GIVE_KEY))
     for alert in alerts.items:
-        remedy = REMEDIES.get(alert.kind, "receiver docs operating")
-        wrong.append(WrongView(alert=alert.id, kind=alert.kind, message=alert.message, remedy=remedy))
+        todo = remedy(alert.kind, alert.subject)
+        wrong.append(WrongView(alert=alert.id, kind=alert.kind, message=alert.message, remedy=todo))
     return OverviewView(
         ready=not reasons,
         version=__version__,
