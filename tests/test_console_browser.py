@@ -155,6 +155,39 @@ async def test_keys_go_where_they_say_and_a_click_copies(tmp_path: Path) -> None
         assert await page.evaluate("navigator.clipboard.readText()") == tasks["ended"]
 
 
+async def test_what_changes_is_shown_as_it_does_and_what_is_new_waits(tmp_path: Path) -> None:
+    async with open_stage(tmp_path) as (house, tasks, url), chromium() as browser, visitor(browser, url) as guest:
+        await guest.sign_in("/tasks")
+        page = guest.page
+        await page.wait_for_selector(".lamp.alive")
+        row = page.locator(f"#row-{tasks['queued']}")
+        assert "queued" in await row.inner_text()
+        await house.advance(30)
+        await page.wait_for_selector(f"#row-{tasks['queued']} .state.ok")
+        new = await house.submit()
+        await page.wait_for_selector("#news a")
+        assert await page.locator(f"#row-{new}").count() == 0  # nothing moves under the pointer
+        await page.click("#news a")
+        await page.wait_for_selector(f"#row-{new}")
+        await guest.open(f"/tasks/{new}")
+        await page.wait_for_selector(".lamp.alive")
+        await page.click("summary:has-text('Input')")
+        await house.advance(30)
+        await page.wait_for_selector("h1 .state.ok")
+        assert await page.locator("details[open] >> text=Use the first image").count() == 1
+        assert guest.complaints == []
+
+
+async def test_seven_pages_at_once_hold_up_none_of_them(tmp_path: Path) -> None:
+    """A browser has six connections to a server on plain HTTP; only the page that is seen holds one."""
+    async with open_stage(tmp_path) as (_, _, url), chromium() as browser, visitor(browser, url) as guest:
+        await guest.sign_in()
+        for _ in range(7):
+            page = await guest.page.context.new_page()
+            await page.goto(f"{url}/tasks", timeout=10_000)
+            assert await page.locator("tbody tr").count() > 5
+
+
 async def test_another_site_can_neither_press_nor_load_anything(tmp_path: Path) -> None:
     async with open_stage(tmp_path) as (house, _, url), chromium() as browser, visitor(browser, url) as guest:
         await guest.sign_in()

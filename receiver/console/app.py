@@ -64,6 +64,7 @@ def _route(console: Console, method: str, path: str, handler: Handler) -> Route:
 
     async def handle(request: Request) -> Response:
         request.scope["template"] = path
+        request.scope["receiver.place"] = console.service.stream.place
         if verb is None:
             return await handler(console, request)
         return await audited(console.service, request, verb, lambda _, again: handler(console, again))

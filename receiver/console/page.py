@@ -99,6 +99,7 @@ class Console:
             "themes": THEMES,
             "path": path,
             "here": address_of(request),
+            "place": request.scope.get("receiver.place", ""),
             "query": request.query_params,
         }
         return HTMLResponse(made.render(about | given), status)
