@@ -49,6 +49,8 @@ insert into checks (task, kind, at, seconds, ok, summary)
 insert into replays (mode, filter, created_at, matched) select 'retry', '{{}}', {now} + i, 0 from n where i <= 200;
 insert into alerts (kind, subject, message, opened_at, last_at, closed_at)
   select 'task_lost', 's' || i, 'lost', {now} + i, {now} + i, {now} + i from n where i <= 2000;
+insert into audit (at, door, verb, object, filter, result)
+  select {now} + i, 'api', case when i % 500 = 0 then 'replay' else 'submit' end, 'tasks/' || i, '{{}}', 'done' from n;
 update actions set replay = 1 where name = 'shop';
 drop table n;
 """
@@ -110,6 +112,7 @@ def values(rows: int) -> Mapping[str, Mapping[str, Sequence[object]]]:
         },
         "alerts": {"state": [("open",), ("closed",)], "kind": [("task_lost",), ("action_dead",)], **times},
         "replays": times,
+        "audit": {"verb": ["submit", "replay", "nothing"], **times},
     }
 
 

@@ -8,6 +8,7 @@ from typing import Unpack
 
 from receiver.client.patience import ALONE, USUAL, Patience
 from receiver.client.transport import ListFilter, Transport, pauses
+from receiver.model.deeds import DeedView
 from receiver.model.views import (
     ActionView,
     AlertView,
@@ -145,6 +146,10 @@ class Ledger(Transport):
     def resume_replay(self, replay_id: int) -> ReplayView:
         """Takes up what the replay's cancellation stopped."""
         return self._call("POST", ReplayView, "replays", replay_id, "resume")
+
+    def audit(self, **narrow: Unpack[ListFilter]) -> PageView[DeedView]:
+        """What people did, newest first; `verb` is what was done."""
+        return self._list(PageView[DeedView], "audit", narrow)
 
     def rotate_secret(self) -> RotatedView:
         """Another secret signs callback URLs from now on."""

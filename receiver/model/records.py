@@ -313,6 +313,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     q: str | None = None
     task: str | None = None
     name: str | None = None
+    verb: str | None = None
     since: float | None = None
     until: float | None = None
     limit: int = 50

@@ -222,6 +222,9 @@ IN_DOUBT_COUNTS = 900.0
 CHECK_HOLD = 60.0
 """How far a due task is pushed away before it is looked at, so that one that breaks its examiner cannot spin."""
 
+CLOCK_SLACK = 60.0
+"""What happened so many seconds in the future was told by a wrong clock: those of two nodes differ by less."""
+
 BACKOFF_FIRST = 2.0
 BACKOFF_FACTOR = 3.0
 BACKOFF_CAP = 3600.0

@@ -124,6 +124,9 @@ class Store(Access):
     tally_older = ledger.tallies.tally_older
     is_tallied = ledger.tallies.is_tallied
 
+    audit = ledger.audit.audit
+    end_deed = ledger.audit.end_deed
+
     signing_secrets = ledger.secrets.signing_secrets
 
     add_upload = ledger.uploads.add_upload

@@ -206,6 +206,7 @@ ACTIONS: Filters = {
 }
 ALERTS: Filters = {"state": _several(_any_of("open", "closed")), "kind": _several(_any_of(*AlertKind)), **_PAGED}
 REPLAYS: Filters = _PAGED
+AUDIT: Filters = {"verb": _last(_one(str, "what was done", text=True)), **_PAGED}
 MODELS: Filters = {"q": _last()}
 DEFINITIONS: Filters = {}
 STREAM: Filters = {"kind": _several(_any_of(*KINDS)), "task": _last(), "last_event_id": _last()}

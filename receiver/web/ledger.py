@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from receiver.model.deeds import about
 from receiver.model.entries import Selection
 from receiver.model.errors import Refused, not_found, problems
 from receiver.model.records import JsonObject, rfc3339
@@ -115,10 +116,12 @@ async def begin_replay(service: Service, request: Request) -> Response:
     order, written = await _with_known(service, *read_replay(await read_object(request)))
     if order.dry_run and order.filter.until is None:
         order = replace(order, filter=replace(order.filter, until=_just_after(service.clock())))
+    about(filter={"mode": order.mode.value, **written})
     matched, made = await replay(service.store, service.definitions, order, written, service.clock())
     if made is None:
         counted = ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True)
         return answer(replace(counted, until=rfc3339(order.filter.until)))
+    about(f"replays/{made.id}", count=matched)
     service.wake()
     return answer(replay_view(made), 202)
 

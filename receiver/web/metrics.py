@@ -194,6 +194,7 @@ def _server(stand: Stand) -> Iterator[Metric]:
     meter = stand.service.meter
     alerts = [((kind,), count) for kind, count in stand.figures.alerts.items()]
     yield gauge("alerts_open", "Open alerts.", ("kind",), alerts)
+    yield gauge("stream_readers", "Readers of the stream of changes.", (), [((), len(stand.service.stream.readers))])
     turns = [((loop,), at) for loop, at in stand.service.turns().items()]
     yield gauge("loop_last_turn_timestamp_seconds", "When a loop last looked for something to do.", ("loop",), turns)
     requests = [((route, method, str(status)), count) for (route, method, status), count in meter.requests.items()]

@@ -3,6 +3,7 @@
 from receiver.store.ledger import actions as actions
 from receiver.store.ledger import alerts as alerts
 from receiver.store.ledger import arrivals as arrivals
+from receiver.store.ledger import audit as audit
 from receiver.store.ledger import checks as checks
 from receiver.store.ledger import definitions as definitions
 from receiver.store.ledger import deliveries as deliveries

@@ -174,6 +174,9 @@ KINDS: dict[str, Prunable] = {
         _delete_alerts,
         task=None,
     ),
+    "audit": Prunable(
+        *("audit", "id", "at", "x.at < ?", "length(x.filter)"), _delete("audit", "id"), task=None, indexed="1 = 1"
+    ),
 }
 """Every kind of row that is ever pruned."""
 
