@@ -39,6 +39,7 @@ from receiver.model.records import (
     Task,
     Upload,
 )
+from receiver.model.tallies import Span
 from receiver.server.definitions import KEEP_FILES
 from receiver.store import Store
 
@@ -64,7 +65,7 @@ COUNTS = {
     "bound_times": "actions that a slow replay owes more than a day ahead: those of this ledger are decades ahead",
 }
 """What is about so many rows as are asked for."""
-NO_VERBS = {"backup", "close", "listen", "open", "problem", "refused"}
+NO_VERBS = {"backup", "close", "listen", "open", "problem", "refused", "storing"}
 HOOK = HttpDefinition(name="hook", url="http://127.0.0.1:9/", timeout=30)
 SHOP = HttpDefinition(name="shop", url="http://127.0.0.1:9/", timeout=30)
 RESULT = Result(url="http://127.0.0.1:9/1.png", type="png")
@@ -314,6 +315,10 @@ async def keep_house(store: Store) -> None:
     await store.clear_alert(AlertKind.DISK_LOW, "one", LATER)
     await store.counters()
     await store.count("callbacks_received")
+    await store.figures()
+    await store.tally_older()
+    assert await store.is_tallied()
+    await store.tallies(Span.HOUR, LATER - 3600, LATER)
     await store.sync_definitions([KEEP_FILES, SHOP], LATER)
     await store.skip_orphans(LATER + 1, LATER + 2)
 

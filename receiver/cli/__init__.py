@@ -37,7 +37,8 @@ def main() -> None:
     Examples:
       receiver demo
       receiver serve
-      receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" --wait
+      receiver submit alibaba/qwen-image-2.0/text-to-image \\
+          prompt="a lighthouse" --wait
     """
 
 

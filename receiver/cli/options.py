@@ -75,7 +75,13 @@ def _some_of(
     option: str, words: tuple[str, ...], help: str = "Only these states; may be repeated."
 ) -> Callable[[F], F]:
     """An option that takes one of the words, and may be repeated."""
-    return click.option(option, multiple=True, type=click.Choice(words), help=help)
+    return click.option(
+        option,
+        multiple=True,
+        type=click.Choice(words),
+        metavar=option[2:].upper(),
+        help=f"{help}  [{', '.join(words)}]",
+    )
 
 
 files_from_option = click.option(

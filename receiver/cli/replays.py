@@ -64,10 +64,13 @@ def replay(
 
     \b
     Modes:
-      retry      the same actions, with new attempts: dead ones, unless --action-state is given
+      retry      the same actions, with new attempts: the dead ones,
+                 unless --action-state is given
       again      today's definitions once more, for tasks that have ended
-      missing    today's definitions, for ended tasks that have no action of them yet
-      reprocess  kept callbacks are read again, by a receiver that can read more of them
+      missing    today's definitions, for ended tasks that have no action
+                 of them yet
+      reprocess  kept callbacks are read again, by a receiver that can
+                 read more of them
 
     \b
     Examples:

@@ -208,6 +208,10 @@ UNREADABLE_KEPT = 64 * 1024
 NODE = "local"
 """The name of a node that is the only one of its ledger."""
 
+WELL_KNOWN = 5.0
+"""Seconds after an answer of RunningHub in which the next ones are no reason to look for alerts about it: only another
+server can have opened one meanwhile."""
+
 SUBMIT_PATIENCE = 600.0
 """A task that is still being sent after so many seconds has lost its sender."""
 DOUBT_LOOK = 60.0
@@ -217,6 +221,9 @@ IN_DOUBT_COUNTS = 900.0
 
 CHECK_HOLD = 60.0
 """How far a due task is pushed away before it is looked at, so that one that breaks its examiner cannot spin."""
+
+CLOCK_SLACK = 60.0
+"""What happened so many seconds in the future was told by a wrong clock: those of two nodes differ by less."""
 
 BACKOFF_FIRST = 2.0
 BACKOFF_FACTOR = 3.0

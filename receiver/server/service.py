@@ -19,7 +19,7 @@ from receiver.actions import Done, Performer, Work
 from receiver.actions.child import end_left_behind
 from receiver.actions.download.partial import free_room
 from receiver.actions.kinds import performers
-from receiver.dispatch import dispatch
+from receiver.dispatch import Worker, dispatch
 from receiver.egress.client import Egress
 from receiver.exchange import Asker
 from receiver.housekeep import housekeep
@@ -39,7 +39,7 @@ from receiver.runninghub.measured import MeasuredTransport
 from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
 from receiver.server.loop import Loop
-from receiver.server.outcomes import tell
+from receiver.server.outcomes import teller
 from receiver.server.pruner import Pruner
 from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
@@ -93,7 +93,7 @@ class Service:
         self.node = node
         self.definitions = settings.definitions
         self.store = open_store(settings.database, disk_floor=settings.disk_floor)
-        self.store.listen(tell)
+        self.store.listen(teller())
         self.stream = Stream(secrets.token_hex(4))
         self.store.listen(self.stream.publish)
         self.database = database_path(settings.database)
@@ -112,6 +112,7 @@ class Service:
         hands = perform or performers(self._egress, clock=clock, room=self.room)
         self._performers = {kind: self._measured(each) for kind, each in hands.items()}
         self._loops: list[Loop] = []
+        self._workers: list[Worker] = []
         self._stopping = False
         self._housekeeping_at = 0.0
         self._tally_at = 0.0
@@ -165,6 +166,7 @@ class Service:
             loop.stop()
         until = time.monotonic() + patience
         await asyncio.gather(*(loop.ended(until - time.monotonic()) for loop in self._loops))
+        await asyncio.gather(*(worker.give_back() for worker in self._workers))
 
     async def close(self) -> None:
         """Closes everything, last of all the store. May follow a `hold`, and may be called without one."""
@@ -218,10 +220,17 @@ class Service:
     async def reconcile_next(self) -> Line | None:
         return await self.reconciler.step()
 
-    async def dispatch_next(self, definition: Definition) -> Line | None:
-        store, hands, node = self.store, self._in_hand, self.node
+    async def dispatch_next(self, definition: Definition, worker: Worker | None = None) -> Line | None:
         return await dispatch(
-            store, self._performers, definition, self.redact, self.clock, self._jitter, in_hand=hands, node=node
+            self.store,
+            self._performers,
+            definition,
+            self.redact,
+            self.clock,
+            self._jitter,
+            in_hand=self._in_hand,
+            node=self.node,
+            worker=worker,
         )
 
     def _measured(self, perform: Performer) -> Performer:
@@ -308,8 +317,10 @@ class Service:
 
         waited_for = any(name in other.after for other in self.definitions)
         after = self.wake if waited_for or definition.kind == "download" else None
-        step = partial(self.dispatch_next, definition)
-        return Loop(f"dispatch:{name}", step, due, self.clock, workers=definition.concurrency, after=after)
+        workers = [Worker(lambda: not self._stopping) for _ in range(definition.concurrency)]
+        self._workers += workers
+        steps = [partial(self.dispatch_next, definition, worker) for worker in workers]
+        return Loop(f"dispatch:{name}", steps[0], due, self.clock, workers=len(steps), steps=steps, after=after)
 
     async def _replay_due(self) -> float | None:
         return None if await self.store.search() is None else self.clock()

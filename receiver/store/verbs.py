@@ -71,6 +71,7 @@ class Store(Access):
     note_process = ledger.actions.note_process
     left_programs = ledger.actions.left_programs
     settle_action = ledger.actions.settle_action
+    settle_and_claim = ledger.actions.settle_and_claim
     free_expired_leases = ledger.actions.free_expired_leases
     next_action_at = ledger.actions.next_action_at
     action = ledger.actions.action

@@ -13,7 +13,7 @@ from benchmarks.measuring import Result, Row, Run, measurement
 from benchmarks.receiving import SETTINGS, long_ledger
 from receiver.store import open_store
 
-PAGES = ("tasks", "deliveries", "events", "actions", "definitions", "alerts", "replays")
+PAGES = ("status", "tasks", "deliveries", "events", "actions", "definitions", "alerts", "replays")
 ASKED = 20
 """How often each page is asked for."""
 
