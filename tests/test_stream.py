@@ -326,6 +326,18 @@ async def test_a_server_that_stops_tells_its_readers_and_ends_in_peace(tmp_path:
 
 
 @pytest.mark.slow
+async def test_a_reader_who_hears_nothing_for_longer_than_others_may_be_idle_is_kept(tmp_path: Path) -> None:
+    _, tasks = await prepared(tmp_path, 1)
+    limits = ("idle", "header", "body", "answer")
+    (tmp_path / "receiver.toml").write_text("\n".join(["[door]", *(f"{each}_seconds = 1" for each in limits)]))
+    async with running(tmp_path) as server, listening(server.port, "?kind=delivery") as listener:
+        await listener.until(lambda: listener.beats > 0)
+        async with posting(server) as connection:
+            await post(connection, tasks[0], 0)
+        await listener.until(lambda: len(listener.events) > 0)
+
+
+@pytest.mark.slow
 async def test_readers_may_come_and_go_and_their_places_are_free_again(tmp_path: Path) -> None:
     await prepared(tmp_path, 0)
     async with running(tmp_path) as server:
