@@ -92,9 +92,9 @@ def examples() -> Iterator[tuple[str, str]]:
     for name, text in EVERYTHING.items():
         for block in blocks(text, "sh"):
             yield from ((f"{name}.md", line) for line in commands_in(block) if re.search(r"\breceiver ", line))
-    for line in introduction(Options()):
-        if (order := line.strip()).startswith("receiver submit"):
-            yield "what simulate prints", order
+    for line in commands_in("\n".join(introduction(Options()))):
+        if line.startswith("receiver submit"):
+            yield "what simulate prints", line
 
 
 PLACES: dict[str, str] = {}

@@ -71,14 +71,15 @@ NETWORK = {"httpx", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.
 
 # Who may import what: rooms, folders or single modules. A library without an entry may not be imported at all.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "anyio": ("egress.client", "egress.sending"),
+    "anyio": ("egress.sending",),
     "asyncio.subprocess": ("actions.child",),
     "click": ("cli",),
     "dotenv": ("cli.variables",),
-    "httpcore": ("egress.client", "egress.guard"),
+    "httpcore": ("egress.client", "egress.guard", "egress.network"),
     "httpx": (
         "runninghub.client",
         "runninghub.resources",
+        "runninghub.measured",
         "egress.client",
         "egress.sending",
         "egress.guard",
@@ -92,6 +93,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "importlib.metadata": ("version",),
     "itsdangerous": ("model.links",),
     "msgspec": ("",),
+    "prometheus_client": ("web.metrics",),
     "pytest": ("testing",),
     "python_multipart": ("web.forms",),
     "rich": ("cli", "demo"),

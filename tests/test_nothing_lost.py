@@ -11,6 +11,7 @@ from ledgers import end_tasks
 from test_stories import callback_of
 from uuid_utils import uuid7
 
+from receiver.actions import ActionFailed, Done, Work
 from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.entries import NewTask
@@ -402,8 +403,9 @@ async def test_times_that_a_wrong_clock_left_behind_come_back(house: House) -> N
     assert (await house.task(task_id)).state == "succeeded"
 
 
-async def test_what_is_to_be_asked_about_on_a_wrong_day_is_asked_about_today(house: House) -> None:
-    house.skew = 10 * 86_400
+@pytest.mark.parametrize("hours", [2, 8, 240])
+async def test_what_is_to_be_asked_about_at_a_wrong_time_is_asked_about_now(house: House, hours: float) -> None:
+    house.skew = hours * 3600
     task_id = await house.submit(Fault.LOST_CALLBACK)
     await house.settle()
     assert (await house.task(task_id)).state == "submitted"
@@ -424,14 +426,31 @@ async def test_a_doubt_of_the_future_holds_no_place_for_days(tmp_path: Path) -> 
         assert (await house.task(second)).state == "succeeded"
 
 
-async def test_what_was_retried_while_the_clock_was_wrong_comes_back_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hours", [2, 8, 240])
+async def test_what_failed_while_the_clock_was_wrong_is_tried_again_in_time(tmp_path: Path, hours: float) -> None:
+    async def fails(_: Work) -> Done:
+        raise ActionFailed("not now")
+
+    async with open_house(tmp_path, ONE) as house:
+        works, house.effect = house.effect, fails
+        (task,) = await end_tasks(house.store, 1, house.service.definitions, house.clock())
+        house.skew = hours * 3600
+        await house.settle()
+        house.skew, house.effect = 0.0, works
+        assert house.effects_of(task.id) == ["one"]
+        await house.advance(60)
+        assert house.effects_of(task.id) == ["one", "one"]
+
+
+@pytest.mark.parametrize("hours", [2, 8, 240])
+async def test_what_was_retried_while_the_clock_was_wrong_comes_back_with_it(tmp_path: Path, hours: float) -> None:
     async with open_house(tmp_path, ONE) as house:
         (task,) = await end_tasks(house.store, 1, house.service.definitions, house.clock())
         (action,) = (await house.task(task.id)).actions
         assert await house.store.skip_action(action.id, "by hand", house.clock())
-        house.clock.now += 10 * 86_400
+        house.clock.now += hours * 3600
         assert (await house.api.post(f"/actions/{action.id}/retry")).status_code == 200
-        house.clock.now -= 10 * 86_400
+        house.clock.now -= hours * 3600
         await house.advance(60)
         assert house.effects_of(task.id) == ["one"]
 

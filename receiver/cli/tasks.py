@@ -112,8 +112,7 @@ def _print_task(task: "TaskDetail") -> None:
         ("cost", sentences.cost(task.usage)),
         *((f"of which {child}", cost) for child, cost in sentences.costs_of_children(task.usage)),
     )
-    results = [(each.type, each.file, each.url or each.text) for each in task.results]
-    table(("type", "file", "link or text"), results, "Results")
+    _print_results(task)
     actions = [(a.id, a.name, a.state, a.attempts, sentences.due(a), a.reason) for a in task.actions]
     table(("id", "name", "state", "tries", "due (UTC)", "reason"), actions, "Actions")
     checks = [(moment(c.at), c.kind, "ok" if c.ok else "no", f"{c.seconds:.2f}", c.summary) for c in task.checks]
@@ -121,6 +120,15 @@ def _print_task(task: "TaskDetail") -> None:
     asked = {(check.at, check.kind) for check in task.checks}  # these stand above already
     timeline = [(moment(m.at), m.what, m.detail) for m in task.timeline if (m.at, m.what) not in asked]
     table(("at (UTC)", "what", "detail"), timeline, "Timeline")
+
+
+def _print_results(task: "TaskDetail") -> None:
+    """Prints each file, link and text on a line of its own, so that it can be copied whatever the terminal's width."""
+    if task.results:
+        click.echo("\nResults")
+    for number, result in enumerate(task.results, start=1):
+        said = [clean(each) for each in (result.file, result.url or result.text) if each]
+        click.echo("\n".join([f"{number}  {clean(result.type or '')}", *(f"   {each}" for each in said)]))
 
 
 def _labels(task: "TaskFacts") -> str:

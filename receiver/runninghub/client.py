@@ -19,6 +19,7 @@ import httpx
 import msgspec
 import stamina
 
+from receiver.egress.guard import OpenTransport
 from receiver.egress.sending import send
 from receiver.model.records import Account, Json, JsonObject
 from receiver.model.retry_after import seconds_asked
@@ -52,7 +53,7 @@ REPEATED_WITHIN = 30.0
 90. It is asked again later, and meanwhile others are."""
 SITE_PATIENCE = 10.0
 """Seconds for a site's answer while somebody waits."""
-LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
+CONNECTIONS = 32
 
 
 class FileToSend(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,9 +86,14 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     report: wire.TaskReport
 
 
+def transport_of(tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """The network to the provider, with limits, and without a proxy from the environment."""
+    return OpenTransport(tls, most=CONNECTIONS)
+
+
 def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -> httpx.AsyncClient:
-    """The HTTP client for the provider: explicit timeouts and limits, no proxy from the environment, no redirects."""
-    return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+    """The HTTP client for the provider: explicit timeouts, no proxy from the environment, no redirects."""
+    return httpx.AsyncClient(transport=transport or transport_of(tls), timeout=TIMEOUT, trust_env=False)
 
 
 def headers_of(file: FileToSend) -> dict[str, str]:

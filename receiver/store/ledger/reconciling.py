@@ -1,5 +1,7 @@
 """Which task is looked at next, and what looking at it wrote down."""
 
+import sys
+
 from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
 from receiver.store.ledger.access import reads, writes
@@ -35,22 +37,29 @@ def next_check_at(tx: Transaction) -> float | None:
 def bound_times(tx: Transaction, now: float, patience: float) -> int:
     """Brings back every time that only a wrong clock can have set so far ahead. Returns how many made anything due.
 
-    A replay may spread its actions over any time, so those keep theirs, but when it was itself begun in the future.
+    A wrong clock shows in times of what has happened: where they lie in the future, what was counted from them is too
+    far off. A replay may spread its actions over any time, so those keep theirs, but when it was itself begun in the
+    future.
     """
-    furthest = now + max(patience, rules.LOST_REST) + rules.LADDER_REST
+    furthest, wrong = now + max(patience, rules.LOST_REST) + rules.LADDER_REST, now + rules.CLOCK_SLACK
+    ahead = " or ".join(f"{mark} > ?" for mark in MARKS)
     tasks = tx.change("update tasks set check_at = ? where check_at > ?", now, furthest)
+    counted = f"update tasks set check_at = ? where check_at > ? and ({ahead})"
+    tasks += tx.change(counted, now, wrong, *[wrong] * len(MARKS))
     sent = "update tasks set held_until = ? where state = 'submitting' and held_until > ?"
     tx.change(sent, now + rules.SUBMIT_PATIENCE, now + rules.SUBMIT_PATIENCE)
     actions = 0
     for row in tx.all("select name from definitions"):
         owed = """
         update actions set due_at = ? where name = ? and state = 'owed' and due_at > ?
-          and (replay is null or replay in (select id from replays where created_at > ?))
+          and ((replay is null and (due_at > ? or created_at > ?))
+            or replay in (select id from replays where created_at > ?)
+            or exists (select 1 from attempts t where t.action = actions.id and t.number = fence and t.ended_at > ?))
         """
-        actions += tx.change(owed, now, row["name"], now + rules.LINKS_LIVE, now)
+        longest = now + rules.backoff(sys.maxsize, 1.0)
+        actions += tx.change(owed, now, row["name"], longest, now + rules.LINKS_LIVE, wrong, wrong, wrong)
     # What is said to have happened in the future would be waited for as long, and count as in flight.
     marks = ", ".join(f"{mark} = case when {mark} > ? then ? else {mark} end" for mark in MARKS)
-    ahead = " or ".join(f"{mark} > ?" for mark in MARKS)
     times = [now] * len(MARKS)
     tx.change(f"update tasks set {marks} where check_at is not null and ({ahead})", *times, *times, *times)
     rests = 0

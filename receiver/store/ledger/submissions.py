@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
-from receiver.store.ledger.access import fact, keep_fact, marks, reads, writes
+from receiver.store.ledger.access import count_up, fact, keep_fact, marks, reads, writes
 from receiver.store.ledger.alerts import close_alerts_but, open_alert
 from receiver.store.ledger.tasks import first_readable, known, known_of, set_state
 from receiver.store.ledger.transaction import Transaction
@@ -226,7 +226,12 @@ def _is_anothers(tx: Transaction, key: int, provider_task_id: str) -> bool:
 
 
 def _set_provider_id(tx: Transaction, key: int, provider_task_id: str) -> None:
-    tx.change("update tasks set provider_task_id = coalesce(provider_task_id, ?) where key = ?", provider_task_id, key)
+    taken = tx.one(
+        "update tasks set provider_task_id = ? where key = ? and provider_task_id is null returning kind",
+        *(provider_task_id, key),
+    )
+    if taken is not None:
+        count_up(tx, f"tasks_submitted.{taken['kind']}")
     tx.change(
         """
         update deliveries set contradicting = 1
