@@ -40,7 +40,7 @@ NOW = 1_790_000_000.0
 HOOK = Definition(name="hook", kind=ActionKind.HTTP, timeout=30)
 TASK = "019a0000-0000-7000-8000-000000000000"
 SAID = re.compile(r'"id":"(.*?)"|event: (reset)')
-ALL = 4200
+ALL = 3600
 """Changes in all, of which a reader that reads nothing cannot be told a half: nobody holds so much for it."""
 ANSWERS = 2
 """Seconds for which the door lets an answer wait for a reader who does not read on."""
@@ -274,7 +274,7 @@ async def posting(server: Server) -> AsyncIterator[Connection]:
 
 async def hear(listeners: Sequence[Listener], count: int) -> None:
     """All of them hear of so many deliveries."""
-    await asyncio.gather(*(each.until(lambda each=each: len(each.events) >= count, 60) for each in listeners))  # type: ignore[misc]
+    await asyncio.gather(*(each.until(lambda each=each: len(each.events) >= count, 150) for each in listeners))  # type: ignore[misc]
 
 
 async def burst(server: Server, tasks: Sequence[Ordered], numbers: Sequence[int]) -> None:
