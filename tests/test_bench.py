@@ -37,7 +37,9 @@ def test_without_a_name_it_measures_what_matters_most_and_says_on_what(tmp_path:
     assert {"noop", "receiver", "believing", "filled", "naive"} <= report["receiving"].keys()
 
 
-@pytest.mark.parametrize(("name", "option"), [("actions", "count"), ("prune", "rows"), ("replays", "rows")])
+@pytest.mark.parametrize(
+    ("name", "option"), [("actions", "count"), ("prune", "rows"), ("replays", "rows"), ("stream", "seconds")]
+)
 def test_each_other_measurement_has_a_name(name: str, option: str, tmp_path: Path) -> None:
     report = benched(tmp_path, name)
     assert list(report) == ["machine", "scale", name]

@@ -14,12 +14,12 @@ from typing import Any
 import structlog
 import uvloop
 
-from benchmarks import actions, idle, lists, overload, pipeline, prune, receiving, replays, starting, sweep
+from benchmarks import actions, idle, lists, overload, pipeline, prune, receiving, replays, starting, stream, sweep
 from benchmarks.machine import machine
 from benchmarks.measuring import MEASUREMENTS, Measurement, Row, Run, Scale
 from receiver.web.door import raise_file_limit
 
-ALL = (receiving, overload, pipeline, sweep, lists, starting, idle, actions, prune, replays)
+ALL = (receiving, overload, pipeline, sweep, lists, starting, idle, actions, prune, replays, stream)
 """Where the measurements are, in their order; importing them makes them known."""
 
 
