@@ -8,14 +8,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.measures import Meter
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
-from receiver.web.answers import failed
+from receiver.web.answers import failed, wrong_method
 from receiver.web.callbacks import PATH, CallbackDoor
 from receiver.web.guard import Armour, Guard, Keeper
 from receiver.web.metrics import Metrics
@@ -24,6 +24,19 @@ from receiver.web.routes import ENDPOINTS
 OPEN = ("/", "/healthz", "/readyz", "/metrics")
 """Paths that are routes, beside those below /api."""
 FAILURES = (Refused, StoreUnavailable, ProviderError, HTTPException, ClientDisconnect, 500)
+
+
+class Methods(Router):
+    """Names every method that a path takes when it refuses another: each of them is a route of its own here."""
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().app(scope, receive, send)
+        except HTTPException as error:
+            if error.status_code != 405:
+                raise
+            near = [each for each in self.routes if isinstance(each, Route) and each.matches(scope)[0] is Match.PARTIAL]
+            raise wrong_method(scope["method"], {each for route in near for each in route.methods or ()}) from None
 
 
 class FrontDoor:
@@ -80,7 +93,7 @@ def create_app(service: Service, pages: Callable[[Service, Keeper], ASGIApp] | N
             found = service.problems()
         return JSONResponse({"status": "unready" if found else "ready", "reasons": found}, 503 if found else 200)
 
-    api = Router([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
+    api = Methods([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
     metrics = Metrics(service)
     app = Starlette(
         routes=[
