@@ -50,7 +50,7 @@ def _pages(sources: Mapping[str, str], service: Service, keeper: Keeper) -> ASGI
         routes=[
             Route("/static/{name}", static_file),
             *(_route(console, *each) for each in OPEN),
-            Mount("", Guard(closed, keeper, pages=True)),
+            Mount("", Guard(closed, keeper, pages=closed.routes)),
         ],
         exception_handlers=dict.fromkeys(web.FAILURES, console.failed),
     )

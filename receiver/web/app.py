@@ -101,9 +101,12 @@ def create_app(service: Service, pages: Callable[[Service, Keeper], ASGIApp] | N
             Route("/readyz", ready),
             Route("/metrics", metrics if service.settings.metrics_public else Guard(metrics, keeper), methods=["GET"]),
             Mount("/api", Guard(api, keeper)),
-            Mount("", pages(service, keeper)) if pages else Route("/", alive),
+            *([] if pages else [Route("/", alive)]),
         ],
         exception_handlers=dict.fromkeys(FAILURES, failed),
     )
     app.router.redirect_slashes = False
+    if pages:
+        # Behind all of these: a path that is one of them keeps its own refusals.
+        app.router.default = pages(service, keeper)
     return FrontDoor(CallbackDoor(service), Armour(app), service.meter)

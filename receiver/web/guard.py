@@ -1,10 +1,13 @@
 """Who may come in: whoever has the admin token, whoever may look, and their browsers while they are signed in."""
 
 import secrets
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver.model import sessions
@@ -121,10 +124,10 @@ class Keeper:
 
 class Guard:
     """Lets through what carries a token, or the cookie of a session. Pure ASGI: BaseHTTPMiddleware costs eight requests
-    (measured). A stranger is sent to the page where one signs in when there are `pages` behind the guard.
+    (measured). A stranger who asks for one of the `pages` is sent to where one signs in.
     """
 
-    def __init__(self, app: ASGIApp, keeper: Keeper, *, pages: bool = False) -> None:
+    def __init__(self, app: ASGIApp, keeper: Keeper, *, pages: Sequence[BaseRoute] = ()) -> None:
         self._app = app
         self._keeper = keeper
         self._pages = pages
@@ -151,6 +154,8 @@ class Guard:
         if not self._pages or _authorization(scope):
             raise self._keeper.refuse_bearer(scope)
         self._keeper.origins.refuse_strange_host(Headers(scope=scope))
+        if all(each.matches(scope)[0] is Match.NONE for each in self._pages):
+            raise HTTPException(404)
         await RedirectResponse(f"/sign-in?next={quote(_wanted(scope))}", 303)(scope, receive, send)
 
 
