@@ -279,6 +279,15 @@ async def test_what_does_not_exist_is_refused_in_one_form(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_whoever_takes_a_wrong_way_is_told_the_right_one(shared_house: House) -> None:
+    nowhere = (await shared_house.api.get("/nothing")).json()["error"]["message"]
+    assert nowhere == "there is no such route; `receiver docs api` lists them"
+    refused = await shared_house.api.delete("/tasks")
+    assert refused.json()["error"]["message"] == "this route takes GET, HEAD, POST, not DELETE"
+    assert refused.headers["allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("body", "status"), [(b"{", 400), (b"[]", 400), (b"\xff", 400), (b"[" * 100_000, 400), (b"x" * 9_000_000, 413)]
 )

@@ -8,12 +8,12 @@ import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "scripts" / "bench"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(320)]
 
 
 def benched(directory: Path, *argv: str) -> dict[str, dict[str, object]]:
     report = directory / "report.json"
-    done = subprocess.run([BENCH, *argv, "--least", "--json", report], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([BENCH, *argv, "--least", "--json", report], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     figures: dict[str, dict[str, object]] = json.loads(report.read_text())
     return figures
@@ -52,7 +52,7 @@ def test_without_wrk_it_sends_the_callbacks_itself(tmp_path: Path) -> None:
         env={"PATH": _path_without_wrk(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     runs = json.loads((tmp_path / "report.json").read_text())["receiving"]["runs"]

@@ -60,7 +60,7 @@ class Terminal:
         self._tasks: list[str] = []
         tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         kept = {name: value for name, value in os.environ.items() if name not in (*SILENT, "COLUMNS", "FIRST_HOUR")}
-        self._environment = {**kept, "PATH": tools, "TERM": "dumb", "LANG": "C.UTF-8"}
+        self._environment = {**kept, "PATH": tools, "TERM": "dumb", "LC_ALL": "C.UTF-8"}
 
     def real(self, text: str) -> str:
         for shown, port in self._ports.items():

@@ -44,8 +44,18 @@ OPTIONS = {
 }
 
 
+SENTENCE = 200
+"""Letters of a help's first sentence that a list of commands shows: all of them, in as many lines as it takes."""
+
+
 class Guessed(click.Group):
     """A group of commands that knows what its commands are also called by those who guess."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does, but with the whole first sentence of each."""
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(SENTENCE)) for name, command in commands])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

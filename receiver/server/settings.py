@@ -280,6 +280,14 @@ def load_settings(environment: Mapping[str, str], directory: Path) -> Settings:
     return settings
 
 
+def _meant(key: str) -> str:
+    from difflib import get_close_matches
+
+    words = {field.key.rpartition(".")[2]: field.key for field in FIELDS}
+    near = get_close_matches(key.rpartition(".")[2], words, 1, 0.75)
+    return f"; did you mean {words[near[0]]}?" if near else ""
+
+
 def read_settings(environment: Mapping[str, str], directory: Path) -> tuple[Settings, list[str]]:
     """The settings as far as they can be read, and every problem; what is wrong stands at its default."""
     source, document, problems = _read_file(environment, directory)
@@ -291,7 +299,7 @@ def read_settings(environment: Mapping[str, str], directory: Path) -> tuple[Sett
             values |= {} if found else {field.name: value}
             problems += [f"{place}: {problem}" for problem in found]
     definitions = read_definitions(document.pop("actions", []), source, problems)
-    problems += [f"{source}: {key}: there is no such setting" for key in _flat(document)]
+    problems += [f"{source}: {key}: there is no such setting{_meant(key)}" for key in _flat(document)]
     if "host" not in values and environment.get("PORT"):
         values["host"] = "0.0.0.0"
     if not definitions and values.get("keep_files", True):

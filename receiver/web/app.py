@@ -8,14 +8,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.measures import Meter
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
-from receiver.web.answers import error_answer, failed
+from receiver.web.answers import error_answer, failed, wrong_method
 from receiver.web.callbacks import PATH, CallbackDoor
 from receiver.web.metrics import Metrics
 from receiver.web.routes import ENDPOINTS
@@ -41,6 +41,19 @@ class BearerToken:
         message = "send the admin token as Authorization: Bearer TOKEN"
         response = error_answer(401, "unauthorized", message, headers={"www-authenticate": "Bearer"})
         await response(scope, receive, send)
+
+
+class Methods(Router):
+    """Names every method that a path takes when it refuses another: each of them is a route of its own here."""
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().app(scope, receive, send)
+        except HTTPException as error:
+            if error.status_code != 405:
+                raise
+            near = [each for each in self.routes if isinstance(each, Route) and each.matches(scope)[0] is Match.PARTIAL]
+            raise wrong_method(scope["method"], {each for route in near for each in route.methods or ()}) from None
 
 
 class FrontDoor:
@@ -99,7 +112,7 @@ def create_app(service: Service) -> ASGIApp:
     def closed(inner: ASGIApp) -> ASGIApp:
         return BearerToken(inner, service.admin_token)
 
-    api = Router([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
+    api = Methods([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
     metrics = Metrics(service)
     app = Starlette(
         routes=[

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -57,6 +58,7 @@ def main(argv: Sequence[str], about: str) -> int:
     else:
         wanted = {MEASUREMENTS[given.measurement]: given.size}
     raise_file_limit()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended on the way
     report: dict[str, Any] = {"machine": machine(), "scale": str(given.scale)}
     print("\n".join(f"{what}: {value}" for what, value in report["machine"].items()), flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
