@@ -9,6 +9,7 @@ from counting import Counting
 from long_ledger import NOW, make
 
 from receiver.actions.settings import HttpDefinition
+from receiver.model.deeds import ACTING, Deed
 from receiver.model.entries import (
     Added,
     Candidate,
@@ -250,7 +251,9 @@ async def act(store: Store) -> None:
     assert await store.settle_action(one, Settlement(outcome="retry", due_at=LATER + 9, reason="later"), LATER)
     assert await store.settle_action(await claimed(store, "hook"), Settlement(outcome="dead", reason="no"), LATER)
     assert await store.settle_action(await claimed(store, "hook"), Settlement(outcome="done"), LATER)
-    await claimed(store, "shop")
+    shop = await claimed(store, "shop")
+    settled, _ = await store.settle_and_claim(shop, Settlement(outcome="done"), LATER, 60)
+    assert settled
     assert await store.free_expired_leases(LATER + 61, {"shop": 9}) == 1
     download = await claimed(store, "keep-files")
     await store.ask_for_new_links(download, LATER)
@@ -315,6 +318,13 @@ async def keep_house(store: Store) -> None:
     await store.clear_alert(AlertKind.DISK_LOW, "one", LATER)
     await store.counters()
     await store.count("callbacks_received")
+    deed = Deed(LATER, "api", None, "pause", "definitions/hook")
+    acting = ACTING.set(deed)
+    await store.set_paused("hook", LATER, paused=False)
+    ACTING.reset(acting)
+    await store.end_deed(deed, "done")
+    assert (await store.audit(Filter())).items
+    await store.audit(Filter(verb="pause"))
     await store.figures()
     await store.tally_older()
     assert await store.is_tallied()

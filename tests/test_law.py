@@ -71,11 +71,11 @@ NETWORK = {"httpx", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.
 
 # Who may import what: rooms, folders or single modules. A library without an entry may not be imported at all.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "anyio": ("egress.sending",),
+    "anyio": ("egress.client", "egress.sending"),
     "asyncio.subprocess": ("actions.child",),
     "click": ("cli",),
     "dotenv": ("cli.variables",),
-    "httpcore": ("egress.client", "egress.guard", "egress.network"),
+    "httpcore": ("egress.client", "egress.guard"),
     "httpx": (
         "runninghub.client",
         "runninghub.resources",
