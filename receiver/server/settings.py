@@ -67,6 +67,10 @@ _TOKEN = Condition(
     "a token of at least 16 characters, without spaces or quotes around it",
     lambda text: len(text) >= 16 and _is_word(text),
 )
+_HOSTS = Condition(
+    "names of this server, without scheme and port",
+    lambda hosts: all(_is_word(host) and not set(host) & set("/:@*") for host in hosts),
+)
 _KEY = Condition("a key of printable characters, without spaces, line ends or quotes around it", _is_word)
 _PORT = Condition("a port from 0 to 65535", lambda port: 0 <= port <= 65535)
 _DAYS = Condition(
@@ -111,6 +115,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         Setting(_TOKEN, variables=("RECEIVER_ADMIN_TOKEN",), secret=True),
         "needed to use the API; generated and kept in the database if not set; `receiver token` prints it",
     ] = None
+    view_token: Annotated[
+        str | None,
+        Setting(_TOKEN, variables=("RECEIVER_VIEW_TOKEN",), secret=True),
+        "lets its bearer look at everything, in the console and the API, and change nothing",
+    ] = None
+    hosts: Annotated[
+        tuple[str, ...],
+        Setting(_HOSTS, variables=("RECEIVER_HOSTS",)),
+        "further names by which browsers reach the console; localhost, addresses and public_url's name are known",
+    ] = ()
     api_key: Annotated[
         str | None,
         Setting(_KEY, table="runninghub", variables=("RUNNINGHUB_API_KEY",), secret=True),
@@ -305,6 +319,13 @@ def read_settings(environment: Mapping[str, str], directory: Path) -> tuple[Sett
     if not definitions and values.get("keep_files", True):
         definitions = [KEEP_FILES]
     return Settings(**values, definitions=tuple(definitions)), problems  # type: ignore[arg-type]
+
+
+def sources(environment: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """Where each setting that is given is given, by its key: the name of a variable or of the file."""
+    source, document, _ = _read_file(environment, directory)
+    found = {field.key: _take(field, environment, document, source) for field in FIELDS}
+    return {key: place for key, (place, given) in found.items() if given is not UNSET}
 
 
 def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[str, dict[str, object], list[str]]:

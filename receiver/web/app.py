@@ -1,7 +1,7 @@
 """The ASGI application over a running service: routes, authentication, one form of error."""
 
-import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.applications import Starlette
@@ -15,32 +15,15 @@ from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.measures import Meter
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
-from receiver.web.answers import error_answer, failed, wrong_method
+from receiver.web.answers import failed, wrong_method
 from receiver.web.callbacks import PATH, CallbackDoor
+from receiver.web.guard import Armour, Guard, Keeper
 from receiver.web.metrics import Metrics
 from receiver.web.routes import ENDPOINTS
 
 OPEN = ("/", "/healthz", "/readyz", "/metrics")
 """Paths that are routes, beside those below /api."""
 FAILURES = (Refused, StoreUnavailable, ProviderError, HTTPException, ClientDisconnect, 500)
-
-
-class BearerToken:
-    """Lets through what carries the admin token. Pure ASGI, for BaseHTTPMiddleware costs eight requests (measured)."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
-        if scheme.lower() == b"bearer" and secrets.compare_digest(token.strip(), self._expected):
-            await self._app(scope, receive, send)
-            return
-        message = "send the admin token as Authorization: Bearer TOKEN"
-        response = error_answer(401, "unauthorized", message, headers={"www-authenticate": "Bearer"})
-        await response(scope, receive, send)
 
 
 class Methods(Router):
@@ -91,8 +74,9 @@ class FrontDoor:
         return measured
 
 
-def create_app(service: Service) -> ASGIApp:
-    """The application over a service that was started."""
+def create_app(service: Service, pages: Callable[[Service, Keeper], ASGIApp] | None = None) -> ASGIApp:
+    """The application over a service that was started; `pages` makes what is shown to people."""
+    keeper = Keeper(service)
 
     async def alive(request: Request) -> Response:
         challenge = request.query_params.get("challenge")
@@ -109,20 +93,17 @@ def create_app(service: Service) -> ASGIApp:
             found = service.problems()
         return JSONResponse({"status": "unready" if found else "ready", "reasons": found}, 503 if found else 200)
 
-    def closed(inner: ASGIApp) -> ASGIApp:
-        return BearerToken(inner, service.admin_token)
-
     api = Methods([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
     metrics = Metrics(service)
     app = Starlette(
         routes=[
-            Route("/", alive),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            Route("/metrics", metrics if service.settings.metrics_public else closed(metrics), methods=["GET"]),
-            Mount("/api", closed(api)),
+            Route("/metrics", metrics if service.settings.metrics_public else Guard(metrics, keeper), methods=["GET"]),
+            Mount("/api", Guard(api, keeper)),
+            Mount("", pages(service, keeper)) if pages else Route("/", alive),
         ],
         exception_handlers=dict.fromkeys(FAILURES, failed),
     )
     app.router.redirect_slashes = False
-    return FrontDoor(CallbackDoor(service), app, service.meter)
+    return FrontDoor(CallbackDoor(service), Armour(app), service.meter)
