@@ -8,7 +8,7 @@ COMMANDS = {
     **dict.fromkeys(("run", "create", "order", "generate"), "receiver submit MODEL"),
     **dict.fromkeys(("start", "up", "server"), "receiver serve"),
     **dict.fromkeys(("health", "ready", "overview", "stats"), "receiver status"),
-    **dict.fromkeys(("follow", "watch"), "receiver wait ID"),
+    **dict.fromkeys(("follow", "watch"), "receiver task ID --follow"),
     **dict.fromkeys(("fetch", "files", "results"), "receiver download ID"),
     **dict.fromkeys(("webhooks", "callbacks"), "receiver deliveries"),
     **dict.fromkeys(("retry", "redo", "rerun"), "receiver replay --name NAME, or receiver actions retry ID"),
@@ -38,8 +38,7 @@ COMMANDS = {
 OPTIONS = {
     "submit --model": "the model comes first, without an option: receiver submit MODEL KEY=VALUE",
     "submit --prompt": "an input is written as KEY=VALUE: receiver submit MODEL prompt=TEXT",
-    "tasks --follow": "use receiver wait ID, which follows a task to its end",
-    "tasks --watch": "use receiver wait ID, which follows a task to its end",
+    "tasks --watch": "use --follow",
     "tasks --status": "use --state",
     "replay --everything": "use --all",
 }
