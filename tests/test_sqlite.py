@@ -20,7 +20,7 @@ from receiver.store.sqlite.store import SqliteStore
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'ledger' / 'receiver.db'}")
+    store = SqliteStore(tmp_path / "ledger" / "receiver.db")
     await store.open()
     yield store
     await store.close()
