@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -45,6 +46,13 @@ def programs() -> Path | None:
     return Path(on_path).resolve().parent if on_path else None
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 class Server:
     """A server in a directory of its own, which can be stopped, killed and started again."""
 
@@ -56,9 +64,7 @@ class Server:
         self.data = self.directory / "data"
         self.user = self._somebody()
         self.settings = {**SETTINGS, **settings}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         if self.user:
             os.chown(self.directory, pwd.getpwnam(self.user).pw_uid, -1)
@@ -99,6 +105,30 @@ class Server:
             self._process.send_signal(how)
             self._process.wait()
             self._process = None
+
+    def kill(self) -> None:
+        """Kills it with all its processes, as a power cut would, but that the system's memory survives."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        self.stop(signal.SIGKILL)
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def tell(self, *statements: str) -> None:
+        with psycopg.connect(self.url("public"), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def standby(self) -> "Server":
+        """Another server that follows this one."""
+        other = Server()
+        source = f"host=127.0.0.1 port={self.port} user=receiver"
+        other.run("pg_basebackup", "-D", other.data, "-d", source, "-R", "-X", "stream", "-c", "fast")
+        return other.start()
+
+    def promote(self) -> None:
+        self.run("pg_ctl", "promote", "-w", "-D", self.data)
 
     def remove(self) -> None:
         self.stop(signal.SIGQUIT)

@@ -115,7 +115,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "urllib.request": ("demo",),
     # The engines behind the store's verbs.
     "receiver.store.sqlite": ("store", "cli", "demo"),
-    "receiver.store.postgres": ("store",),
+    "receiver.store.postgres": ("store", "cli"),
 }
 SPAWNERS = ("actions.child",)
 SPAWNING = {"subprocess", "subprocess_exec", "subprocess_shell", "create_subprocess_exec", "create_subprocess_shell"}

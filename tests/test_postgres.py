@@ -1,17 +1,19 @@
 """The ledger in PostgreSQL: the same schema as in a file, and what only a server brings with it."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from pooler import Pooler
 from postgres import execute, new_ledger
 from psycopg.rows import dict_row
 from uuid_utils import uuid7
 
 from receiver.model.entries import NewTask
-from receiver.model.errors import Failed, Refused, SettingsError
+from receiver.model.errors import DatabaseInUse, Failed, Refused, SettingsError
 from receiver.model.records import Filter, Kind
 from receiver.store import open_store
 from receiver.store.postgres.migrations import STEPS
@@ -97,6 +99,7 @@ async def test_every_text_is_compared_byte_by_byte(store: PostgresStore, url: st
 
 async def test_opening_again_changes_nothing_and_loses_no_row(store: PostgresStore, url: str) -> None:
     await store.add_task(order(), NOW)
+    await store.close()
     applied = rows(url, "select * from receiver_migrations")
     assert [row["name"] for row in applied] == list(STEPS)
     again = PostgresStore(url)
@@ -115,6 +118,35 @@ async def test_a_schema_with_tables_of_another_program_is_left_alone(url: str) -
 
 
 # ---------------------------------------------------------------- what must be so
+
+
+async def test_a_pooler_that_gives_one_session_to_many_is_refused_with_the_remedy(url: str) -> None:
+    port = int(re.findall(r":(\d+)/", url)[0])
+    async with Pooler(port).running() as pooler:
+        store = open_store(url.replace(f":{port}/", f":{pooler.port}/"))
+        with pytest.raises(SettingsError, match=r"pooler in transaction mode.*session mode"):
+            await store.open()
+    direct = open_store(url)
+    await direct.open(patience=0.0)
+    await direct.close()
+
+
+async def test_one_server_has_a_ledger_and_the_next_one_waits_for_its_end(store: PostgresStore, url: str) -> None:
+    second, is_told = open_store(url), asyncio.Event()
+    with pytest.raises(DatabaseInUse, match="another process is serving this database"):
+        await second.open(patience=0.0)
+    waiting = asyncio.create_task(second.open(waiting=lambda why: is_told.set()))
+    await is_told.wait()
+    await store.close()
+    await waiting
+    await second.close()
+
+
+async def test_a_server_that_was_cut_off_has_its_ledger_back_at_once(store: PostgresStore, url: str) -> None:
+    await store.add_task(order(), NOW)
+    await execute(url, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'receiver'")
+    await store.add_task(order(), NOW)
+    assert len((await store.tasks(Filter())).items) == 2
 
 
 async def test_a_schema_that_is_not_there_is_said_with_the_remedy(url: str) -> None:

@@ -10,10 +10,10 @@ import pytest
 from uuid_utils import uuid7
 
 from receiver.model.entries import NewTask
-from receiver.model.errors import StoreUnavailable
+from receiver.model.errors import DatabaseInUse, StoreUnavailable
 from receiver.model.records import AlertKind, Kind
 from receiver.store import open_store
-from receiver.store.sqlite.database import DatabaseInUse, connect, connect_read_only
+from receiver.store.sqlite.database import connect, connect_read_only
 from receiver.store.sqlite.offline import read_secret, summary
 from receiver.store.sqlite.store import SqliteStore
 

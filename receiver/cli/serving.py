@@ -52,8 +52,8 @@ def _serve(settings: "Settings") -> None:
     import uvloop
 
     from receiver.cli.check import whence
+    from receiver.model.errors import DatabaseInUse
     from receiver.server.service import Service
-    from receiver.store.sqlite.database import DatabaseInUse
     from receiver.web.server import listen
     from receiver.web.server import serve as run
 
@@ -65,7 +65,7 @@ def _serve(settings: "Settings") -> None:
         try:
             uvloop.run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))
         except DatabaseInUse as error:
-            raise Ended(f"{error}; one process owns a SQLite file, so stop that one first", USED_WRONGLY) from error
+            raise Ended(f"{error}; one process serves a database, so stop that one first", USED_WRONGLY) from error
         except OSError as error:
             raise Ended(f"the database cannot be used: {error}") from error
 

@@ -40,7 +40,7 @@ from receiver.server.outcomes import tell
 from receiver.server.pruner import Pruner
 from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
-from receiver.store import Store, database_path, open_store
+from receiver.store import Store, described, local_place, open_store, password_of
 from receiver.submit import submit_next
 
 log = structlog.get_logger()
@@ -88,10 +88,12 @@ class Service:
         self.definitions = settings.definitions
         self.store = open_store(settings.database, disk_floor=settings.disk_floor)
         self.store.listen(tell)
-        self.database = database_path(settings.database)
-        self.scratch = self.database.parent
+        self.database = described(settings.database)
+        """Where the ledger is, for people."""
+        place = local_place(settings.database)
+        self.scratch = place.parent
         """The directory for files that are in hand: beside the database, where there is room."""
-        self.address_file = address_file(self.database)
+        self.address_file = address_file(place)
         """The file in which the command line finds the URL of this server."""
         self.announced: Announcement | None = None
         self._jitter = jitter
@@ -122,7 +124,8 @@ class Service:
         await self.store.begin_signing(self.clock(), given=bool(self.settings.secrets))
         self._secrets = await self._all_secrets()
         self.links = Links(self._secrets, self.settings.public_url)
-        known = [self.settings.api_key, self.admin_token, *self._secrets, *secrets_of(self.definitions)]
+        known = [self.settings.api_key, self.admin_token, password_of(self.settings.database)]
+        known += [*self._secrets, *secrets_of(self.definitions)]
         self.redact = Redactor(known)
         self.asker = Asker(self.provider, self.store, self.redact, self.clock)
         self.reconciler = Reconciler(

@@ -6,11 +6,11 @@ from receiver.model.errors import SettingsError
 from receiver.store.sqlite.store import SqliteStore
 from receiver.store.verbs import Store
 
-__all__ = ["Store", "database_path", "is_server", "local_place", "open_store"]
+__all__ = ["Store", "database_path", "described", "is_server", "local_place", "open_store", "password_of", "unfit"]
 
 SQLITE_PREFIX = "sqlite:///"
 POSTGRES_PREFIXES = ("postgresql://", "postgres://")
-INSTALL = "database: PostgreSQL needs psycopg, which is not installed: `pip install 'receiver[postgres]'`"
+INSTALL = "PostgreSQL needs the extra `receiver[postgres]`: `pip install 'psycopg[binary]>=3.2,<4'`"
 NO_FILE = Path("receiver")
 """What stands for the database file, in the working directory, where the database is no file."""
 
@@ -39,5 +39,33 @@ def open_store(url: str, *, disk_floor: int = 0) -> Store:
     try:
         from receiver.store.postgres.store import PostgresStore
     except ImportError as error:
-        raise SettingsError([INSTALL]) from error
+        raise SettingsError([f"database: {INSTALL}"]) from error
     return PostgresStore(url)
+
+
+def unfit(url: str) -> list[str]:
+    """Why no ledger can be opened there, as far as the URL alone tells, each with the setting in front."""
+    if is_server(url):
+        try:
+            open_store(url)
+        except SettingsError as error:
+            return error.problems
+    return []
+
+
+def described(url: str) -> str:
+    """Where a ledger is, for people: never with the password."""
+    if not is_server(url):
+        return str(database_path(url))
+    from receiver.store.postgres.connection import place
+
+    return place(url)
+
+
+def password_of(url: str) -> str | None:
+    """The secret in a database URL, if there is one."""
+    if not is_server(url):
+        return None
+    from receiver.store.postgres.connection import parameters
+
+    return parameters(url).get("password")

@@ -1,5 +1,6 @@
 """Connections to the server: what is asked of them, and what must be so that a ledger is safe there."""
 
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.numeric import Int8Dumper
 
-from receiver.model.errors import SettingsError, StoreUnavailable
+from receiver.model.errors import DatabaseInUse, SettingsError, StoreUnavailable
 from receiver.store.postgres.failures import READ_ONLY, said, storage_failure
 
 Connected = Connection[DictRow]
@@ -31,7 +32,8 @@ OLDEST = 130_000
 """Of PostgreSQL, as it counts its versions: 13."""
 LIMITS = """
 select set_config('lock_timeout', '10s', false), set_config('statement_timeout', '60s', false),
-  set_config('idle_in_transaction_session_timeout', '60s', false), set_config('timezone', 'UTC', false)
+  set_config('idle_in_transaction_session_timeout', '60s', false), set_config('tcp_keepalives_idle', '10', false),
+  set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)
 """
 """Nothing waits for ever, and a node that has stopped amid a transaction does not hold up the others."""
 DURABLE = """
@@ -40,8 +42,17 @@ select set_config('synchronous_commit', 'on', false) where current_setting('sync
 """What is acknowledged is on disk, whatever the server's default is."""
 SESSION = """
 select current_setting('server_version_num')::bigint as version, current_setting('server_encoding') as encoding,
-  current_schema() as schema, current_setting('search_path') as path, current_user as name
+  current_schema() as schema, current_setting('search_path') as path
 """
+OWN = """
+set lock_timeout = '2s';
+select pg_advisory_lock(hashtext('receiver owner'), hashtext(current_schema()));
+set lock_timeout = '10s'
+"""
+"""One server has a ledger, for as long as its session lasts."""
+Session = tuple[int, datetime]
+WHICH_SESSION = "select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
+END_SESSION = "select pg_terminate_backend(pid) from pg_stat_activity where pid = %s and backend_start = %s"
 POOLED = (
     "the server is behind a pooler in transaction mode, which gives one session to many: name the port of the server"
     " itself, or of a pooler in session mode"
@@ -76,33 +87,59 @@ def place(url: str) -> str:
 
 def connect(url: str) -> Connected:
     """A connection without a transaction. Raises StoreUnavailable, SettingsError for what waiting does not mend."""
+    connection = _open(url)
     try:
-        connection = psycopg.connect(**parameters(url), autocommit=True, row_factory=dict_row)
-    except psycopg.Error as error:
-        raise _unreachable(url, error) from None
-    try:
-        _adapt(connection)
         connection.execute(LIMITS)
         connection.execute(DURABLE)
     except psycopg.Error as error:
         connection.close()
         raise _unreachable(url, error) from None
-    connection.prepared_max = 500
     return connection
 
 
-def connect_to_write(url: str) -> Connected:
-    """The same, on a server that takes writes. Raises StoreUnavailable for a standby."""
+def connect_to_own(url: str, former: Session | None = None) -> Connected:
+    """The same, as the one server that has this ledger; a session that it had before is ended.
+
+    Raises StoreUnavailable for a standby, which takes no writes, and DatabaseInUse while another server has it.
+    """
     connection = connect(url)
-    if connection.execute("select pg_is_in_recovery() as standby").fetchall()[0]["standby"]:
+    try:
+        if connection.execute("select pg_is_in_recovery() as standby").fetchall()[0]["standby"]:
+            raise StoreUnavailable(READ_ONLY, f"{place(url)} is a standby, and takes no writes")
+        if former is not None:
+            # The server may not have noticed yet that it is gone, and what it has locked would wait for that.
+            connection.execute(END_SESSION, former)
+        connection.execute(OWN, prepare=False)
+    except psycopg.errors.LockNotAvailable:
         connection.close()
-        raise StoreUnavailable(READ_ONLY, f"{place(url)} is a standby, and takes no writes")
+        raise DatabaseInUse(f"another process is serving this database ({place(url)})") from None
+    except psycopg.Error as error:
+        connection.close()
+        raise _unreachable(url, error) from None
+    except StoreUnavailable:
+        connection.close()
+        raise
     return connection
 
 
-def refuse_unfit(connection: Connected, url: str) -> None:
-    """Raises SettingsError, with the remedy, for a server or a session in which a ledger would not be safe."""
-    (found,) = connection.execute(SESSION).fetchall()
+def session_of(connection: Connected) -> Session:
+    """What tells a session from every other one that the server ever had."""
+    (found,) = connection.execute(WHICH_SESSION).fetchall()
+    return found["pid"], found["backend_start"]
+
+
+def refuse_unfit(url: str) -> None:
+    """Raises SettingsError, with the remedy, for a server or sessions in which a ledger would not be safe.
+
+    Nothing is set in its sessions, which may be somebody else's too.
+    """
+    try:
+        with _open(url) as connection, _open(url) as other:
+            if _is_pooled(connection, other):
+                raise _unfit(POOLED)
+            (found,) = connection.execute(SESSION).fetchall()
+    except psycopg.Error as error:
+        raise _unreachable(url, error) from None
     if found["version"] < OLDEST:
         raise _unfit(f"expected PostgreSQL {OLDEST // 10_000} or newer, got {found['version'] // 10_000}")
     if found["encoding"] != "UTF8":
@@ -110,22 +147,32 @@ def refuse_unfit(connection: Connected, url: str) -> None:
     if found["schema"] is None:
         told = f"none of the schemas in the search path exists ({found['path']})"
         raise _unfit(f"{told}: `create schema …`, or name another by ?options=-csearch_path%3DNAME")
-    if _is_pooled(connection, url):
-        raise _unfit(POOLED)
 
 
-def _is_pooled(connection: Connected, url: str) -> bool:
-    """Whether two connections share a session of the server. A direct one is told by the number of its process."""
-    pid = "select pg_backend_pid() as pid"
-    mine = connection.execute(pid).fetchall()[0]["pid"]
+def _is_pooled(connection: Connected, other: Connected) -> bool:
+    """Whether two connections share the sessions of the server: a transaction of the one takes that of the other."""
+    mine = _process(connection)
     if connection.info.backend_pid == mine:
-        return False
-    with connect(url) as other:
-        other.execute("begin")
-        theirs = other.execute(pid).fetchall()[0]["pid"]
-        again = connection.execute(pid).fetchall()[0]["pid"]
-        other.execute("rollback")
-    return bool(mine == theirs or mine != again)
+        return False  # the server itself has told its number when we connected
+    other.execute("begin")
+    return _process(other) == mine or _process(connection) != mine
+
+
+def _process(connection: Connected) -> int:
+    """The number of the server's process that serves a connection just now."""
+    (found,) = connection.execute("select pg_backend_pid() as pid", prepare=False).fetchall()
+    pid: int = found["pid"]
+    return pid
+
+
+def _open(url: str) -> Connected:
+    try:
+        connection = psycopg.connect(**parameters(url), autocommit=True, row_factory=dict_row)
+    except psycopg.Error as error:
+        raise _unreachable(url, error) from None
+    _adapt(connection)
+    connection.prepared_max = 500
+    return connection
 
 
 def _adapt(connection: Connected) -> None:

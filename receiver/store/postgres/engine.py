@@ -9,9 +9,9 @@ import psycopg
 from msgspec import Struct
 from psycopg.sql import SQL
 
-from receiver.model.errors import SettingsError, StoreUnavailable
+from receiver.model.errors import ReceiverError
 from receiver.store.ledger.transaction import Transaction
-from receiver.store.postgres.connection import Connected
+from receiver.store.postgres.connection import Connected, Session, session_of
 from receiver.store.postgres.failures import storage_failure
 from receiver.store.writer import Engine
 
@@ -81,11 +81,12 @@ class PostgresTransaction(Transaction):
 
 
 class PostgresEngine(Engine):
-    """Give it what opens the connection that writes."""
+    """Give it what opens the connection that writes, and is told which session was ours before."""
 
-    def __init__(self, connect: Callable[[], Connected]) -> None:
+    def __init__(self, connect: Callable[[Session | None], Connected]) -> None:
         self._connect = connect
         self._connection: Connected | None = None
+        self._session: Session | None = None
 
     @property
     def _open(self) -> Connected:
@@ -93,13 +94,14 @@ class PostgresEngine(Engine):
         return self._connection
 
     def connect(self) -> None:
-        self._connection = self._connect()
+        self._connection = self._connect(self._session)
+        self._session = session_of(self._connection)
 
     def begin(self) -> Transaction:
         try:
             self._open.execute(BEGIN, prepare=False)
         except psycopg.OperationalError:
-            if not self._open.broken:
+            if not self._open.closed:
                 raise
             # The server was started again since: nothing was sent on this connection yet, so another one will do.
             self._reconnect()
@@ -108,11 +110,11 @@ class PostgresEngine(Engine):
 
     def commit(self) -> None:
         """When the answer is lost nobody knows what became of it: that is an outage, and whoever waits tries again."""
-        self._open.execute("commit")
+        self._open.execute("commit", prepare=False)
 
     def roll_back(self) -> None:
         try:
-            self._open.execute("rollback")
+            self._open.execute("rollback", prepare=False)
         except psycopg.Error:
             # A server that hears no more has forgotten the transaction, or will when it notices.
             self._open.close()
@@ -128,9 +130,7 @@ class PostgresEngine(Engine):
             tx.change("insert into probe (content) values (?)", bytes(65536))
             tx.change("delete from probe")
             self.commit()
-        except SettingsError:
-            return "not_allowed"
-        except (psycopg.Error, StoreUnavailable) as error:
+        except (psycopg.Error, ReceiverError) as error:
             self.roll_back()
             return storage_failure(error) or "cannot_write"
         return None
@@ -140,4 +140,4 @@ class PostgresEngine(Engine):
 
     def _reconnect(self) -> None:
         self._open.close()
-        self._connection = self._connect()
+        self.connect()

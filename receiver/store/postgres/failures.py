@@ -2,7 +2,7 @@
 
 import psycopg
 
-from receiver.model.errors import StoreUnavailable
+from receiver.model.errors import DatabaseInUse, SettingsError, StoreUnavailable
 
 LOST = "connection_lost"
 READ_ONLY = "read_only"
@@ -39,8 +39,13 @@ REASONS = {
 
 def storage_failure(error: Exception) -> str | None:
     """The reason code of an error of the storage itself; None for any other."""
-    if isinstance(error, StoreUnavailable):
-        return error.reason
+    match error:
+        case StoreUnavailable():
+            return error.reason
+        case DatabaseInUse():
+            return "in_use"
+        case SettingsError():
+            return "not_allowed"
     if not isinstance(error, psycopg.Error):
         return None
     state = error.sqlstate

@@ -48,13 +48,11 @@ class Readers:
                     raise
                 # The connection was lost since it was used last, or just now: reading twice does no harm.
                 return self._read(work)
-        except psycopg.Error as error:
+        except (psycopg.Error, SettingsError) as error:
             reason = storage_failure(error)
             if reason is None:
                 raise
             raise StoreUnavailable(reason, f"nothing can be read: {reason.replace('_', ' ')}") from error
-        except SettingsError as error:
-            raise StoreUnavailable("not_allowed", "nothing can be read: not allowed") from error
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         connection = self._connection()

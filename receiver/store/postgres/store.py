@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from typing import IO, TypeVar
 
-from receiver.model.errors import Failed, Refused, StoreUnavailable
+from receiver.model.errors import DatabaseInUse, Failed, Refused, StoreUnavailable
 from receiver.store.grouped import GroupedStore
 from receiver.store.ledger.transaction import Transaction
-from receiver.store.postgres.connection import connect, connect_to_write, parameters, refuse_unfit
+from receiver.store.postgres.connection import Connected, Session, connect, connect_to_own, parameters, refuse_unfit
 from receiver.store.postgres.engine import PostgresEngine
 from receiver.store.postgres.migrations import migrate
 from receiver.store.postgres.readers import Readers
@@ -26,7 +26,9 @@ class PostgresStore(GroupedStore):
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         parameters(url)
         self._url = url
-        super().__init__(PostgresEngine(lambda: connect_to_write(url)), monotonic)
+        self._monotonic = monotonic
+        self._ready: Connected | None = None
+        super().__init__(PostgresEngine(self._connect), monotonic)
         self._readers = Readers(lambda: connect(url))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
@@ -35,20 +37,22 @@ class PostgresStore(GroupedStore):
     async def open(self, patience: float = PATIENCE, waiting: Callable[[str], None] = lambda why: None) -> None:
         """Brings the schema up to date, waiting up to `patience` seconds for the server. `waiting` is told why.
 
-        Raises SettingsError for a database that must not be used, and Failed when the server does not come.
+        Raises SettingsError for a database that must not be used, DatabaseInUse while another server has it, and
+        Failed when it does not come.
         """
-        waited = 0.0
+        began = self._monotonic()
+        told = False
         while True:
             try:
                 await asyncio.to_thread(self._make_ready)
                 break
-            except StoreUnavailable as problem:
-                if waited >= patience:
-                    raise Failed(f"database: {problem}") from problem
-                if not waited:
-                    waiting(f"{problem}; waiting up to {patience:g} s for it")
+            except (StoreUnavailable, DatabaseInUse) as problem:
+                if self._monotonic() - began >= patience:
+                    raise problem if isinstance(problem, DatabaseInUse) else Failed(f"database: {problem}") from problem
+                if not told:
+                    waiting(f"{problem}; waiting up to {patience:g} s")
+                told = True
             await asyncio.sleep(POLL)
-            waited += POLL
         await self._writer.open()
 
     async def close(self) -> None:
@@ -65,6 +69,16 @@ class PostgresStore(GroupedStore):
         """The disk is the server's: when it is full, the writes themselves say so."""
 
     def _make_ready(self) -> None:
-        with connect_to_write(self._url) as connection:
-            refuse_unfit(connection, self._url)
+        refuse_unfit(self._url)
+        connection = connect_to_own(self._url)
+        try:
             migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._ready = connection
+
+    def _connect(self, former: Session | None) -> Connected:
+        """The connection that was made ready, else a new one."""
+        connection, self._ready = self._ready, None
+        return connection or connect_to_own(self._url, former)

@@ -39,22 +39,38 @@ def migrate(connection: Connected) -> list[str]:
         raise SettingsError([f"database: {error.diag.message_primary}; {told}"]) from None
 
 
-def _apply(connection: Connected) -> list[str]:
-    here = "select to_regclass('receiver_migrations') is not null as ours, to_regclass('tasks') is not null as tasks"
-    (found,) = connection.execute(here).fetchall()
+def applied(connection: Connected) -> set[str]:
+    """The names of the steps that a schema has been through; empty when it is none of ours."""
+    (found,) = connection.execute("select to_regclass('receiver_migrations') is not null as ours").fetchall()
     if not found["ours"]:
-        if found["tasks"]:
-            told = "there are tables of another program in this schema, which has `tasks` too"
-            raise SettingsError([f"database: {told}: give ours a schema of its own by ?options=-csearch_path%3DNAME"])
+        return set()
+    return {row["name"] for row in connection.execute("select name from receiver_migrations").fetchall()}
+
+
+def missing(connection: Connected) -> list[str]:
+    """The names of the steps that a schema has not been through, in their order."""
+    done = applied(connection)
+    return [name for name in STEPS if name not in done]
+
+
+def _apply(connection: Connected) -> list[str]:
+    names = missing(connection)
+    if len(names) == len(STEPS):
+        _refuse_foreign(connection)
         connection.execute(_sql("create table receiver_migrations (name text primary key, applied_at real not null)"))
-    applied = {row["name"] for row in connection.execute("select name from receiver_migrations").fetchall()}
-    missing = [name for name in STEPS if name not in applied]
-    for name in missing:
+    for name in names:
         for statement in STEPS[name]:
             connection.execute(_sql(statement))
         done = "insert into receiver_migrations (name, applied_at) values (%s, extract(epoch from now()))"
         connection.execute(done, (name,))
-    return missing
+    return names
+
+
+def _refuse_foreign(connection: Connected) -> None:
+    (found,) = connection.execute("select to_regclass('tasks') is not null as there").fetchall()
+    if found["there"]:
+        told = "there are tables of another program in this schema, which has `tasks` too"
+        raise SettingsError([f"database: {told}: give ours a schema of its own by ?options=-csearch_path%3DNAME"])
 
 
 def _sql(statement: str) -> bytes:
