@@ -4,8 +4,9 @@ An action is performed at least once. Every repetition carries the same idempote
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +21,8 @@ from receiver.model.errors import StoreUnavailable
 from receiver.model.records import Claimed, JsonObject, Line
 from receiver.model.redaction import Redactor
 from receiver.store import Store
+
+T = TypeVar("T")
 
 RENEWALS = 3
 """How often a lease is renewed within its length."""
@@ -39,14 +42,17 @@ async def dispatch(
     *,
     in_hand: set[int] | None = None,
     node: str = rules.NODE,
+    worker: "Worker | None" = None,
 ) -> Line | None:
     """Runs one due action of a definition, as a node. None when none is due. `jitter` gives numbers in [0, 1).
 
     When it is cancelled, the claim is given back at once and counts as no attempt. While it runs, the action's id
-    is `in_hand`, where the housekeeping sees that its worker lives.
+    is `in_hand`, where the housekeeping sees that its worker lives. A `worker` who goes on claims the next action in
+    the write that settles this one, for the next call.
     """
     hands = set() if in_hand is None else in_hand
-    held = await _claim(store, definition, clock, node)
+    worker = worker or Worker()
+    held = await worker.next_of(store, definition, clock, node)
     if held is None:
         return None
     action = held.claimed.action
@@ -56,7 +62,7 @@ async def dispatch(
         settlement = await held.attempt(performers[definition.kind], jitter)
         detail = masked(redact, settlement.detail)
         reason = redact.text(settlement.reason) if settlement.reason else None
-        mine = await held.settle(replace(settlement, reason=reason, detail=detail))
+        mine = await worker.settle(held, replace(settlement, reason=reason, detail=detail))
     except LeaseLost:
         return {**line, "outcome": "lease lost"}
     except asyncio.CancelledError:
@@ -65,6 +71,43 @@ async def dispatch(
     finally:
         hands.discard(action.id)
     return {**line, "outcome": settlement.outcome if mine else "lease lost", "reason": reason}
+
+
+class Worker:
+    """Who runs actions of a definition, one after the other; what was claimed along with a settlement waits here."""
+
+    def __init__(self, goes_on: Callable[[], bool] = lambda: False) -> None:
+        self._goes_on = goes_on
+        self._next: Held | None = None
+        self._is_done = False
+
+    async def next_of(
+        self, store: Store, definition: Definition, clock: Callable[[], float], node: str
+    ) -> "Held | None":
+        """The action to run now. None when there is none, or was none a moment ago."""
+        if self._is_done:
+            self._is_done = False
+            return None
+        held, self._next = self._next, None
+        return held or await _claim(store, definition, clock, node)
+
+    async def settle(self, held: "Held", settlement: Settlement) -> bool:
+        """Writes the end of an attempt, again and again until it is written; else it would be done again.
+
+        False when the lease was lost.
+        """
+        if not self._goes_on():
+            return await until_written(lambda: held.settle(settlement))
+        mine, self._next = await until_written(lambda: held.settle_and_claim(settlement))
+        self._is_done = self._next is None
+        return mine
+
+    async def give_back(self) -> None:
+        """Gives back what waits: the worker ends."""
+        held, self._next = self._next, None
+        if held is not None:
+            with suppress(StoreUnavailable):
+                await held.give_back()
 
 
 def masked(redact: Redactor, detail: JsonObject) -> JsonObject:
@@ -82,6 +125,7 @@ class Held(Struct, frozen=True):
     definition: Definition
     claimed: Claimed
     clock: Callable[[], float]
+    node: str = rules.NODE
 
     async def attempt(self, performer: Performer, jitter: Callable[[], float]) -> Settlement:
         """Performs the action once, and returns what came of it. Raises LeaseLost."""
@@ -102,11 +146,26 @@ class Held(Struct, frozen=True):
         return Settlement(outcome="done", detail=done.detail, files=done.files)
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Writes the end of the attempt, again and again until it is written; else it would be done again.
+        """Ends the attempt; False when the lease was lost."""
+        return await self.store.settle_action(self.claimed, settlement, self.clock())
 
-        False when the lease was lost.
-        """
-        return await until_written(lambda: self.store.settle_action(self.claimed, settlement, self.clock()))
+    async def settle_and_claim(self, settlement: Settlement) -> "tuple[bool, Held | None]":
+        """The same, with the next action of the definition."""
+        store, lease = self.store, self.definition.lease
+
+        async def give_back(written: tuple[bool, Claimed | None]) -> None:
+            if written[1] is not None:
+                await replace(self, claimed=written[1]).give_back()
+
+        try:
+            writing = store.settle_and_claim(self.claimed, settlement, self.clock(), lease, node=self.node)
+            mine, claimed = await _undone_when_cancelled(writing, give_back)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # What spoils the claim of another action must not spoil the end of this one. The next claim tells it.
+            return await self.settle(settlement), None
+        return mine, None if claimed is None else replace(self, claimed=claimed)
 
     async def give_back(self) -> None:
         """Changes nothing when the attempt was settled already."""
@@ -152,16 +211,23 @@ class Held(Struct, frozen=True):
 
 
 async def _claim(store: Store, definition: Definition, clock: Callable[[], float], node: str) -> Held | None:
-    """A claim that is cancelled may have been made all the same: then it is given back."""
-    claiming = asyncio.ensure_future(store.claim_action(definition.name, clock(), definition.lease, node=node))
-    try:
-        claimed = await asyncio.shield(claiming)
-    except asyncio.CancelledError:
-        claimed = await claiming
+    async def give_back(claimed: Claimed | None) -> None:
         if claimed is not None:
-            await Held(store, definition, claimed, clock).give_back()
+            await Held(store, definition, claimed, clock, node).give_back()
+
+    claiming = store.claim_action(definition.name, clock(), definition.lease, node=node)
+    claimed = await _undone_when_cancelled(claiming, give_back)
+    return None if claimed is None else Held(store, definition, claimed, clock, node)
+
+
+async def _undone_when_cancelled(writing: Coroutine[Any, Any, T], undo: Callable[[T], Awaitable[None]]) -> T:
+    """What a write comes to. One that is cancelled may have been made all the same: then it is undone."""
+    task = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await undo(await task)
         raise
-    return None if claimed is None else Held(store, definition, claimed, clock)
 
 
 async def bounded(definition: Definition, performing: Awaitable[Done]) -> Done:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from receiver.model import rules
 from receiver.model.entries import NewCheck
 from receiver.model.errors import StoreUnavailable
 from receiver.model.records import AlertKind, CheckKind, Task
@@ -50,6 +51,8 @@ class Asker:
         self._store = store
         self._redact = redact
         self._clock = clock
+        self._well_at = float("-inf")
+        """When the alerts about the provider were last closed; nothing here has opened one since."""
 
     async def query(self, task: Task, provider_id: str) -> TaskReport:
         """How the task stands."""
@@ -115,12 +118,23 @@ class Asker:
             if self._is_here(task):
                 with suppress(StoreUnavailable):
                     await self._alert(error)
+                self._well_at = float("-inf")
             raise
         await keep(summary(reply.content), reply.raw, ok=True)
-        with suppress(StoreUnavailable):
-            for alert in ALERTS if self._is_here(task) else ():
-                await self._store.clear_alert(alert, "runninghub", self._clock())
+        if self._is_here(task):
+            await self._close_alerts()
         return reply.content
+
+    async def _close_alerts(self) -> None:
+        """The provider answers. To look for alerts at every answer would cost more than the answer."""
+        now = self._clock()
+        if not 0 <= now - self._well_at < rules.WELL_KNOWN:
+            self._well_at = now  # before the look, so that an alert which is opened meanwhile is looked for again
+            try:
+                for alert in ALERTS:
+                    await self._store.clear_alert(alert, "runninghub", now)
+            except StoreUnavailable:
+                self._well_at = float("-inf")
 
     async def _alert(self, error: ProviderError) -> None:
         raise_alert, now = self._store.raise_alert, self._clock()

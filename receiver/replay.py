@@ -26,9 +26,15 @@ async def replay(
     `retry` takes up the same rows with a fresh budget of tries; `again` owes today's definitions as a new generation;
     `missing` owes only the definitions an event has no action of; `reprocess` reads kept deliveries with today's eyes.
     `rate` is actions (deliveries) per second, None for at once. Of a large replay only the first part is done here.
+    Raises Refused (409) when another number matches than is expected.
     """
-    if order.dry_run:
-        return await _count(store, definitions, order, now), None
+    if order.dry_run or order.expected is not None:
+        matched = await _count(store, definitions, order, now)
+        if order.dry_run:
+            return matched, None
+        if matched != order.expected:
+            told = f"{matched} match now, and {order.expected} were expected: nothing was done"
+            raise Refused(409, "another_count", told, {"matched": matched})
     begun = await store.begin_replay(order.mode, order.filter, note, order.rate, now)
     done = await go_on(store, definitions, begun.id, now) or begun
     return done.matched, done

@@ -1,6 +1,7 @@
-"""A process that works off a ledger and kills itself at a named point: `python dying_worker.py DATABASE EFFECTS POINT`.
+"""A process that works off a ledger and kills itself at a named point.
 
-The points stand inside the claim, the effect and the settlement. `none` is a worker that lives until nothing is owed.
+`python dying_worker.py DATABASE EFFECTS POINT [goes-on]`. The points stand inside the claim, the effect and the
+settlement. `none` is a worker that lives until nothing is owed; one that goes on claims the next while it settles.
 Its effect is a line in a file, made durable: the idempotency key, and which try it was.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from receiver.actions import Done, Work
-from receiver.dispatch import dispatch
+from receiver.dispatch import Worker, dispatch
 from receiver.housekeep import housekeep
 from receiver.model.definitions import ActionKind, Definition
 from receiver.model.redaction import Redactor
@@ -64,7 +65,7 @@ class MortalStore(SqliteStore):
         return value
 
 
-async def main(database: Path, effects: Path, point: str) -> None:
+async def main(database: Path, effects: Path, point: str, *, goes_on: bool) -> None:
     store = MortalStore(database, "none")
     await store.open()
     await store.sync_definitions([DEFINITION], time.time())
@@ -81,10 +82,11 @@ async def main(database: Path, effects: Path, point: str) -> None:
         return Done(detail={})
 
     die_at("before the claim", point)
+    worker = Worker(lambda: goes_on)
     while True:
         store.busy_with = CLAIM
         performers = {ActionKind.PYTHON: effect}
-        line = await dispatch(store, performers, DEFINITION, Redactor([]), time.time, lambda: 0.5)
+        line = await dispatch(store, performers, DEFINITION, Redactor([]), time.time, lambda: 0.5, worker=worker)
         if line is None:
             await housekeep(store, [DEFINITION], Settings().policy, time.time())
             states = (await store.definition_states())[0].counts
@@ -95,4 +97,4 @@ async def main(database: Path, effects: Path, point: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], goes_on="goes-on" in sys.argv[4:]))

@@ -257,24 +257,25 @@ async def prepared(directory: Path, tasks: int, actions: str = "", *, floor: int
 
 async def filled(url: str, count: int) -> list[Ordered]:
     """Tasks that wait for their callbacks, in the ledger behind a URL."""
-    store = open_store(url)
+    store, links = open_store(url), Links([SECRET], None)
     await store.open()
     try:
-        return list(await asyncio.gather(*(_order(store, number) for number in range(count))))
+        return list(await asyncio.gather(*(order(store, number, links) for number in range(count))))
     finally:
         await store.close()
 
 
-async def _order(store: Store, number: int) -> Ordered:
-    order = NewTask(
+async def order(store: Store, number: int, links: Links) -> Ordered:
+    """A task that RunningHub has, and that waits for its callback."""
+    new = NewTask(
         id=str(uuid_utils.uuid7()), kind=Kind.MODEL, target=MODEL, input={}, labels={}, digest=number.to_bytes(32)
     )
-    await store.add_task(order, NOW)
+    await store.add_task(new, NOW)
     taken = await store.take_queued_task(NOW, sys.maxsize, callback=True)
     assert taken is not None
     provider_id = str(1_900_000_000_000_000_000 + number)
     await store.mark_submitted(taken, provider_id, "RUNNING", NEVER, NOW)
-    token = Links([SECRET], None).token(taken.id, Purpose.SUBMIT)
+    token = links.token(taken.id, Purpose.SUBMIT)
     return Ordered(taken.id, provider_id, f"/callbacks/{token}")
 
 
@@ -393,6 +394,11 @@ def indiscretions(server: Server, tasks: Iterable[Ordered] = ()) -> list[str]:
     secrets = [SECRET, ADMIN_TOKEN, API_KEY, *(task.path.rpartition("/")[2] for task in tasks)]
     broken = ("Traceback", "Exception", '"level": "critical"', "never awaited", "Warning:")
     return [line for line in server.lines if any(word in line for word in (*secrets, *broken))]
+
+
+async def moment(at: float) -> None:
+    """Waits for a time of the loop's clock, if it has not come."""
+    await asyncio.sleep(at - asyncio.get_running_loop().time())
 
 
 async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:

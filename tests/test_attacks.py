@@ -5,7 +5,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -76,10 +76,17 @@ class Others:
             self.slowest = max(self.slowest, await self.post())
 
 
-async def withstood(directory: Path, attack: Attack, argv: tuple[str, ...] = SERVE) -> Server:
+async def withstood(
+    directory: Path,
+    attack: Attack,
+    argv: tuple[str, ...] = SERVE,
+    *,
+    actions: str = "",
+    given: Mapping[str, str] | None = None,
+) -> Server:
     """Runs an attack and holds the server to what it must keep meanwhile and afterwards."""
-    _, (leaked, *tasks) = await prepared(directory, 8)
-    async with running(directory, argv=argv) as server:
+    _, (leaked, *tasks) = await prepared(directory, 8, actions)
+    async with running(directory, argv=argv, given=given) as server:
         others = Others(server, tasks)
         for _ in range(20):
             await others.post()

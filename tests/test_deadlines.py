@@ -87,6 +87,21 @@ async def test_an_exchange_with_runninghub_ends_with_its_time(target: Target, ex
         await in_time(target.gone.wait())
 
 
+QUESTIONS = [each for each in EXCHANGES if each != "submit" and "upload" not in each and "store" not in each]
+
+
+@pytest.mark.parametrize("exchange", QUESTIONS)
+async def test_a_question_whose_time_is_used_up_is_not_repeated(target: Target, exchange: str) -> None:
+    target.else_play = target.repeating(*DRIPS["the body"], slowly=True)
+    async with open_http(None, TLS) as http:
+        site = target.url("")
+        hub = RunningHub(http, site, "key", read_wait=0.0, deadline=TIME)
+        resources = Resources(http, site, "key", Egress(tls=TLS), read_wait=0.0, deadline=TIME)
+        with pytest.raises(ProviderError) as refused:
+            await in_time(EXCHANGES[exchange](hub, resources))
+        assert (refused.value.code, target.connections) == ("unanswered", 1)
+
+
 def work(definition: Definition, url: str) -> Work:
     results = [Result(url=url, type="png")]
     return Work(definition=definition, body=dict(make_event()), results=results, task_id="t", key="k", attempt=1)
@@ -157,3 +172,31 @@ async def test_the_simulator_gives_up_a_receiver_that_drips(target: Target, drip
     async with httpx.AsyncClient(verify=TLS) as client, asyncio.timeout(LONGEST):
         answer = await post_callback(client, timeout=TIME)(url, b"{}", {})
     assert (answer.status, answer.text) == (None, "Read timed out")
+
+
+async def test_a_request_that_is_broken_off_at_any_moment_leaves_no_connection() -> None:
+    open_ones: set[asyncio.StreamWriter] = set()
+    all_gone = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones.add(writer)
+        all_gone.clear()
+        while await reader.read(4096):
+            pass
+        open_ones.discard(writer)
+        if not open_ones:
+            all_gone.set()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        egress = Egress(tls=TLS)
+        for turns in range(60):
+            post = asyncio.create_task(egress.post(url, b"x", {}, timeout=LONGEST, allow_private=True))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            post.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await post
+        await in_time(all_gone.wait())
+        await egress.aclose()

@@ -1,5 +1,6 @@
 """Lists fit the terminal: a line a task, ids that can be pasted back, and nothing cut that must be whole."""
 
+import json
 import os
 import pty
 import re
@@ -7,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
-from test_cli import Operator
+from test_cli import COMMANDS, Operator, run
 from test_client import MODEL
 
 from receiver.cli.fitting import CUT, fitted
@@ -147,3 +149,52 @@ def test_on_a_terminal_of_80_columns_a_task_is_one_line(
     shown = re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).split("\r\n")[:-1]
     assert len(shown) == 2
     assert (max(map(len, shown)) <= 80) is fits
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_every_help_fits_a_terminal_of_80_columns(path: tuple[str, ...], command: click.Command) -> None:
+    context = click.Context(command, info_name=" ".join(("receiver", *path)), terminal_width=80)
+    assert [line for line in command.get_help(context).splitlines() if len(line) > 80] == []
+
+
+def test_a_model_is_listed_with_its_endpoint_whole_and_its_name_only_where_there_is_room() -> None:
+    narrow = run("models", "veo3.1-pro", env={"COLUMNS": "80"})
+    assert CUT not in narrow.stdout
+    assert "rhart-video-v3.1-pro-official/reference-to-video" in narrow.stdout
+    assert "names are left out" in narrow.stderr
+    assert "google/veo3.1-pro/reference-to-video-official-stable" in run("models", "veo3.1-pro", "--wide").stdout
+
+
+def test_the_places_of_results_are_lines_that_can_be_copied(operator: Operator) -> None:
+    task = operator.ended()
+    (result,) = json.loads(operator("task", task, "--json").stdout)["results"]
+    lines = [line.strip() for line in operator("task", task).stdout.splitlines()]
+    assert result["url"] in lines
+
+
+def test_what_a_try_came_to_is_a_sentence(operator: Operator) -> None:
+    operator.ended()
+    dead = json.loads(operator("actions", "--state", "dead", "--json").stdout)["items"][0]
+    (line,) = [line for line in operator("actions", "show", str(dead["id"])).stdout.splitlines() if line[:3] == "1  "]
+    assert "{" not in line
+    assert "use, category: failed" in line
+
+
+@pytest.mark.slow
+def test_a_log_that_is_looked_at_has_short_lines_and_no_colours_for_whoever_wants_none() -> None:
+    said = {}
+    for name, value in (("TERM", "dumb"), ("NO_COLOR", "1"), ("TERM", "xterm")):
+        script = (
+            "import structlog; from receiver.server.logs import configure_logging\n"
+            "configure_logging(); structlog.get_logger().info('task', state='queued')\n"
+        )
+        ours, theirs = os.openpty()
+        environment = {**os.environ, "TERM": "xterm", name: value}
+        ran = subprocess.Popen([sys.executable, "-c", script], stderr=theirs, env=environment)
+        os.close(theirs)
+        ran.wait(30)
+        said[value] = os.read(ours, 65536).decode().strip()
+        os.close(ours)
+    assert re.fullmatch(r"\d\d:\d\d:\d\dZ \[info\] task   state=queued", said["dumb"])
+    assert "\x1b" not in said["1"]
+    assert "\x1b" in said["xterm"]

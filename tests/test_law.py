@@ -71,15 +71,17 @@ NETWORK = {"httpx", "httpcore", "anyio", "socket", "ssl", "subprocess", "urllib.
 
 # Who may import what: rooms, folders or single modules. A library without an entry may not be imported at all.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "anyio": ("egress.client",),
+    "anyio": ("egress.sending",),
     "asyncio.subprocess": ("actions.child",),
     "click": ("cli",),
     "dotenv": ("cli.variables",),
-    "httpcore": ("egress.client", "egress.guard"),
+    "httpcore": ("egress.client", "egress.guard", "egress.network"),
     "httpx": (
         "runninghub.client",
         "runninghub.resources",
+        "runninghub.measured",
         "egress.client",
+        "egress.sending",
         "egress.guard",
         "client",
         "server.service",
@@ -91,11 +93,12 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "importlib.metadata": ("version",),
     "itsdangerous": ("model.links",),
     "msgspec": ("",),
+    "prometheus_client": ("web.metrics",),
     "psycopg": ("store.postgres",),
     "pytest": ("testing",),
     "python_multipart": ("web.forms",),
     "rich": ("cli", "demo"),
-    "socket": ("egress.addresses", "egress.guard", "web.server"),
+    "socket": ("egress.addresses", "egress.guard", "web.server", "web.stream"),
     "sqlite3": ("store", "cli.outcome"),
     "sqlite_utils": ("store.sqlite",),
     "stamina": ("runninghub.client",),

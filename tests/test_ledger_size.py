@@ -7,24 +7,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from counting import Counting
 from ledgers import end_tasks
+from long_ledger import NOW as MADE
 from long_ledger import filters, make
+from msgspec.structs import replace
 
 from receiver.actions.settings import HttpDefinition
 from receiver.model.entries import Settlement
 from receiver.model.records import End, Filter
 from receiver.server.definitions import KEEP_FILES
+from receiver.store.ledger.pages import write_cursor
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.database import connect
 from receiver.store.sqlite.engine import SqliteTransaction
-from receiver.store.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 NOW = 1_790_000_000.0
 ROWS = 20_000
-GRAIN = 100
 MOST = 10_000
 """Steps of SQLite's virtual machine for one verb; to go through all rows takes a hundred thousand and more."""
 HOOK = HttpDefinition(name="hook", url="http://127.0.0.1:9/", timeout=30, on=(End.SUCCEEDED,))
@@ -42,36 +44,6 @@ insert into actions (task, event, name, state, due_at, created_at)
   select task, key, 'hook', 'owed', {NOW} + 1000, {NOW} from events;
 insert into actions (task, event, name, state, created_at) select task, key, 'sick', 'dead', {NOW} from events;
 """
-
-
-class Counting(SqliteStore):
-    """`most` is what the dearest verb took since it was set to 0."""
-
-    most = 0
-
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        return await super().write(self._counted(work))
-
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        return await super().read(self._counted(work))
-
-    def _counted(self, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
-        def counted(tx: Transaction) -> T:
-            assert isinstance(tx, SqliteTransaction)
-            steps = 0
-
-            def count() -> None:
-                nonlocal steps
-                steps += GRAIN
-
-            tx.connection.set_progress_handler(count, GRAIN)
-            try:
-                return work(tx)
-            finally:
-                tx.connection.set_progress_handler(None, 0)
-                self.most = max(self.most, steps)
-
-        return counted
 
 
 @pytest.fixture
@@ -178,7 +150,7 @@ async def lists(long_file: Path) -> AsyncIterator[Listing]:
     await store.close()
 
 
-BIG = ("tasks", "actions", "deliveries", "events", "checks", "task_labels", "attempts")
+BIG = ("tasks", "actions", "deliveries", "events", "checks", "task_labels", "attempts", "audit")
 FIRST_FIFTY = re.compile(r"SCAN \w+ USING (COVERING )?INDEX \w+$")
 """Walking an index in its own order for a page's worth of rows; whatever is walked whole shows in the steps."""
 LONG_LISTS = 40_000
@@ -198,18 +170,35 @@ def scans(plans: Mapping[str, list[str]]) -> list[str]:
     ]
 
 
+def is_walked(listed: str, wanted: Filter) -> bool:
+    """Whether a page looks at a bounded number of rows, for no index answers the filter."""
+    several = len(wanted.label) > 1 or bool(wanted.label and listed == "actions")
+    return bool(wanted.q or wanted.verb) or several or listed == "alerts" or "*" in (wanted.target or "")
+
+
 async def test_no_filter_of_any_list_goes_through_a_table(lists: Listing) -> None:
     dear: dict[str, int] = {}
     for listed, wanted in filters(LONG_LISTS):
         lists.most = 0
         await getattr(lists, listed)(wanted)
-        walked = wanted.q or len(wanted.label) > 1 or (wanted.label and listed == "actions") or listed == "alerts"
-        walked = walked or "*" in (wanted.target or "")
-        if lists.most > (WALKED if walked else INDEXED):
+        if lists.most > (WALKED if is_walked(listed, wanted) else INDEXED):
             dear[f"{listed} {wanted}"] = lists.most
     assert scans(lists.plans) == []
     assert dear == {}
     assert len(lists.plans) > 50
+
+
+@pytest.mark.parametrize("way", ["before", "after"])
+async def test_no_filter_of_any_list_goes_through_a_table_to_come_to_a_cursor(lists: Listing, way: str) -> None:
+    dear: dict[str, int] = {}
+    middle = write_cursor((MADE + LONG_LISTS // 2, LONG_LISTS // 2))
+    for listed, wanted in filters(LONG_LISTS):
+        lists.most = 0
+        await getattr(lists, listed)(replace(wanted, **{way: middle}))
+        if lists.most > (WALKED if is_walked(listed, wanted) else INDEXED):
+            dear[f"{listed} {wanted}"] = lists.most
+    assert scans(lists.plans) == []
+    assert dear == {}
 
 
 async def test_counts_are_read_and_not_counted(lists: Listing) -> None:

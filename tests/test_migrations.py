@@ -34,6 +34,9 @@ ROWS = (
 )
 
 
+NEW = ("tallies", "tallied", "task_counts", "audit")
+
+
 def made_by_the_first_version(path: Path) -> None:
     create_private(path)
     connection = sqlite3.connect(path, isolation_level=None)
@@ -75,13 +78,15 @@ async def test_a_database_of_the_first_version_is_upgraded_without_loss(tmp_path
     for row in before["tasks"]:
         row["settled"] = row.pop("confirmed")
         del row["bodies_over"]  # which nothing ever read
-    assert after.keys() == before.keys() | {"targets", "labels", "task_labels", "action_counts", "pruned"}
+    assert after.keys() == before.keys() | {"targets", "labels", "task_labels", "action_counts", "pruned", *NEW}
     for table, rows in before.items():
         assert len(after[table]) == len(rows), table
         assert all(old.items() <= new.items() for old, new in zip(rows, after[table], strict=True)), table
     assert after["targets"] == [{"target": "a/b", "folded": "a/b"}]
     assert [(row["name"], row["value"], row["state"]) for row in after["task_labels"]] == [("n", "1", "queued")]
     assert after["action_counts"] == [{"name": "keep-files", "state": "owed", "n": 1}]
+    assert after["task_counts"] == [{"state": "queued", "n": 1}]
+    assert after["tallied"] == [{"key": 1, "place": 0, "upto": 1}]
 
 
 async def test_an_upgraded_database_has_the_schema_of_a_new_one(tmp_path: Path) -> None:

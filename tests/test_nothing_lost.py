@@ -11,6 +11,7 @@ from ledgers import end_tasks
 from test_stories import callback_of
 from uuid_utils import uuid7
 
+from receiver.actions import ActionFailed, Done, Work
 from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.entries import NewTask
@@ -288,6 +289,21 @@ async def test_an_outage_longer_than_the_patience_loses_nothing(house: House) ->
     assert (await house.task(task_id)).state == "succeeded"
 
 
+async def test_time_in_which_runninghub_was_not_asked_is_no_patience(house: House) -> None:
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    house.door_open = False
+    await house.advance(90_000)
+    house.door_open = True
+    house.simulator.outage("query", "code", code="1004")
+    house.simulator.outage("detail", "code", code="1")
+    await house.advance(7200)
+    assert (await house.task(task_id)).state == "submitted"
+    house.simulator.heal()
+    await house.advance(1200)
+    assert (await house.task(task_id)).state == "succeeded"
+
+
 async def test_a_provider_that_is_down_for_longer_than_the_patience_loses_nothing(house: House) -> None:
     task_id = await house.submit(Fault.LOST_CALLBACK)
     await house.settle()
@@ -325,6 +341,21 @@ async def test_a_doubt_whose_only_clue_runninghub_does_not_know_is_lost_after_th
     asked = house.simulator.count("detail")
     await house.advance(86_400)
     assert house.simulator.count("detail") == asked
+
+
+async def test_an_end_that_was_only_claimed_is_asked_about_when_runninghub_did_not_know_of_it_for_long(
+    house: House,
+) -> None:
+    house.simulator.outage("detail", "code", code="1")
+    task_id = await house.submit(Fault.ANSWER_LOST, Fault.FALSE_CLAIM)
+    await house.advance(house.service.settings.patience + 3600)
+    assert ((await house.task(task_id)).state, house.effects) == ("succeeded", [])
+    assert {"task_in_doubt", "task_lost"} <= set(await house.alerts())
+    house.simulator.heal()
+    await house.advance(rules.LOST_REST + 120)
+    assert (await house.task(task_id)).state == "failed"
+    assert await house.alerts() == ["event_contradicted"]
+    assert house.effects_of(task_id) == ["on-failure"]
 
 
 async def test_a_lost_task_is_still_asked_about_and_found(tmp_path: Path) -> None:
@@ -372,6 +403,17 @@ async def test_times_that_a_wrong_clock_left_behind_come_back(house: House) -> N
     assert (await house.task(task_id)).state == "succeeded"
 
 
+@pytest.mark.parametrize("hours", [2, 8, 240])
+async def test_what_is_to_be_asked_about_at_a_wrong_time_is_asked_about_now(house: House, hours: float) -> None:
+    house.skew = hours * 3600
+    task_id = await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    assert (await house.task(task_id)).state == "submitted"
+    house.skew = 0.0
+    await house.advance(60)
+    assert (await house.task(task_id)).state == "succeeded"
+
+
 async def test_a_doubt_of_the_future_holds_no_place_for_days(tmp_path: Path) -> None:
     async with open_house(tmp_path, environment={"RUNNINGHUB_MAX_IN_FLIGHT": "1"}) as house:
         house.simulator.outage("submit", "500", times=1)
@@ -384,14 +426,31 @@ async def test_a_doubt_of_the_future_holds_no_place_for_days(tmp_path: Path) -> 
         assert (await house.task(second)).state == "succeeded"
 
 
-async def test_what_was_retried_while_the_clock_was_wrong_comes_back_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hours", [2, 8, 240])
+async def test_what_failed_while_the_clock_was_wrong_is_tried_again_in_time(tmp_path: Path, hours: float) -> None:
+    async def fails(_: Work) -> Done:
+        raise ActionFailed("not now")
+
+    async with open_house(tmp_path, ONE) as house:
+        works, house.effect = house.effect, fails
+        (task,) = await end_tasks(house.store, 1, house.service.definitions, house.clock())
+        house.skew = hours * 3600
+        await house.settle()
+        house.skew, house.effect = 0.0, works
+        assert house.effects_of(task.id) == ["one"]
+        await house.advance(60)
+        assert house.effects_of(task.id) == ["one", "one"]
+
+
+@pytest.mark.parametrize("hours", [2, 8, 240])
+async def test_what_was_retried_while_the_clock_was_wrong_comes_back_with_it(tmp_path: Path, hours: float) -> None:
     async with open_house(tmp_path, ONE) as house:
         (task,) = await end_tasks(house.store, 1, house.service.definitions, house.clock())
         (action,) = (await house.task(task.id)).actions
         assert await house.store.skip_action(action.id, "by hand", house.clock())
-        house.clock.now += 10 * 86_400
+        house.clock.now += hours * 3600
         assert (await house.api.post(f"/actions/{action.id}/retry")).status_code == 200
-        house.clock.now -= 10 * 86_400
+        house.clock.now -= hours * 3600
         await house.advance(60)
         assert house.effects_of(task.id) == ["one"]
 

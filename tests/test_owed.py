@@ -8,6 +8,7 @@ from house import House, open_house
 from ledgers import end_tasks
 
 from receiver.actions import ActionFailed, Done, Work
+from receiver.housekeep import housekeep
 from receiver.model import rules
 from receiver.model.entries import NewEvent, Settlement
 from receiver.model.records import End, Source
@@ -56,6 +57,24 @@ async def test_what_a_missing_definition_owes_is_skipped_after_a_week_and_what_w
     await ordered.advance(rules.ORPHANS_KEPT + 60)
     assert await states(ordered, task_id) == {"files": "skipped", "tell": "done"}
     assert "definition_missing" not in await ordered.alerts()
+
+
+async def test_what_housekeeping_makes_due_is_looked_for_at_once(ordered: House, tmp_path: Path) -> None:
+    async def has_found() -> bool:
+        service = ordered.service
+        return await housekeep(service.store, service.definitions, service.settings.policy, ordered.clock())
+
+    await end(ordered)
+    await configured(ordered, tmp_path, TELL)
+    ordered.clock.now += rules.ORPHANS_KEPT + 60
+    assert [await has_found(), await has_found()] == [True, False], "the action behind those that were skipped is due"
+    await ordered.settle()
+    ordered.simulator.outage("submit", "429", times=1)
+    await ordered.submit()
+    ordered.clock.now += 86_400
+    await ordered.settle()
+    ordered.clock.now -= 86_400
+    assert [await has_found(), await has_found()] == [True, False], "the queue is no longer paused until tomorrow"
 
 
 async def test_what_waits_for_an_action_of_a_replay_that_is_cancelled_waits_no_more(

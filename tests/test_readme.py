@@ -42,7 +42,7 @@ def test_every_topic_that_is_named_exists() -> None:
 
 
 def test_every_script_that_is_named_is_there_and_every_script_is_explained() -> None:
-    scripts = {path.name for path in (ROOT / "scripts").iterdir() if path.is_file()}
+    scripts = {path.name for path in (ROOT / "scripts").iterdir() if path.name != "__pycache__"}
     assert {match for text in EVERYTHING.values() for match in re.findall(r"scripts/(\w+(?:\.\w+)?)", text)} == scripts
     explained = {names(cells[0])[0] for cells in rows(TOPICS["layout"]) if "scripts/" in cells[0]}
     assert explained == {f"scripts/{name}" for name in scripts}

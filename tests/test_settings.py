@@ -128,6 +128,7 @@ events = 11
 tasks = 12.5
 replays = 13
 closed_alerts = 14
+audit = 15
 """
 FROM_FILE = Settings(
     public_url="https://file.example",
@@ -165,6 +166,7 @@ FROM_FILE = Settings(
     tasks=12.5,
     replays=13,
     closed_alerts=14,
+    audit=15,
     definitions=(),
 )
 

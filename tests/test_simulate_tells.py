@@ -1,5 +1,7 @@
 """`receiver simulate` says what it serves, and what it is asked."""
 
+import re
+
 import httpx
 import pytest
 from provider import HOOK, KEY, MODEL, START, URL
@@ -11,7 +13,9 @@ from receiver.simulator.workflows import APPS, WORKFLOWS
 
 
 def test_it_names_its_key_and_everything_that_has_an_id() -> None:
-    told = "\n".join(introduction(Options(api_key="a right key", port=9001)))
+    lines = list(introduction(Options(api_key="a right key", port=9001)))
+    assert max(map(len, lines[1:])) <= 80
+    told = re.sub(r" \\\n +", " ", "\n".join(lines))
     assert "RUNNINGHUB_BASE_URL=http://127.0.0.1:9001 RUNNINGHUB_API_KEY='a right key' receiver serve" in told
     assert "accepts this API key alone" in told
     for known in [*(each.id for each in WORKFLOWS), *(each.id for each in APPS)]:

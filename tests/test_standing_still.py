@@ -543,6 +543,21 @@ async def test_a_task_of_another_version_holds_no_other_task_up(house: House) ->
 
 
 @pytest.mark.story
+async def test_a_task_of_which_something_else_is_of_another_version_is_set_aside(house: House) -> None:
+    bad, good = await house.submit(Fault.LOST_CALLBACK), await house.submit(Fault.LOST_CALLBACK)
+    await house.settle()
+    provider_id = (await house.task(bad)).provider_task_id or ""
+    await house.http.post(house.callback_path(bad), content=callback_of(provider_id, "RUNNING"))
+    await change(house, "update deliveries set purpose = 'telepathy'")
+    await house.advance(300)
+    assert ((await house.task(good)).state, await house.alerts()) == ("succeeded", ["task_unreadable"])
+    await change(house, "update deliveries set purpose = 'submit'")
+    await house.reopen()
+    await house.advance(300)
+    assert ((await house.task(bad)).state, await house.alerts()) == ("succeeded", [])
+
+
+@pytest.mark.story
 async def test_an_order_of_another_version_does_not_stop_the_queue(house: House) -> None:
     bad, good = await house.submit(), await house.submit()
     await change(house, "update tasks set input = '{' where id = ?", bad)

@@ -113,3 +113,10 @@ def test_every_command_reads_the_file_of_variables(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "receiver", "token"]
     printed = subprocess.run(words, cwd=tmp_path, env=given, capture_output=True, text=True, check=True)
     assert printed.stdout == "a-token-out-of-the-file\n"
+
+
+def test_what_is_there_when_a_server_is_ready_is_never_looked_through_for_garbage_again() -> None:
+    told = "gc.get_freeze_count() > 1000, gc.get_threshold(), sys.getswitchinterval()"
+    code = f"import gc, sys; from receiver.server.memory import avoid_pauses; avoid_pauses(); print({told})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "True (10000, 50, 50) 0.001"

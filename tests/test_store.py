@@ -45,6 +45,7 @@ from receiver.model.records import (
 from receiver.model.views import ReplayBody
 from receiver.replay import go_on, replay
 from receiver.store import Store
+from receiver.store.ledger.pages import write_cursor
 from receiver.store.ledger.transaction import Transaction
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ async def various(store: Store) -> list[Task]:
 
 
 async def whole(listed: Callable[[Filter], Awaitable[Page[T]]], wanted: Filter) -> list[T]:
-    """A list page by page, to its end."""
+    """A list page by page, to its end; and back to its beginning, which must give the same."""
     items: list[T] = []
     cursor = None
     for _ in range(1000):
@@ -109,8 +110,21 @@ async def whole(listed: Callable[[Filter], Awaitable[Page[T]]], wanted: Filter) 
         items += page.items
         cursor = page.next
         if cursor is None:
+            back = await backwards(listed, wanted, page)
+            assert back == items
             return items
     raise AssertionError("the list has no end")
+
+
+async def backwards(listed: Callable[[Filter], Awaitable[Page[T]]], wanted: Filter, last: Page[T]) -> list[T]:
+    """A list from its last page to its first one."""
+    items, page = list(last.items), last
+    while page.prev is not None:
+        page = await listed(replace(wanted, before=page.prev))
+        assert len(page.items) <= wanted.limit
+        assert page.next is not None
+        items = page.items + items
+    return items
 
 
 def fits(task: Task, wanted: Filter) -> bool:
@@ -189,6 +203,36 @@ async def test_what_is_no_cursor_of_ours_is_refused(store: Store, cursor: str) -
         with pytest.raises(Refused, match="cursor") as refusal:
             await listed(Filter(cursor=cursor))
         assert refusal.value.status == 422
+        with pytest.raises(Refused, match="before"):
+            await listed(Filter(before=cursor))
+
+
+async def test_new_rows_and_a_way_back_do_not_shift_a_page(store: Store) -> None:
+    made = await various(store)
+    first = await store.tasks(Filter(limit=3))
+    second = await store.tasks(Filter(limit=3, after=first.next))
+    await store.add_task(order(1), NOW + 100)
+    assert await store.tasks(Filter(limit=3, after=first.next)) == second
+    back = await store.tasks(Filter(limit=3, before=second.prev))
+    assert (back.items, first.prev) == (first.items, None)
+    newer = await store.tasks(Filter(limit=3, before=back.prev))
+    assert len(newer.items) == 1
+    assert newer.prev is None
+    assert newer.next is not None
+    assert (await store.tasks(Filter(limit=3, after=newer.next))).items == first.items
+    assert len(made) > 6
+
+
+async def test_a_page_without_rows_leads_back_to_where_it_was_asked_for(store: Store) -> None:
+    await various(store)
+    everything = (await store.tasks(Filter(limit=500))).items
+    oldest, newest = (write_cursor((each.created_at, each.key)) for each in (everything[-1], everything[0]))
+    below = await store.tasks(Filter(after=oldest))
+    assert (below.items, below.next) == ([], None)
+    assert (await store.tasks(Filter(limit=1, before=below.prev))).items == everything[-1:]
+    above = await store.tasks(Filter(before=newest))
+    assert (above.items, above.prev) == ([], None)
+    assert (await store.tasks(Filter(limit=1, after=above.next))).items == everything[:1]
 
 
 async def test_the_other_lists_are_whole_in_pages_of_any_size(store: Store) -> None:

@@ -68,6 +68,7 @@ PLANS = [
 ]
 SILENT = [each for each in PLANS if each.faults & {Fault.LOST_CALLBACK, Fault.NEVER_SENT, Fault.WRONG_TOKEN}]
 """Those of which RunningHub may be the second to tell."""
+DOUBTED = [Plan(frozenset({Fault.LOST_CALLBACK})), *(each for each in PLANS if Fault.ANSWER_LOST in each.faults)]
 ROUTES = ["*", "submit", "query", "detail", "resend"]
 OUTAGES = st.sampled_from([each.value for each in Outage if each is not Outage.CODE])
 MOODS = {
@@ -210,10 +211,10 @@ class World(RuleBasedStateMachine):
         self.house.skew, self.mood = 0.0, before
         self.house.simulator.heal("submit")
 
-    @rule(seconds=PASSING)
-    def the_provider_has_forgotten_its_tasks(self, seconds: float) -> None:
-        """It answers, but knows of none for a while."""
-        self.an_order_comes(Plan(frozenset({Fault.LOST_CALLBACK})))
+    @rule(plan=st.sampled_from(DOUBTED), seconds=PASSING)
+    def the_provider_has_forgotten_its_tasks(self, plan: Plan, seconds: float) -> None:
+        """It answers, but knows of none for a while. A callback may be all there is."""
+        self.an_order_comes(plan)
         self.time_passes(1.0)
         self.house.simulator.outage("query", "code", code="1004")
         self.house.simulator.outage("detail", "code", code="1")

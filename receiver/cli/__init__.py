@@ -5,6 +5,7 @@ import click
 from receiver.cli.actions import actions
 from receiver.cli.alerts import alerts
 from receiver.cli.apps import app, styles, workflow
+from receiver.cli.audit import audit
 from receiver.cli.backup import backup, restore
 from receiver.cli.batch.command import batch
 from receiver.cli.deliveries import deliveries
@@ -36,7 +37,8 @@ def main() -> None:
     Examples:
       receiver demo
       receiver serve
-      receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" --wait
+      receiver submit alibaba/qwen-image-2.0/text-to-image \\
+          prompt="a lighthouse" --wait
     """
 
 
@@ -44,4 +46,4 @@ main.section("Run", serve, status, demo, simulate)
 main.section("Tasks", submit, batch, tasks, task, wait, download, reconcile, resend, cancel, submit_again)
 main.section("Callbacks and actions", deliveries, actions, replay, alerts)
 main.section("Models, apps, files and the account", models, app, workflow, styles, upload, account)
-main.section("Maintenance", token, secrets, check, config, backup, restore, prune, docs)
+main.section("Maintenance", token, secrets, check, config, backup, restore, prune, audit, docs)

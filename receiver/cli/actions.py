@@ -1,6 +1,7 @@
 """The commands about actions: those of ended tasks, their definitions, and a test of one."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -93,10 +94,17 @@ def _print_action(action: "ActionView") -> None:
         ("replay", action.replay),
     )
     rows = [
-        (each.number, moment(each.started_at), each.seconds, each.outcome or "running", json_text(each.detail or ""))
+        (each.number, moment(each.started_at), each.seconds, each.outcome or "running", _said(each.detail))
         for each in action.tries
     ]
     table(("try", "at (UTC)", "seconds", "outcome", "detail"), rows, "Tries")
+
+
+def _said(detail: Mapping[str, object] | None) -> str:
+    """What is kept of a try: its error first, the rest by name; no seconds, which stand beside it."""
+    found = {name: json_text(value).strip() for name, value in (detail or {}).items() if name != "seconds"}
+    error = found.pop("error", "")
+    return ", ".join(filter(None, [error, *(f"{name}: {value}" for name, value in found.items() if value)]))
 
 
 @about(int, _print_action, "actions show 17", group=actions)

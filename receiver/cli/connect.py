@@ -32,7 +32,9 @@ def connect() -> "Client":
     from receiver.client import Client, Proving
 
     url, token, known = find_server(os.environ, Path.cwd())
-    return Client(url, token) if known is None else Client(url, proving=Proving(url, token, known))
+    if known is None:
+        return Client(url, token, door="cli")
+    return Client(url, proving=Proving(url, token, known), door="cli")
 
 
 def find_server(environment: Mapping[str, str], directory: Path) -> Found:

@@ -40,7 +40,8 @@ def upload(files: tuple[Path, ...], purpose: str, name: str | None, as_json: boo
     \b
     Examples:
       receiver upload one.jpg two.jpg
-      receiver submit vidu/image-to-video-q3-pro-fast imageUrl="$(receiver upload one.jpg)" prompt="she turns round"
+      receiver submit vidu/image-to-video-q3-pro-fast \\
+          imageUrl="$(receiver upload one.jpg)" prompt="she turns round"
       receiver upload --as lora style.safetensors --name my-style
     """
     from receiver.cli.local_files import unsendable

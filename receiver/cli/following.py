@@ -41,14 +41,14 @@ def wait(task_ids: tuple[str, ...], timeout: float | None, as_json: bool) -> Non
             print_results(task)
     else:
         document(tasks[0] if len(tasks) == 1 else {"items": tasks, "next": None})
-    _exit_by(*tasks)
+    exit_by(*tasks)
 
 
 def see_through(client: "Client", task_id: str, as_json: bool) -> None:
     """Waits for a task that was just ordered, prints its results, and ends with 1 when it did not succeed."""
     task = follow(client, task_id)
     answer(task, as_json, print_results)
-    _exit_by(task)
+    exit_by(task)
 
 
 def follow(client: "Client", task_id: str, timeout: float | None = None) -> "TaskDetail":
@@ -75,7 +75,8 @@ def _goes_on(task_id: str) -> str:
     return f"the task goes on; to wait for it again: receiver wait {task_id}"
 
 
-def _exit_by(*tasks: "TaskDetail") -> None:
+def exit_by(*tasks: "TaskDetail") -> None:
+    """Ends the command with 1 when any of the tasks did not succeed."""
     bad = [task for task in tasks if task.state != "succeeded"]
     for task in bad:
         said = ": ".join(filter(None, (task.state, sentences.error(task.error))))

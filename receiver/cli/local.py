@@ -18,7 +18,8 @@ def token(as_json: bool) -> None:
 
     \b
     Example:
-      curl -H "Authorization: Bearer $(receiver token)" http://127.0.0.1:8000/api/tasks
+      curl -H "Authorization: Bearer $(receiver token)" \\
+          http://127.0.0.1:8000/api/tasks
     """
     from receiver.server.settings import load_settings
 

@@ -8,7 +8,7 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option, wide_option
 from receiver.cli.outcome import NOT_FOUND, Ended
-from receiver.cli.show import answer, clean, document, fields, json_text, note, room, submit_line, table
+from receiver.cli.show import aligned, answer, clean, document, fields, json_text, note, room, submit_line, table
 
 if TYPE_CHECKING:
     from receiver.model.views import AccountView
@@ -45,9 +45,18 @@ def models(pattern: str, wide: bool, as_json: bool) -> None:
 
         document(PageView(items=[shown(ModelRow, model) for model in found], next=None))
         return
-    rows = [(model.name, model.endpoint, model.output, "yes" if model.listed else "no") for model in found]
-    table(["name", "endpoint", "makes", "documented"], rows, width=room(wide=wide))
+    rows = [(model.endpoint, model.output, "yes" if model.listed else "no", model.name) for model in found]
+    _list([("endpoint", "makes", "documented", "name"), *rows], room(wide=wide))
     note(f"{len(found)} models")
+
+
+def _list(rows: list[tuple[str, str, str, str]], width: int | None) -> None:
+    """Prints the models. Their names begin alike: what is left of them in a narrow terminal would say nothing."""
+    fits = width is None or max(map(len, aligned(rows))) <= width
+    head, *others = rows if fits else [row[:3] for row in rows]
+    table(head, others, width=width)
+    if not fits:
+        note("their names are left out for want of width; --wide has them")
 
 
 def _show_model(found: "Found", as_json: bool) -> None:

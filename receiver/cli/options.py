@@ -75,7 +75,13 @@ def _some_of(
     option: str, words: tuple[str, ...], help: str = "Only these states; may be repeated."
 ) -> Callable[[F], F]:
     """An option that takes one of the words, and may be repeated."""
-    return click.option(option, multiple=True, type=click.Choice(words), help=help)
+    return click.option(
+        option,
+        multiple=True,
+        type=click.Choice(words),
+        metavar=option[2:].upper(),
+        help=f"{help}  [{', '.join(words)}]",
+    )
 
 
 files_from_option = click.option(
@@ -113,12 +119,19 @@ FILTERS: Mapping[str, Callable[[F], F]] = {
     "q": click.option("--q", metavar="TEXT", help="The beginning of an id, a target, a label or its value."),
     "task": click.option("--task", metavar="ID", help="Only what belongs to this task."),
     "name": click.option("--name", metavar="NAME", help="Only actions of this definition."),
+    "verb": click.option("--verb", metavar="WORD", help="Only what was done so, such as cancel."),
     "since": click.option("--since", type=when, metavar="WHEN", help="Not before: 2h ago, or 2026-11-22T08:00:00Z."),
     "until": click.option("--until", type=when, metavar="WHEN", help="Before: 30m ago, or 2026-11-22T08:00:00Z."),
 }
 limit_option = click.option("--limit", type=click.IntRange(1, PAGE_OF_ALL), help="At most this many.  [default: 50]")
 wide_option = click.option("--wide", is_flag=True, help="Whole ids and texts, however long the lines become.")
 all_option = click.option("--all", "everything", is_flag=True, help="The whole list, whatever its length.")
+
+
+def follow_option(*, there: bool) -> Callable[[F], F]:
+    """The option --follow, where a command has it."""
+    option = click.option("--follow", is_flag=True, help="Go on printing what changes; with --json a document a line.")
+    return option if there else lambda command: command
 
 
 def filters(*names: str) -> Callable[[F], F]:

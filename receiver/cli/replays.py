@@ -1,7 +1,9 @@
 """`receiver replay`: runs many actions again, shows how far that is, and stops it."""
 
 import math
-from typing import TYPE_CHECKING
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +17,8 @@ from receiver.cli.waiting import count_bar
 from receiver.model.sentences import moment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from receiver.client import Client
     from receiver.model.views import ReplayView
 
@@ -41,6 +45,8 @@ def _print_replay(made: "ReplayView") -> None:
 @click.option("--all", "everything", is_flag=True, help="Everything that the mode is about, instead of a choice.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Actions per second.  [default: all at once]")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@click.option("--expected", type=click.IntRange(min=0), help="Do nothing when another number matches.")
+@click.option("--yes", is_flag=True, help="Do not ask. Only on a terminal is anybody asked.")
 @click.option("--wait", is_flag=True, help="Wait until all of them have ended; exit 1 if any is dead.")
 @json_option
 def replay(
@@ -48,6 +54,8 @@ def replay(
     everything: bool,
     rate: float | None,
     dry_run: bool,
+    expected: int | None,
+    yes: bool,
     wait: bool,
     as_json: bool,
     **narrow: str | tuple[str, ...],
@@ -56,10 +64,13 @@ def replay(
 
     \b
     Modes:
-      retry      the same actions, with new attempts: dead ones, unless --action-state is given
+      retry      the same actions, with new attempts: the dead ones,
+                 unless --action-state is given
       again      today's definitions once more, for tasks that have ended
-      missing    today's definitions, for ended tasks that have no action of them yet
-      reprocess  kept callbacks are read again, by a receiver that can read more of them
+      missing    today's definitions, for ended tasks that have no action
+                 of them yet
+      reprocess  kept callbacks are read again, by a receiver that can
+                 read more of them
 
     \b
     Examples:
@@ -81,7 +92,11 @@ def replay(
     if rate is not None and not math.isfinite(rate):
         raise click.UsageError("--rate: expected a finite number")
     with connect() as client:
-        made = client.replay(wanted, mode=mode, dry_run=dry_run, rate=rate, all=everything)
+        begin = partial(client.replay, mode=mode, rate=rate, all=everything)
+        if dry_run or yes or as_json or expected is not None or not sys.stdin.isatty():
+            made = begin(wanted, dry_run=dry_run, expected=expected)
+        else:
+            made = confirmed(begin, wanted)
         if wait and made.id is not None:
             note(f"replay {made.id}")  # known even when the server goes away meanwhile
             made = _follow(client, made.id)
@@ -89,6 +104,22 @@ def replay(
     if made.state == "running" and not as_json:
         note(f"see how far it is: receiver replay show {made.id}")
     _fail_if_dead(made, wait)
+
+
+def confirmed(begin: "Callable[..., ReplayView]", wanted: "dict[str, Any]") -> "ReplayView":
+    """Counts, asks, and replays just what was counted; counts again when that has changed meanwhile."""
+    from receiver.client import ApiError
+
+    while True:
+        found = begin(wanted, dry_run=True)
+        _print_replay(found)
+        click.confirm("Go on?", abort=True, err=True)
+        try:
+            return begin({**wanted, "until": found.until}, all=False, expected=found.matched)
+        except ApiError as problem:
+            if problem.code != "another_count":
+                raise
+            note(problem.message)
 
 
 @replay.command("list")

@@ -35,7 +35,8 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
 
     \b
     Example:
-      RUNNINGHUB_API_KEY=... RECEIVER_PUBLIC_URL=https://receiver.example.com receiver serve
+      RUNNINGHUB_API_KEY=... RECEIVER_PUBLIC_URL=https://receiver.example.com \\
+          receiver serve
     """
     from msgspec.structs import replace
 

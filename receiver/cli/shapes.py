@@ -24,11 +24,13 @@ def listing(
     filters: Sequence[str],
     headers: Sequence[str],
     below: "Callable[[Listed[T]], None]" = lambda page: None,
+    watch: "Callable[..., None] | None" = None,
 ) -> Callable[[Callable[[T], Row]], Callable[..., None]]:
     """Turns a function that makes an item's row into the function of a list command.
 
     The function's name is what is listed, its docstring the help. `page` gives the client's method for the list,
-    `filters` are the names of its filters in options.FILTERS, and `below` prints what stands below the table.
+    `filters` are the names of its filters in options.FILTERS, and `below` prints what stands below the table. With
+    `watch` there is --follow, with which that prints what changes.
     """
 
     def decorate(row: Callable[[T], Row]) -> Callable[..., None]:
@@ -47,10 +49,16 @@ def listing(
         @options.limit_option
         @options.all_option
         @options.wide_option
+        @options.follow_option(there=watch is not None)
         @wraps(row)
-        def command(everything: bool, wide: bool, as_json: bool, **given: object) -> None:
+        def command(everything: bool, wide: bool, as_json: bool, follow: bool = False, **given: object) -> None:
+            if follow and (everything or given.get("q")):
+                raise click.UsageError("--follow goes without --all and --q: narrow it by the other filters")
             if not options.is_for_subcommand():
                 with connect() as client:
+                    if follow and watch is not None:
+                        watch(client, given, wide=wide, as_json=as_json)
+                        return
                     first, pages = _found(page(client), everything, given)
                     if as_json:
                         document_of(first, (item for each in pages for item in each.items))

@@ -33,7 +33,7 @@ STYLES = {
     **dict.fromkeys(("in_doubt", "cancelled", "skipped", "retry", "paused", "warning"), "yellow"),
     **dict.fromkeys(("running", "submitted"), "cyan"),
 }
-KEPT_WHOLE = frozenset({"id", "task", "state", "endpoint", "at (UTC)", "created (UTC)", "received (UTC)"})
+KEPT_WHOLE = frozenset({"id", "task", "state", "endpoint", "parameter", "at (UTC)", "created (UTC)", "received (UTC)"})
 """Columns that a narrow terminal must not wrap or cut, since they are copied or compared."""
 WIDEST_CELL = 60
 WIDE = 100_000
@@ -119,6 +119,22 @@ def table(headers: Sequence[str], rows: Iterable[Row], title: str = "", *, width
         draw(headers, cells, width=width)
     else:
         click.echo("\n".join(aligned([headers, *cells])))
+
+
+def paragraph(text: str, *, indent: int = 0) -> None:
+    """Prints a text, in lines as wide as the terminal. No word is broken: it may have to be copied."""
+    import textwrap
+
+    margin = " " * indent
+    width = room() or WIDE
+    said = textwrap.fill(
+        *(clean(text), width),
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    click.echo(said)
 
 
 def room(*, wide: bool = False) -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from receiver.cli.outcome import cannot_listen
-from receiver.cli.show import clean, submit_line
+from receiver.cli.show import clean
 
 if TYPE_CHECKING:
     from receiver.simulator import Options
@@ -70,7 +70,8 @@ def simulate(**given: Any) -> None:  # noqa: ANN401 (the simulator's options, by
     \b
     Example:
       receiver simulate --port 8099 --task-seconds 2 --drop 0.3 --duplicate 0.2
-      RUNNINGHUB_BASE_URL=http://127.0.0.1:8099 RUNNINGHUB_API_KEY=any receiver serve
+      RUNNINGHUB_BASE_URL=http://127.0.0.1:8099 RUNNINGHUB_API_KEY=any \\
+          receiver serve
     """
     from receiver.simulator import Options, create_app
     from receiver.web.server import listen
@@ -94,23 +95,37 @@ def introduction(options: "Options") -> Iterator[str]:
     """What the simulator serves, how a server is started on it, and an order of each kind."""
     url, key = f"http://{options.host}:{options.port}", options.api_key or "any"
     yield f"a simulated RunningHub serves {url} and accepts {'any API key' if key == 'any' else 'this API key alone'}"
-    yield f"  RUNNINGHUB_BASE_URL={url} RUNNINGHUB_API_KEY={shlex.quote(key)} receiver serve"
+    yield from _command(f"RUNNINGHUB_BASE_URL={url}", f"RUNNINGHUB_API_KEY={shlex.quote(key)}", "receiver serve")
     yield "order any model, or one of these; the results are made-up files:"
-    yield "  " + submit_line("alibaba/qwen-image-2.0/text-to-image", "prompt=a lighthouse")
+    yield from _order("alibaba/qwen-image-2.0/text-to-image", "prompt=a lighthouse")
     for workflow in options.workflows:
-        yield "  " + _order("--workflow", workflow.id, _text_node(workflow), workflow.password)
+        yield from _order("--workflow", workflow.id, *_node(_text_node(workflow), workflow.password))
     for app in options.apps:
         node = app.nodes[0]
         set_to = f"{node.node_id}.{node.field}={'@one.jpg' if node.type == 'IMAGE' else 'a lighthouse'}"
-        yield "  " + _order("--app", app.id, set_to, app.workflow.password)
+        yield from _order("--app", app.id, *_node(set_to, app.workflow.password))
         if app.quick_code:
-            yield "  " + _order("--quick", app.id, set_to, None, f"quickCreateCode={app.quick_code}")
+            yield from _order("--quick", app.id, f"quickCreateCode={app.quick_code}", *_node(set_to, None))
     yield "each request and each callback is a line from here on:"
 
 
-def _order(option: str, target: str, node: str, password: str | None, *more: str) -> str:
-    opened = [f"accessPassword={password}"] if password else []
-    return submit_line(option, target, *more, "--node", node, *opened)
+def _node(set_to: str, password: str | None) -> list[str]:
+    return ["--node", set_to, *([f"accessPassword={password}"] if password else [])]
+
+
+def _order(*words: str) -> Iterator[str]:
+    return _command("receiver submit", *map(shlex.quote, words))
+
+
+def _command(*words: str) -> Iterator[str]:
+    """A command in lines that fit 80 columns and can be copied; no word is broken."""
+    line = " "
+    for word in words:
+        if len(line) + len(word) > 76:
+            yield f"{line} \\"
+            line = "     "
+        line += f" {word}"
+    yield line
 
 
 def _text_node(workflow: "Workflow") -> str:

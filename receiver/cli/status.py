@@ -7,7 +7,7 @@ import click
 from receiver.cli.connect import connect
 from receiver.cli.options import json_option
 from receiver.cli.outcome import FAILED
-from receiver.cli.show import answer, clean, fields
+from receiver.cli.show import answer, fields, paragraph
 from receiver.model.sentences import moment
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def _print(url: str, found: "OverviewView") -> None:
         return
     click.echo("\nWrong")
     for each in found.wrong:
-        click.echo(clean(f"  {f'alert {each.alert}, ' if each.alert else ''}{each.kind}: {each.message}"))
-        click.echo(clean(f"    {each.remedy}"))
+        paragraph(f"{f'alert {each.alert}, ' if each.alert else ''}{each.kind}: {each.message}", indent=2)
+        paragraph(each.remedy, indent=4)
     if found.more_wrong:
         click.echo("  and more: receiver alerts --state open")
 

@@ -72,11 +72,14 @@ def submit(
 
     \b
     Examples:
-      receiver submit alibaba/qwen-image-2.0/text-to-image prompt="a lighthouse" --wait
-      receiver submit vidu/image-to-video-q3-pro-fast --body order.json --label project=north
+      receiver submit alibaba/qwen-image-2.0/text-to-image \\
+          prompt="a lighthouse" --wait
+      receiver submit vidu/image-to-video-q3-pro-fast --body order.json \\
+          --label project=north
       receiver submit --workflow 1904136902449209346 --node 6.text="a lighthouse"
       receiver submit --app 1877265245566922802 --node 39.image=@one.jpg --dry-run
-      receiver submit --quick 1877265245566922801 quickCreateCode=002 --node 6.text="a lighthouse"
+      receiver submit --quick 1877265245566922801 quickCreateCode=002 \\
+          --node 6.text="a lighthouse"
     """
     from receiver.cli.apps import complete
     from receiver.cli.files import read_files, upload_files

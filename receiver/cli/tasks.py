@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.connect import connect
+from receiver.cli.following import exit_by, follow
 from receiver.cli.options import json_option
 from receiver.cli.shapes import about, listing
 from receiver.cli.show import Row, answer, clean, fields, note, table
+from receiver.cli.watching import watch
 from receiver.model import sentences
 from receiver.model.sentences import moment
 
@@ -23,14 +25,16 @@ EXAMPLE = "0197b0a2-5f0e"
     lambda client: client.tasks,
     ("task_state", "kind", "target", "label", "q"),
     ("id", "state", "target", "labels", "created (UTC)", "error"),
+    watch=watch,
 )
 def tasks(task: "TaskRow") -> Row:
-    """List tasks, newest first.
+    """List tasks, newest first. With --follow print those that change, a line each, until it is interrupted.
 
     \b
     Examples:
       receiver tasks --state failed --state lost --since 1d
       receiver tasks --label project=north --all --json
+      receiver tasks --follow --label project=north
     """
     error = f"{task.error.code} {task.error.name}" if task.error else None
     return task.id, sentences.task_state(task), task.target, _labels(task), moment(task.created_at), error
@@ -38,6 +42,9 @@ def tasks(task: "TaskRow") -> Row:
 
 @click.command()
 @click.argument("task_id", metavar="ID")
+@click.option(
+    "--follow", "asked", flag_value="follow", help="Wait until it has ended, telling how it goes, and then show it."
+)
 @click.option(
     "--status", "asked", flag_value="status", help="Only its status at RunningHub, asked now and not recorded."
 )
@@ -49,14 +56,21 @@ def tasks(task: "TaskRow") -> Row:
 def task(task_id: str, asked: str | None, as_json: bool) -> None:
     """Show one task: its results, actions, timeline, and what RunningHub was asked about it.
 
+    With --follow the exit code is 1 when the task did not succeed.
+
     \b
     Examples:
       receiver task 0197b0a2-5f0e
+      receiver task 0197b0a2-5f0e --follow
       receiver task 0197b0a2-5f0e --webhook
     """
     with connect() as client:
         if asked is None:
             answer(client.task(task_id), as_json, _print_task)
+        elif asked == "follow":
+            followed = follow(client, task_id)
+            answer(followed, as_json, _print_task)
+            exit_by(followed)
         elif asked == "status":
             answer(client.provider_status(task_id), as_json, lambda said: click.echo(clean(said.status)))
         elif asked == "outputs":
@@ -98,8 +112,7 @@ def _print_task(task: "TaskDetail") -> None:
         ("cost", sentences.cost(task.usage)),
         *((f"of which {child}", cost) for child, cost in sentences.costs_of_children(task.usage)),
     )
-    results = [(each.type, each.file, each.url or each.text) for each in task.results]
-    table(("type", "file", "link or text"), results, "Results")
+    _print_results(task)
     actions = [(a.id, a.name, a.state, a.attempts, sentences.due(a), a.reason) for a in task.actions]
     table(("id", "name", "state", "tries", "due (UTC)", "reason"), actions, "Actions")
     checks = [(moment(c.at), c.kind, "ok" if c.ok else "no", f"{c.seconds:.2f}", c.summary) for c in task.checks]
@@ -107,6 +120,15 @@ def _print_task(task: "TaskDetail") -> None:
     asked = {(check.at, check.kind) for check in task.checks}  # these stand above already
     timeline = [(moment(m.at), m.what, m.detail) for m in task.timeline if (m.at, m.what) not in asked]
     table(("at (UTC)", "what", "detail"), timeline, "Timeline")
+
+
+def _print_results(task: "TaskDetail") -> None:
+    """Prints each file, link and text on a line of its own, so that it can be copied whatever the terminal's width."""
+    if task.results:
+        click.echo("\nResults")
+    for number, result in enumerate(task.results, start=1):
+        said = [clean(each) for each in (result.file, result.url or result.text) if each]
+        click.echo("\n".join([f"{number}  {clean(result.type or '')}", *(f"   {each}" for each in said)]))
 
 
 def _labels(task: "TaskFacts") -> str:

@@ -16,6 +16,7 @@ from receiver.client.files import Files, Saved
 from receiver.client.ledger import Ledger
 from receiver.client.provider import Provider
 from receiver.client.proving import Proving, Unproved
+from receiver.client.stream import Change, Changes
 from receiver.client.tasks import ENDED, Tasks, has_ended
 from receiver.client.transport import ApiError, ListFilter, Progress, Unreachable, error_of
 from receiver.model.views import OverviewView
@@ -24,6 +25,8 @@ from receiver.model.views import PageView as Listed
 __all__ = [
     "ENDED",
     "ApiError",
+    "Change",
+    "Changes",
     "Client",
     "ListFilter",
     "Listed",

@@ -8,6 +8,7 @@ from typing import Unpack
 
 from receiver.client.patience import ALONE, USUAL, Patience
 from receiver.client.transport import ListFilter, Transport, pauses
+from receiver.model.deeds import DeedView
 from receiver.model.views import (
     ActionView,
     AlertView,
@@ -74,14 +75,19 @@ class Ledger(Transport):
         dry_run: bool = False,
         rate: float | None = None,
         all: bool = False,
+        expected: int | None = None,
     ) -> ReplayView:
         """Owes actions again: those of a filter, or `all`. `rate` in actions per second; a dry run only counts.
+
+        With what a dry run told, `expected` and the filter's `until`, just what it counted is replayed: when another
+        number matches, ApiError (409) has it in its details.
 
         Raises ValueError for a rate that is no finite number, for JSON would make it no rate at all.
         """
         if rate is not None and not math.isfinite(rate):
             raise ValueError(f"rate: expected a finite number, got {rate}")
         body = {"filter": filter or {}, "mode": mode, "dry_run": dry_run, "rate": rate, "all": all}
+        body |= {} if expected is None else {"expected": expected}
         return self._call("POST", ReplayView, "replays", body=body)
 
     def replay_state(self, replay_id: int) -> ReplayView:
@@ -140,6 +146,10 @@ class Ledger(Transport):
     def resume_replay(self, replay_id: int) -> ReplayView:
         """Takes up what the replay's cancellation stopped."""
         return self._call("POST", ReplayView, "replays", replay_id, "resume")
+
+    def audit(self, **narrow: Unpack[ListFilter]) -> PageView[DeedView]:
+        """What people did, newest first; `verb` is what was done."""
+        return self._list(PageView[DeedView], "audit", narrow)
 
     def rotate_secret(self) -> RotatedView:
         """Another secret signs callback URLs from now on."""

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import TypeAlias, TypedDict, TypeVar, Unpack
 
 from receiver.client.patience import ALONE, USUAL, Patience
-from receiver.client.transport import ListFilter, Transport, pauses
+from receiver.client.stream import Streaming
+from receiver.client.transport import ListFilter, pauses
 from receiver.model import views
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ class OrderOptions(TypedDict, total=False):
     labels: Mapping[str, str] | None
 
 
-class Tasks(Transport):
+class Tasks(Streaming):
     """Ordering tasks, following them to their ends, and what can be done to one."""
 
     def submit(
@@ -71,29 +73,32 @@ class Tasks(Transport):
         timeout: float | None = None,
         patience: float = USUAL,
         clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], object] | None = None,
     ) -> views.TaskDetail:
-        """Asks about a task, less and less often, until it has ended. `on_change` sees every new state.
+        """Asks about a task whenever it has changed, until it has ended. `on_change` sees every new state.
 
-        A server that is away, perhaps to be started anew, is waited for `patience` seconds; `on_away` is told why.
-        Raises TimeoutError after `timeout` seconds; the task goes on.
+        Where the server cannot tell of changes, or with a `pause` of yours, it is asked less and less often. A server
+        that is away, perhaps to be started anew, is waited for `patience` seconds; `on_away` is told why. Raises
+        TimeoutError after `timeout` seconds; the task goes on.
         """
-        begun = clock()
+        until_then = float("inf") if timeout is None else clock() + timeout
         seen: tuple[str, str | None] | None = None
         asked = Patience(patience, on_away=lambda: on_away(asked.away or ""), clock=clock, longest=ALONE, pause=pause)
-        for rest in pauses():
-            if timeout is not None:
-                asked.bound = max(0.0, min(patience, begun + timeout - clock()))
-            task = asked.ask(partial(self.task, task_id))
-            task_id = task.id  # a beginning that is unique now may not be for long
-            if on_change is not None and seen != (task.state, task.provider_status):
-                seen = (task.state, task.provider_status)
-                on_change(task)
-            if until(task):
-                break
-            if timeout is not None and clock() - begun >= timeout:
-                raise TimeoutError(f"task {task_id} is still {task.state} after {timeout:g} s")
-            pause(rest)
+        rest_for: Callable[[float, float], object] | None = None if pause is None else lambda rest, _: pause(rest)
+        with ExitStack() as listening:
+            for rest in pauses():
+                asked.bound = max(0.0, min(patience, until_then - clock()))
+                task = asked.ask(partial(self.task, task_id))
+                task_id = task.id  # a beginning that is unique now may not be for long
+                if on_change is not None and seen != (task.state, task.provider_status):
+                    seen = (task.state, task.provider_status)
+                    on_change(task)
+                if until(task):
+                    break
+                if (left := until_then - clock()) <= 0:
+                    raise TimeoutError(f"task {task_id} is still {task.state} after {timeout:g} s")
+                rest_for = rest_for or listening.enter_context(self._listening(task_id))
+                rest_for(rest, left)
         return task
 
     def reconcile(self, task_id: str) -> views.TaskDetail:

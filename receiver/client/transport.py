@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
+from receiver.model.deeds import DOOR_HEADER
 from receiver.model.errors import ReceiverError
 from receiver.model.retry_after import seconds_asked
 from receiver.model.views import ErrorDocument
@@ -78,14 +79,20 @@ class ListFilter(TypedDict, total=False):
     q: str | None
     task: str | None
     name: str | None
+    verb: str | None
     since: str | datetime | None
     until: str | datetime | None
     limit: int | None
     cursor: str | None
+    after: str | None
+    before: str | None
 
 
 class Transport:
-    """A server's URL, the token for it, and the connections there. With `proving` that decides who gets the token."""
+    """A server's URL, the token for it, and the connections there. With `proving` that decides who gets the token.
+
+    `door` says for the audit by what a person does this: `cli` for the command line.
+    """
 
     def __init__(
         self,
@@ -95,6 +102,7 @@ class Transport:
         timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
         proving: httpx.Auth | None = None,
+        door: str | None = None,
     ) -> None:
         if token is not None and not token.isprintable():
             raise ValueError("the token has characters that no header can carry")  # httpx would quote it
@@ -104,7 +112,10 @@ class Transport:
         local = parts.hostname in THIS_MACHINE
         self._http = httpx.Client(
             base_url=self.url,
-            headers={b"authorization": f"Bearer {token}".encode()} if token else {},
+            headers={
+                **({b"authorization": f"Bearer {token}".encode()} if token else {}),
+                **({DOOR_HEADER.encode(): door.encode()} if door else {}),
+            },
             auth=proving,
             timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
             transport=transport,

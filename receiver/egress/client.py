@@ -12,7 +12,6 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
 
-import anyio
 import httpcore
 import httpx
 from msgspec import Struct
@@ -20,6 +19,8 @@ from msgspec import Struct
 from receiver import __version__
 from receiver.egress.addresses import Address, is_name, is_near, is_public, literal
 from receiver.egress.guard import Guard, GuardedTransport, Judge, NotAdmitted, Resolver, look_up
+from receiver.egress.network import Network
+from receiver.egress.sending import send
 from receiver.egress.unpack import Unpackable, packings, unpacked
 from receiver.model.definitions import FailureClass
 from receiver.model.errors import Failed
@@ -35,9 +36,6 @@ _NETWORK_ERRORS = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
     OSError,
 )
 
@@ -136,7 +134,7 @@ class Egress:
         self._allowed = frozenset((host.lower(), port) for host, port in hosts_allowed)
         self._patience = patience
         tls = tls or httpx.create_ssl_context()
-        network = network or httpcore.AnyIOBackend()
+        network = network or Network()
 
         def client(admits: Judge) -> httpx.AsyncClient:
             return _client(GuardedTransport(Guard(admits, resolve, network), tls), patience)
@@ -189,8 +187,7 @@ class Egress:
         until = asyncio.get_running_loop().time() + timeout
         with _translated(_place(request.url)):
             _refuse_unfit(request.url, near=near)
-            async with asyncio.timeout_at(until):
-                response = await client.send(request, stream=True)
+            response = await send(client, request, timeout)
         async with aclosing(response):
             # Never all the time that is left: a status that came must not be lost to a body that does not.
             left = (until - asyncio.get_running_loop().time()) / 2
@@ -222,8 +219,7 @@ class Egress:
         for _ in range(REDIRECTS + 1):
             with _translated(_place(request.url)):
                 _refuse_unfit(request.url, near=allow_private or self._is_allowed(request.url.host, _port(request.url)))
-                async with asyncio.timeout_at(until):
-                    response = await client.send(request, stream=True)
+                response = await send(client, request, until - asyncio.get_running_loop().time())
                 if response.next_request is None:
                     return response
                 await response.aclose()

@@ -29,9 +29,10 @@ async def housekeep(
     doubted = await store.doubt_interrupted(now, in_hand=sending)
     if site is not None:
         await store.tell_elsewhere(site, sites, now)
-    while await store.skip_orphans(now - rules.ORPHANS_KEPT, now):
-        pass
-    await store.bound_times(now, policy.patience)
+    skipped = 0
+    while slice := await store.skip_orphans(now - rules.ORPHANS_KEPT, now):
+        skipped += slice
+    brought_back = await store.bound_times(now, policy.patience)
     await store.forget_uploads(now - rules.UPLOAD_REMEMBERED)
     downloads = [each.name for each in definitions if each.kind is ActionKind.DOWNLOAD]
     unsaved = dict(await store.unsaved_since(downloads, now - rules.LINKS_ALERT))
@@ -41,4 +42,4 @@ async def housekeep(
     for name in downloads:
         if name not in unsaved:
             await store.clear_alert(AlertKind.LINKS_EXPIRING, name, now)
-    return bool(freed or doubted)
+    return any((freed, doubted, skipped, brought_back))

@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 
+from receiver.model.measures import Histogram
 from receiver.model.records import (
     Api,
     CheckKind,
@@ -25,6 +26,7 @@ from receiver.model.records import (
     TaskState,
 )
 from receiver.model.records import Json as Json  # by this name JsonObject refers to it
+from receiver.model.tallies import Tally
 
 T = TypeVar("T")
 
@@ -181,13 +183,15 @@ class Settlement(Struct, frozen=True, kw_only=True):
 class Change(NamedTuple):
     """Something moved in the ledger: what kind of row, its public id, and the state it came to.
 
-    `told` is what the log says of it beside these; None when nothing has come of it yet.
+    `told` is what the log says of it beside these; None when nothing has come of it yet. `task` is the id of the task
+    that a task, an action or a delivery is about.
     """
 
     kind: str
     id: str
     state: str
     told: Line | None = None
+    task: str | None = None
 
 
 class Abandoned(NamedTuple):
@@ -246,6 +250,19 @@ class Reading(Struct, frozen=True, kw_only=True):
     extra: JsonObject = {}
 
 
+class Storing(NamedTuple):
+    """How the storage fares: what it is, seconds and writes of each commit, writes that wait, bytes of its files.
+
+    Of a server's files nothing is known.
+    """
+
+    version: str
+    commits: Histogram
+    writes: Histogram
+    waiting: int
+    size: int | None
+
+
 class Old(NamedTuple):
     """Something that may go: its key, how many rows that are, and about how many bytes."""
 
@@ -268,6 +285,24 @@ class Pruned(Struct, frozen=True, kw_only=True):
     bytes: int = 0
     since: float | None = None
     at: float | None = None
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """How the ledger stands: `counters` by name, counts of tasks by state and of actions by name and state.
+
+    The oldest task of a state is told by when it was made, the oldest action of a name by when it became due; `broken`
+    says whether a definition's breaker is open. `alerts` are the open ones by kind, `tallies` those of all time.
+    """
+
+    counters: dict[str, int]
+    tasks: dict[str, int]
+    oldest_tasks: dict[str, float]
+    actions: dict[tuple[str, str], int]
+    oldest_due: dict[str, float]
+    paused: dict[str, bool]
+    broken: dict[str, bool]
+    alerts: dict[str, int]
+    tallies: list[Tally]
 
 
 class Replay(Struct, frozen=True, kw_only=True):

@@ -23,10 +23,16 @@ TOLD, PATH_TOLD = 100, 500
 
 
 class Refused(ReceiverError):
-    """A request that cannot be granted. `status` is the HTTP status, `details` is safe to show to the asker."""
+    """A request that cannot be granted. `status` is the HTTP status, `details` is safe to show to the asker.
 
-    def __init__(self, status: int, code: str, message: str, details: Json = None) -> None:
+    `retry_after` says in how many seconds it may be granted.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, details: Json = None, *, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
+        self.retry_after = retry_after
         self.status = status
         self.code = code
         self.message = message

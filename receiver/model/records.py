@@ -295,15 +295,16 @@ class Claimed(Struct, frozen=True, kw_only=True):
 
 
 class Page(Struct, Generic[T], frozen=True, kw_only=True):
-    """A page of a list, newest first, and the cursor of the next one (None: this was the last)."""
+    """A page of a list, newest first; the cursors of the next one (None: this was the last) and the one before."""
 
     items: list[T]
     next: str | None
+    prev: str | None = None
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """What a list is narrowed to. Times in seconds; `q` is an id or the prefix of a target or label, `cursor` the
-    `next` of the page before, which only the store can read."""
+    """What a list is narrowed to. Times in seconds; `q` is an id or the prefix of a target or label. `after`,
+    or `cursor`, is the `next` of another page, `before` its `prev`; only the store can read them."""
 
     state: tuple[str, ...] = ()
     kind: tuple[str, ...] = ()
@@ -312,10 +313,13 @@ class Filter(Struct, frozen=True, kw_only=True):
     q: str | None = None
     task: str | None = None
     name: str | None = None
+    verb: str | None = None
     since: float | None = None
     until: float | None = None
     limit: int = 50
     cursor: str | None = None
+    after: str | None = None
+    before: str | None = None
 
 
 class Check(Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """What an operator can do about what is wrong, a sentence each. The manual's topic `operating` says more. Pure."""
 
+import re
 from collections.abc import Mapping
 
 from receiver.model.records import AlertKind
@@ -10,7 +11,7 @@ REMEDIES: Mapping[AlertKind, str] = {
     AlertKind.CALLBACK_MISSED: "make the public URL reach this server; the results are fetched all the same",
     AlertKind.EVENT_CONTRADICTED: "if a callback URL has leaked: receiver secrets rotate",
     AlertKind.ID_TAKEN: "look for the task on RunningHub's site, then: receiver submit-again ID",
-    AlertKind.DEFINITION_MISSING: "put it back into the settings and restart, or: receiver actions skip ID",
+    AlertKind.DEFINITION_MISSING: "put it back and restart, or skip what waits: receiver actions --name NAME",
     AlertKind.ELSEWHERE: "set runninghub.base_url and the key back until these tasks have ended",
     AlertKind.DISK_LOW: "free space on the disk; downloads go on by themselves",
     AlertKind.KEY_REFUSED: "check runninghub.api_key, and that runninghub.base_url is the key's own site",
@@ -33,6 +34,13 @@ UNREADY: Mapping[str, str] = {
     "stopping": "the server is being stopped; start it again",
 }
 RESTART = "start the server again; its log says what broke"
+PLACE = re.compile(r"\b(NAME|ID)\b")
+"""Stands for what an alert is about: the name of a definition, or the id of a task."""
+
+
+def remedy(kind: AlertKind, subject: str) -> str:
+    """What to do about an alert, with its subject in its place so that a command can be copied."""
+    return PLACE.sub(lambda _: subject, REMEDIES.get(kind, "receiver docs operating"))
 
 
 def unready(reason: str) -> str:

@@ -14,6 +14,7 @@ class Keep(Struct, frozen=True, kw_only=True):
     tasks: float
     replays: float
     closed_alerts: float
+    audit: float
 
 
 def days_kept(keep: Keep) -> dict[str, float]:

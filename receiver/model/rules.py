@@ -79,6 +79,8 @@ FILTERS_LIMIT = 20
 INPUT_SHOWN = 200
 """Characters of an input that a list shows: enough to know an order by its prompt."""
 
+METRICS_KEPT = 5.0
+"""Seconds for which what was gathered for the metrics is told again, however many ask."""
 REPLAY_SLICE = 250
 """Rows that a replay looks at, or changes, at once: callbacks wait for its writes some tens of milliseconds."""
 REPLAY_STRIDE = 2000
@@ -131,6 +133,12 @@ IN_FLIGHT_AT_LAST = 1.5
 FILES_RESERVED = 256
 """Files and sockets that connections leave to the ledger, to downloads and to commands."""
 
+LOG_KEPT = 64 * 2**20
+"""Bytes of SQLite's log that are kept for what comes next. It has a few megabytes, unless somebody always reads."""
+LOG_PATIENCE = 0.1
+"""Seconds for which writes wait for reads, so that a log of that length can be begun anew."""
+LOG_PATIENCE_MOST = 1.0
+"""Seconds for which they wait however long it is: only a backup reads for longer, and writes go on meanwhile."""
 READ_AT_ONCE = 16 * 1024
 """Bytes of a callback that are read where they arrive, which takes a millisecond; more would hold up the others."""
 CALLBACK_VALUES = 20_000
@@ -200,6 +208,10 @@ UNREADABLE_KEPT = 64 * 1024
 NODE = "local"
 """The name of a node that is the only one of its ledger."""
 
+WELL_KNOWN = 5.0
+"""Seconds after an answer of RunningHub in which the next ones are no reason to look for alerts about it: only another
+server can have opened one meanwhile."""
+
 SUBMIT_PATIENCE = 600.0
 """A task that is still being sent after so many seconds has lost its sender."""
 DOUBT_LOOK = 60.0
@@ -209,6 +221,9 @@ IN_DOUBT_COUNTS = 900.0
 
 CHECK_HOLD = 60.0
 """How far a due task is pushed away before it is looked at, so that one that breaks its examiner cannot spin."""
+
+CLOCK_SLACK = 60.0
+"""What happened so many seconds in the future was told by a wrong clock: those of two nodes differ by less."""
 
 BACKOFF_FIRST = 2.0
 BACKOFF_FACTOR = 3.0

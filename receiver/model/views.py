@@ -19,13 +19,14 @@ Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})
 
 
 class PageView(Struct, Generic[T], frozen=True, kw_only=True, omit_defaults=True):
-    """A page of a list, newest first; `next` is the cursor of the next one.
+    """A page of a list, newest first; `next` is the cursor of the next one, `prev` that of the one before.
 
     `short` has, by the ids of the tasks that the page is about, the beginnings that no other task's id has.
     """
 
     items: list[T]
     next: str | None
+    prev: str | None = None
     short: dict[str, str] = {}
 
 
@@ -239,6 +240,7 @@ class ReplayView(Struct, frozen=True, kw_only=True):
     """A replay, or what one would do: then `id` is None. `filter` says what it is about, as it was asked for.
 
     While it is `searching`, more may be found, and `matched` grows.
+    A dry run tells `until` when it counted: with that in the filter, later rows are left out.
     `done` came to an end, `dead` of them to a bad one; `cancelled` were not begun when it was cancelled.
     """
 
@@ -254,6 +256,7 @@ class ReplayView(Struct, frozen=True, kw_only=True):
     rate: float | None
     created_at: Time | None = None
     finished_at: Time | None = None
+    until: Time | None = None
     filter: Mapping[str, object] = {}
 
 
@@ -410,7 +413,7 @@ class OrderBody(Struct, frozen=True, kw_only=True):
 class ReplayBody(Struct, frozen=True, kw_only=True):
     """An order for a replay: of what, in which mode, and at how many actions per second (None: all at once).
 
-    Without a filter it says that `all` is meant.
+    Without a filter it says that `all` is meant. When not as many match as are `expected`, nothing is done.
     """
 
     filter: Selection = Selection()
@@ -418,6 +421,7 @@ class ReplayBody(Struct, frozen=True, kw_only=True):
     mode: ReplayMode = ReplayMode.RETRY
     dry_run: bool = False
     rate: float | None = None
+    expected: int | None = None
 
 
 class ErrorView(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ no idempotency key, so a second send may be a second bill.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from copy import copy
 from functools import wraps
 from hashlib import sha256
@@ -19,6 +19,8 @@ import httpx
 import msgspec
 import stamina
 
+from receiver.egress.guard import OpenTransport
+from receiver.egress.sending import send
 from receiver.model.records import Account, Json, JsonObject
 from receiver.model.retry_after import seconds_asked
 from receiver.model.rules import KEPT_HTTP_REFUSALS
@@ -46,9 +48,12 @@ UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=10.0, pool=5.0)
 """The answer to an upload comes when the provider has stored it."""
 UPLOAD_DEADLINE = 3600.0
 """Seconds for an upload with its answer. Anything else may take twice the time that one wait of it may take."""
+REPEATED_WITHIN = 30.0
+"""Seconds after which nothing is asked once more: with the attempt in hand, no question holds anybody for longer than
+90. It is asked again later, and meanwhile others are."""
 SITE_PATIENCE = 10.0
 """Seconds for a site's answer while somebody waits."""
-LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
+CONNECTIONS = 32
 
 
 class FileToSend(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,9 +86,14 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     report: wire.TaskReport
 
 
+def transport_of(tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    """The network to the provider, with limits, and without a proxy from the environment."""
+    return OpenTransport(tls, most=CONNECTIONS)
+
+
 def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -> httpx.AsyncClient:
-    """The HTTP client for the provider: explicit timeouts and limits, no proxy from the environment, no redirects."""
-    return httpx.AsyncClient(transport=transport, verify=tls, timeout=TIMEOUT, limits=LIMITS, trust_env=False)
+    """The HTTP client for the provider: explicit timeouts, no proxy from the environment, no redirects."""
+    return httpx.AsyncClient(transport=transport or transport_of(tls), timeout=TIMEOUT, trust_env=False)
 
 
 def headers_of(file: FileToSend) -> dict[str, str]:
@@ -155,7 +165,11 @@ class Channel:
         self.has_key = api_key is not None
         self._api_key = api_key
         self.again = stamina.AsyncRetryingCaller(
-            attempts=attempts, wait_initial=read_wait, wait_max=read_wait * 4, wait_jitter=read_wait, timeout=None
+            attempts=attempts,
+            wait_initial=read_wait,
+            wait_max=read_wait * 4,
+            wait_jitter=read_wait,
+            timeout=REPEATED_WITHIN if deadline is None else deadline / 2,
         )
 
     def at(self: C, site: str | None) -> C:
@@ -226,11 +240,12 @@ class Channel:
         self, method: str, url: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes], timeout: httpx.Timeout
     ) -> Answered:
         usual = UPLOAD_DEADLINE if timeout is UPLOAD_TIMEOUT else 2 * (timeout.read or 0.0)
+        seconds = self._deadline or usual
+        until = asyncio.get_running_loop().time() + seconds
         try:
-            async with (
-                asyncio.timeout(self._deadline or usual),
-                self._http.stream(method, url, content=body, headers=headers, timeout=timeout) as response,
-            ):
+            request = self._http.build_request(method, url, content=body, headers=headers, timeout=timeout)
+            response = await send(self._http, request, seconds)
+            async with aclosing(response), asyncio.timeout_at(until):
                 answer = b""
                 async for chunk in response.aiter_bytes():
                     answer += chunk

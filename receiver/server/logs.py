@@ -1,6 +1,7 @@
 """Logging: one line per outcome on standard error, redacted; JSON when nobody is looking at a terminal."""
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import TextIO
@@ -12,6 +13,8 @@ from receiver.server.settings import LogFormat
 
 LOUD_LIBRARIES = ("httpx", "httpcore", "uvicorn.access", "asyncio")
 """Their lines hold full URLs, and so tokens, or are noise."""
+EVENT_WIDTH = 6
+"""Letters of `action`: the lines about tasks and actions stand below one another."""
 LEVEL, TIME = structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
@@ -20,8 +23,9 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO, form: LogFormat) -> None:
         super().__init__(stream)
-        self.terminal = stream.isatty()
-        self.as_text = self.terminal if form is LogFormat.AUTO else form is LogFormat.TEXT
+        self.terminal = terminal = stream.isatty()
+        self.coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.as_text = terminal if form is LogFormat.AUTO else form is LogFormat.TEXT
 
 
 def configure_logging(stream: TextIO = sys.stderr, level: int = logging.INFO, form: LogFormat = LogFormat.AUTO) -> None:
@@ -51,7 +55,7 @@ def redact_logs(redact: Redactor) -> None:
 
 
 def _formatter(redact: Redactor, handler: _Handler) -> logging.Formatter:
-    text = structlog.dev.ConsoleRenderer(colors=handler.terminal)
+    text = structlog.dev.ConsoleRenderer(colors=handler.coloured, pad_event_to=EVENT_WIDTH, pad_level=False)
     renderer = text if handler.as_text else structlog.processors.JSONRenderer()
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[LEVEL, structlog.stdlib.add_logger_name, TIME],
@@ -59,10 +63,16 @@ def _formatter(redact: Redactor, handler: _Handler) -> logging.Formatter:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _without_none,
             structlog.processors.format_exc_info,
+            *([_time_of_day] if handler.terminal and handler.as_text else []),
             renderer,
             lambda _, __, line: redact.text(str(line)),  # last: the whole line, tracebacks included
         ],
     )
+
+
+def _time_of_day(_: object, __: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
+    """Whoever looks on knows the day, and has little room."""
+    return {**event, "timestamp": f"{str(event['timestamp'])[11:19]}Z"}
 
 
 def _without_none(_: object, __: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:

@@ -5,7 +5,7 @@ workers that are woken together look once for all of them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 import structlog
@@ -20,6 +20,8 @@ AFTER_AN_ERROR = 2.0
 CANCEL_PATIENCE = 2.5
 """Seconds for a step that was cancelled; a program that is stopped takes two of them."""
 
+Step = Callable[[], Awaitable[Line | None]]
+
 log = structlog.get_logger()
 
 
@@ -27,16 +29,20 @@ log = structlog.get_logger()
 class Loop:
     """Runs `step` while `next_due` says that there is something to do; None is "not by itself".
 
-    `workers` of them run side by side. A step that raises is logged and tried again; it never ends the loop.
+    `workers` of them run side by side, each with a step of its own where `steps` has one for each. A step that raises
+    is logged and tried again; it never ends the loop.
     """
 
     name: str
-    step: Callable[[], Awaitable[Line | None]]
+    step: Step
     next_due: Callable[[], Awaitable[float | None]]
     clock: Callable[[], float]
     _: KW_ONLY
     workers: int = 1
+    steps: Sequence[Step] = ()
     after: Callable[[], None] | None = None
+    turned_at: float | None = field(default=None, init=False)
+    """When it last looked whether there is anything to do."""
     _wakes: list[asyncio.Event] = field(default_factory=list, init=False)
     _resting: dict[asyncio.Event, None] = field(default_factory=dict, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
@@ -49,7 +55,8 @@ class Loop:
         for number in range(self.workers):
             wake = asyncio.Event()
             self._wakes.append(wake)
-            self._tasks.append(asyncio.create_task(self._run(wake), name=f"{self.name}-{number}"))
+            step = self.steps[number] if self.steps else self.step
+            self._tasks.append(asyncio.create_task(self._run(wake, step), name=f"{self.name}-{number}"))
 
     def wake(self) -> None:
         """There may be something to do now."""
@@ -80,13 +87,14 @@ class Loop:
             await asyncio.wait(late, timeout=CANCEL_PATIENCE)
         self._tasks.clear()
 
-    async def _run(self, wake: asyncio.Event) -> None:
+    async def _run(self, wake: asyncio.Event, step: Step) -> None:
         while not self._stopping:
             wake.clear()
+            self.turned_at = self.clock()
             try:
                 due = await self._look()
                 # What is due but cannot be taken is in other hands: then it rests too, and nobody spins.
-                if due is not None and due <= self.clock() and await self._work():
+                if due is not None and due <= self.clock() and await self._work(step):
                     continue
             except StoreUnavailable as problem:
                 log.warning(self.name, problem=problem.reason, message=str(problem))
@@ -108,13 +116,13 @@ class Loop:
                     raise
             return self._seen
 
-    async def _work(self) -> bool:
+    async def _work(self, step: Step) -> bool:
         """Steps until there is nothing left to do. Whether there was anything."""
-        worked = False
+        worked, debug = False, log.bind().debug  # bound once: to bind it costs more than a line that is not written
         try:
-            while not self._stopping and (line := await self.step()) is not None:
+            while not self._stopping and (line := await step()) is not None:
                 worked = True
-                log.debug(self.name, **line)
+                debug(self.name, **line)
                 if self.after is not None:
                     self.after()
                 self._call_another()

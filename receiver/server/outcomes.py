@@ -1,7 +1,7 @@
 """What the log says of the ledger: a line for everything that came to something, whoever brought it about."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -14,13 +14,16 @@ LEVELS = {
 }
 """What somebody should look at. Everything else is as it should be, or as RunningHub will have it."""
 
-log = structlog.get_logger()
 
+def teller() -> Callable[[Sequence[Change]], None]:
+    """What logs the outcomes among the changes of a commit: `task`, `action` or `alert`, its id and its state."""
+    log = structlog.get_logger().bind()  # bound once: to bind it costs as much as a line
 
-def tell(changes: Sequence[Change]) -> None:
-    """Logs the outcomes among what a commit changed: `task`, `action` or `alert`, its id and its state."""
-    for change in changes:
-        if change.told is not None:
-            level = LEVELS.get((change.kind, change.state), logging.INFO)
-            told = {name: value for name, value in change.told.items() if value not in (None, "")}
-            log.log(level, change.kind, **{"id": change.id, "state": change.state, **told})
+    def tell(changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.told is not None:
+                level = LEVELS.get((change.kind, change.state), logging.INFO)
+                told = {name: value for name, value in change.told.items() if value not in (None, "")}
+                log.log(level, change.kind, **{"id": change.id, "state": change.state, **told})
+
+    return tell

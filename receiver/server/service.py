@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +15,11 @@ from weakref import WeakValueDictionary
 import httpx
 import structlog
 
-from receiver.actions import Performer
+from receiver.actions import Done, Performer, Work
 from receiver.actions.child import end_left_behind
 from receiver.actions.download.partial import free_room
 from receiver.actions.kinds import performers
-from receiver.dispatch import dispatch
+from receiver.dispatch import Worker, dispatch
 from receiver.egress.client import Egress
 from receiver.exchange import Asker
 from receiver.housekeep import housekeep
@@ -28,18 +29,21 @@ from receiver.model.definitions import ActionKind, Definition
 from receiver.model.entries import Abandoned
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.links import Links
+from receiver.model.measures import Meter
 from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
 from receiver.reconcile import Reconciler
 from receiver.replay import go_on_with_any
-from receiver.runninghub.client import RunningHub, fingerprint, open_http
+from receiver.runninghub.client import RunningHub, fingerprint, open_http, transport_of
+from receiver.runninghub.measured import MeasuredTransport
 from receiver.runninghub.resources import Resources
 from receiver.server.address import address_file
 from receiver.server.loop import Loop
-from receiver.server.outcomes import tell
+from receiver.server.outcomes import teller
 from receiver.server.pruner import Pruner
 from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
+from receiver.server.stream import Stream
 from receiver.store import Store, described, local_place, open_store, password_of
 from receiver.submit import submit_next
 
@@ -48,9 +52,11 @@ log = structlog.get_logger()
 ADMIN_TOKEN = "admin_token"
 WORKERS = 4
 """Of those who submit, and of those who reconcile."""
-RECONCILER, HOUSEKEEPER, PRUNER = "reconcile", "housekeep", "prune"
+RECONCILER, HOUSEKEEPER, PRUNER, TALLIER = "reconcile", "housekeep", "prune", "tally"
 HOUSEKEEPING = 10.0
 """Seconds between two rounds of housekeeping."""
+TALLY_REST = 0.1
+"""Seconds between two slices of old events that are tallied: a million of them take ten minutes."""
 STOP_PATIENCE = 6.0
 """Seconds for what is in hand when the server stops; ending a command may take two more, and ten are allowed."""
 
@@ -87,7 +93,9 @@ class Service:
         self.node = node
         self.definitions = settings.definitions
         self.store = open_store(settings.database, disk_floor=settings.disk_floor)
-        self.store.listen(tell)
+        self.store.listen(teller())
+        self.stream = Stream(secrets.token_hex(4))
+        self.store.listen(self.stream.publish)
         self.database = described(settings.database)
         """Where the ledger is, for people."""
         place = local_place(settings.database)
@@ -98,14 +106,18 @@ class Service:
         self.announced: Announcement | None = None
         self._jitter = jitter
         tls = tls or httpx.create_ssl_context()
-        self._http = open_http(transport, tls)
+        self.meter = Meter()
+        self._http = open_http(MeasuredTransport(transport or transport_of(tls), self.meter, clock), tls)
         self.provider = RunningHub(self._http, settings.base_url, settings.api_key, read_wait=read_wait)
         self._egress = Egress([host_and_port(settings.base_url)], tls=tls)
         self.resources = Resources(self._http, settings.base_url, settings.api_key, self._egress, read_wait=read_wait)
-        self._performers = perform or performers(self._egress, clock=clock, room=self.room)
+        hands = perform or performers(self._egress, clock=clock, room=self.room)
+        self._performers = {kind: self._measured(each) for kind, each in hands.items()}
         self._loops: list[Loop] = []
+        self._workers: list[Worker] = []
         self._stopping = False
         self._housekeeping_at = 0.0
+        self._tally_at = 0.0
         self._refused: dict[str, tuple[int, float]] = {}
         self._in_hand: set[int] = set()
         self._sending: set[str] = set()
@@ -151,11 +163,13 @@ class Service:
     async def hold(self, patience: float = STOP_PATIENCE) -> None:
         """Begins nothing new, waits `patience` seconds for what is in hand, then gives it back."""
         self._stopping = True
+        self.stream.close()
         self.pruner.stop()
         for loop in self._loops:
             loop.stop()
         until = time.monotonic() + patience
         await asyncio.gather(*(loop.ended(until - time.monotonic()) for loop in self._loops))
+        await asyncio.gather(*(worker.give_back() for worker in self._workers))
 
     async def close(self) -> None:
         """Closes everything, last of all the store. May follow a `hold`, and may be called without one."""
@@ -181,6 +195,10 @@ class Service:
         await self._look_at_secrets()
         return now + rules.SECRET_KEPT
 
+    def turns(self) -> dict[str, float]:
+        """When each loop last looked whether there is anything to do."""
+        return {loop.name: loop.turned_at for loop in self._loops if loop.turned_at is not None}
+
     def problems(self) -> list[str]:
         """Reason codes for why this server is not ready; empty when it is."""
         if self._stopping:
@@ -205,11 +223,28 @@ class Service:
     async def reconcile_next(self) -> Line | None:
         return await self.reconciler.step()
 
-    async def dispatch_next(self, definition: Definition) -> Line | None:
-        store, hands, node = self.store, self._in_hand, self.node
+    async def dispatch_next(self, definition: Definition, worker: Worker | None = None) -> Line | None:
         return await dispatch(
-            store, self._performers, definition, self.redact, self.clock, self._jitter, in_hand=hands, node=node
+            self.store,
+            self._performers,
+            definition,
+            self.redact,
+            self.clock,
+            self._jitter,
+            in_hand=self._in_hand,
+            node=self.node,
+            worker=worker,
         )
+
+    def _measured(self, perform: Performer) -> Performer:
+        async def measured(work: Work) -> Done:
+            begun = time.monotonic()
+            try:
+                return await perform(work)
+            finally:
+                self.meter.try_seconds[work.definition.name].note(time.monotonic() - begun)
+
+        return measured
 
     async def replay_next(self) -> Line | None:
         return await go_on_with_any(self.store, self.definitions, self.clock())
@@ -256,7 +291,7 @@ class Service:
     def wake(self, only: str | None = None) -> None:
         """There may be something to do: one loop looks, or every one but those that keep their own time."""
         for loop in self._loops:
-            if loop.name == only or (only is None and loop.name not in (HOUSEKEEPER, PRUNER)):
+            if loop.name == only or (only is None and loop.name not in (HOUSEKEEPER, PRUNER, TALLIER)):
                 loop.wake()
 
     # ------------------------------------------------------------ loops
@@ -269,6 +304,7 @@ class Service:
             ),
             Loop("replay", self.replay_next, self._replay_due, self.clock, after=self.wake),
             Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
+            Loop(TALLIER, self.tally_next, self._tally_due, self.clock),
             Loop(PRUNER, self.pruner.step, self.pruner.due, self.clock),
             *(self._dispatcher(definition) for definition in self.definitions),
         ]
@@ -284,11 +320,21 @@ class Service:
 
         waited_for = any(name in other.after for other in self.definitions)
         after = self.wake if waited_for or definition.kind == "download" else None
-        step = partial(self.dispatch_next, definition)
-        return Loop(f"dispatch:{name}", step, due, self.clock, workers=definition.concurrency, after=after)
+        workers = [Worker(lambda: not self._stopping) for _ in range(definition.concurrency)]
+        self._workers += workers
+        steps = [partial(self.dispatch_next, definition, worker) for worker in workers]
+        return Loop(f"dispatch:{name}", steps[0], due, self.clock, workers=len(steps), steps=steps, after=after)
 
     async def _replay_due(self) -> float | None:
         return None if await self.store.search() is None else self.clock()
+
+    async def tally_next(self) -> None:
+        """A slice of what ended before there were tallies, and then a rest, so that callbacks hardly meet it."""
+        await self.store.tally_older()
+        self._tally_at = self.clock() + TALLY_REST
+
+    async def _tally_due(self) -> float | None:
+        return None if await self.store.is_tallied() else min(self._tally_at, self.clock() + TALLY_REST)
 
     async def _submit_due(self) -> float | None:
         has_key, most = self.provider.has_key, self.settings.max_in_flight

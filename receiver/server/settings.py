@@ -245,6 +245,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     closed_alerts: Annotated[
         float, Setting(_DAYS, table="keep"), "days for which closed alerts are kept; 0 is for ever"
     ] = 0.0
+    audit: Annotated[
+        float, Setting(_DAYS, table="keep"), "days for which it is kept what people did; 0 is for ever"
+    ] = 0.0
     definitions: tuple[Definition, ...] = ()
 
     __rich_repr__ = None  # type: ignore[assignment]  # it would show the secrets

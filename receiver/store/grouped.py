@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from receiver.model.entries import Change
+from receiver.model.entries import Change, Storing
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.verbs import Listener, Store
 from receiver.store.writer import Engine, Writer
@@ -31,6 +31,9 @@ class GroupedStore(Store):
 
     def refused(self) -> Mapping[str, int]:
         return dict(self._writer.refused)
+
+    def _storing(self, version: str, size: int | None) -> Storing:
+        return Storing(version, self._writer.commits, self._writer.writes, self._writer.waiting, size)
 
     def _publish(self, changes: Sequence[Change]) -> None:
         for listener in self._listeners:

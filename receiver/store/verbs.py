@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from receiver.model.entries import Change, NewDelivery, Recorded
+from receiver.model.entries import Change, NewDelivery, Recorded, Storing
 from receiver.store import ledger
 from receiver.store.ledger.access import Access
 
@@ -71,6 +71,7 @@ class Store(Access):
     note_process = ledger.actions.note_process
     left_programs = ledger.actions.left_programs
     settle_action = ledger.actions.settle_action
+    settle_and_claim = ledger.actions.settle_and_claim
     free_expired_leases = ledger.actions.free_expired_leases
     next_action_at = ledger.actions.next_action_at
     action = ledger.actions.action
@@ -118,6 +119,14 @@ class Store(Access):
     counters = ledger.alerts.counters
     count = ledger.alerts.count
 
+    figures = ledger.figures.figures
+    tallies = ledger.tallies.tallies
+    tally_older = ledger.tallies.tally_older
+    is_tallied = ledger.tallies.is_tallied
+
+    audit = ledger.audit.audit
+    end_deed = ledger.audit.end_deed
+
     signing_secrets = ledger.secrets.signing_secrets
 
     add_upload = ledger.uploads.add_upload
@@ -163,6 +172,10 @@ class Store(Access):
     @abstractmethod
     def refused(self) -> Mapping[str, int]:
         """How many writes the storage itself has refused since the start, by the reason."""
+
+    @abstractmethod
+    def storing(self) -> Storing:
+        """How the storage fares, measured since the start."""
 
     @abstractmethod
     def problem(self) -> str | None:

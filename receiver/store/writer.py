@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from receiver.model.entries import Change
 from receiver.model.errors import StoreUnavailable
+from receiver.model.measures import ROWS, SHORT, Histogram
 from receiver.store.ledger.transaction import Transaction
 
 T = TypeVar("T")
@@ -94,6 +95,8 @@ class Writer:
         self._broken: str | None = None
         self.refused: Counter[str] = Counter()
         """Jobs that the storage could not take, by the reason, since the start."""
+        self.commits, self.writes = Histogram(SHORT), Histogram(ROWS)
+        """Seconds from a transaction's beginning until it is on disk; and jobs in it."""
         self._probed_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._opened: asyncio.Future[None] | None = None
@@ -102,6 +105,11 @@ class Writer:
     def broken(self) -> str | None:
         """Why nothing can be written now, as a reason code; None when all is well."""
         return self._broken
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no batch has taken yet."""
+        return len(self._waiting)
 
     @property
     def alive(self) -> bool:
@@ -189,6 +197,7 @@ class Writer:
     def _commit(self, batch: list[Job]) -> Done:
         if self._broken and not self._is_well_again():
             return self._refused(batch)
+        begun = self._monotonic()
         try:
             tx = self._engine.begin()
             values = _values(tx, batch)
@@ -207,6 +216,8 @@ class Writer:
                 [one.errors[0] for one in alone],
                 [change for one in alone for change in one.changes],
             )
+        self.commits.note(self._monotonic() - begun)
+        self.writes.note(len(batch))
         return Done(values, [None] * len(batch), tx.changes)
 
     def _is_well_again(self) -> bool:

@@ -49,7 +49,8 @@ async def failed(_: Request, error: Exception) -> Response:
     """The answer to a request that could not be granted, for whatever reason."""
     match error:
         case Refused():
-            return error_answer(error.status, error.code, error.message, error.details)
+            again = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+            return error_answer(error.status, error.code, error.message, error.details, again)
         case StoreUnavailable():
             return error_answer(503, error.reason, str(error), headers={"retry-after": str(error.retry_after)})
         case ProviderError():

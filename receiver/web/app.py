@@ -1,6 +1,7 @@
 """The ASGI application over a running service: routes, authentication, one form of error."""
 
 import secrets
+import time
 from contextlib import suppress
 
 from starlette.applications import Starlette
@@ -8,15 +9,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver.model.errors import Refused, StoreUnavailable
+from receiver.model.measures import Meter
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
 from receiver.web.answers import error_answer, failed
 from receiver.web.callbacks import PATH, CallbackDoor
+from receiver.web.metrics import Metrics
 from receiver.web.routes import ENDPOINTS
 
+OPEN = ("/", "/healthz", "/readyz", "/metrics")
+"""Paths that are routes, beside those below /api."""
 FAILURES = (Refused, StoreUnavailable, ProviderError, HTTPException, ClientDisconnect, 500)
 
 
@@ -44,16 +49,33 @@ class FrontDoor:
     Takes //a/b and /a/b/ for /a/b: people join addresses by hand, and proxies do it for them.
     """
 
-    def __init__(self, callbacks: ASGIApp, rest: ASGIApp) -> None:
+    def __init__(self, callbacks: ASGIApp, rest: ASGIApp, meter: Meter) -> None:
         self._callbacks = callbacks
         self._rest = rest
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
         if "//" in path or (path[-1:] == "/" and path != "/"):
             path = scope["path"] = "/" + "/".join(filter(None, path.split("/")))
         folder, _, token = path.rpartition("/")
-        await (self._callbacks if folder == PATH and token else self._rest)(scope, receive, send)
+        if folder == PATH and token:
+            await self._callbacks(scope, receive, send)
+        else:
+            await self._rest(scope, receive, self._measured(scope, send))
+
+    def _measured(self, scope: Scope, send: Send) -> Send:
+        """Counts the request when its answer begins; its route is known by then."""
+        begun = time.perf_counter()
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = scope["path"]
+                route = scope.get("template") or (path if path in OPEN else "other")
+                self._meter.note_request(route, scope["method"], message["status"], time.perf_counter() - begun)
+            await send(message)
+
+        return measured
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -74,15 +96,20 @@ def create_app(service: Service) -> ASGIApp:
             found = service.problems()
         return JSONResponse({"status": "unready" if found else "ready", "reasons": found}, 503 if found else 200)
 
+    def closed(inner: ASGIApp) -> ASGIApp:
+        return BearerToken(inner, service.admin_token)
+
     api = Router([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
+    metrics = Metrics(service)
     app = Starlette(
         routes=[
             Route("/", alive),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            Mount("/api", BearerToken(api, service.admin_token)),
+            Route("/metrics", metrics if service.settings.metrics_public else closed(metrics), methods=["GET"]),
+            Mount("/api", closed(api)),
         ],
         exception_handlers=dict.fromkeys(FAILURES, failed),
     )
     app.router.redirect_slashes = False
-    return FrontDoor(CallbackDoor(service), app)
+    return FrontDoor(CallbackDoor(service), app, service.meter)

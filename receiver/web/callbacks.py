@@ -1,5 +1,7 @@
 """The public door: POST /callbacks/{token}. Any bytes end in accept or one kind of refusal."""
 
+import time
+
 import msgspec
 import structlog
 from starlette.requests import ClientDisconnect
@@ -11,6 +13,9 @@ from receiver.receive import Inbound, receive
 from receiver.server.service import RECONCILER, Service
 
 PATH = "/callbacks"
+ROUTE = "/callbacks/{token}"
+BUSY = ("busy", "too_many_bodies")
+"""Reasons for a 503 that are not the storage's fault."""
 CLOSE = (b"connection", b"close")
 
 log = structlog.get_logger()
@@ -23,9 +28,11 @@ class CallbackDoor:
         self._service = service
 
     async def __call__(self, scope: Scope, receive_: Receive, send: Send) -> None:
+        meter, begun = self._service.meter, time.perf_counter()
         try:
             status, answer, headers = await self._answer(scope, receive_)
         except StoreUnavailable as problem:
+            meter.refused["busy" if problem.reason in BUSY else "disk"] += 1
             status, answer = 503, _error(problem.reason, "nothing can be stored now; send it again later")
             headers = [(b"retry-after", str(problem.retry_after).encode()), CLOSE]
         except ClientDisconnect:
@@ -34,6 +41,7 @@ class CallbackDoor:
             # The sender tries again after a 503; after a 500 nobody knows what it does.
             log.exception("callback")
             status, answer, headers = 503, _error("internal", "send it again later"), [(b"retry-after", b"30"), CLOSE]
+        meter.note_request(ROUTE, scope["method"], status, time.perf_counter() - begun)
         fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
         await send({"type": "http.response.body", "body": answer})
@@ -46,10 +54,14 @@ class CallbackDoor:
         if link is None:
             return self._not_found()
         inbound = await _read(receive_, service.settings.max_body)
+        begun = time.perf_counter()
         try:
             received = await receive(service.store, link, inbound, service.clock())
         except Refused:
             return self._not_found()
+        service.meter.taken.note(time.perf_counter() - begun)
+        if received.status != 200:
+            service.meter.refused["too_large" if received.status == 413 else "unreadable"] += 1
         if received.due:
             service.wake(only=RECONCILER)
         if received.status == 413:
@@ -57,6 +69,7 @@ class CallbackDoor:
         return received.status, ACCEPTED[received.duplicate], []
 
     def _not_found(self) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+        self._service.meter.refused["token"] += 1
         self._service.refusals.note()
         return 404, NOT_FOUND, [CLOSE]
 

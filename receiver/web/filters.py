@@ -13,6 +13,7 @@ from receiver.model.entries import Selection
 from receiver.model.errors import Refused, problems
 from receiver.model.records import ActionState, AlertKind, End, Filter, JsonObject, Kind, ReplayMode, TaskState
 from receiver.model.rules import FILTER_LIMIT, FILTERS_LIMIT
+from receiver.model.streaming import KINDS
 from receiver.model.views import PruneBody, ReplayBody
 from receiver.orders.reading import CONTROL, NO_CONTROL
 from receiver.runninghub import catalogue
@@ -29,6 +30,7 @@ Text: TypeAlias = Annotated[str, Meta(pattern=rf"^(?!(?s:.*){CONTROL.pattern})",
 TEXT_EXPECTED = f"a text of {FILTER_LIMIT} characters at the most, without control characters"
 LIMIT_MOST = 500
 CURSOR_LIMIT = 200
+CURSORS = ("cursor", "after", "before")
 SLOWEST = 10_000
 """Seconds from one action of a replay to the next: a hundred thousand of them end within our calendar."""
 FASTEST = 1_000_000
@@ -42,6 +44,8 @@ def read_filter(request: Request, filters: Filters) -> Filter:
     given = {name: query.getlist(name) for name in query}
     found: Problems = [(name, problem) for name, texts in given.items() if (problem := _unfit(texts))]
     values = {} if found else _read_fields(given, filters, found)
+    if len(cursors := [name for name in CURSORS if name in values]) > 1:
+        found.append((cursors[-1], f"goes without {cursors[0]}: a page is on one side of one cursor"))
     if found:
         raise problems(found)
     return msgspec.convert(values, Filter)
@@ -169,13 +173,19 @@ def _labels(values: list[str]) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in pairs]
 
 
+def _cursor(name: str) -> Reader[list[str]]:
+    return _last(_one(Annotated[str, Meta(max_length=CURSOR_LIMIT)], f"`{name}` of another page", text=True))
+
+
 _PAGED: Filters = {
     "since": _last(_time),
     "until": _last(_time),
     "limit": _last(
         _one(Annotated[int, Meta(ge=1, le=LIMIT_MOST)], f"a whole number from 1 to {LIMIT_MOST}", text=True)
     ),
-    "cursor": _last(_one(Annotated[str, Meta(max_length=CURSOR_LIMIT)], "`next` of the page before", text=True)),
+    "cursor": _cursor("next"),
+    "after": _cursor("next"),
+    "before": _cursor("prev"),
 }
 TASKS: Filters = {
     "state": _several(_any_of(*TaskState)),
@@ -196,8 +206,10 @@ ACTIONS: Filters = {
 }
 ALERTS: Filters = {"state": _several(_any_of("open", "closed")), "kind": _several(_any_of(*AlertKind)), **_PAGED}
 REPLAYS: Filters = _PAGED
+AUDIT: Filters = {"verb": _last(_one(str, "what was done", text=True)), **_PAGED}
 MODELS: Filters = {"q": _last()}
 DEFINITIONS: Filters = {}
+STREAM: Filters = {"kind": _several(_any_of(*KINDS)), "task": _last(), "last_event_id": _last()}
 
 REPLAY: Mapping[str, Reader[object]] = {
     "mode": _one(ReplayMode, f"one of {', '.join(ReplayMode)}"),
@@ -207,6 +219,7 @@ REPLAY: Mapping[str, Reader[object]] = {
     ),
     "dry_run": _one(bool, "true or false"),
     "all": _one(bool, "true or false"),
+    "expected": _one(Annotated[int, Meta(ge=0, le=2**63 - 1)] | None, "a whole number, such as a dry run told"),
 }
 SELECTION: Mapping[str, Reader[object]] = {
     "action": _one(Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, "a whole number"),

@@ -1,6 +1,7 @@
 """What came and what is done about it, over HTTP: deliveries, actions, definitions, replays and the backup."""
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator
 from functools import partial
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from receiver.model.deeds import about
 from receiver.model.entries import Selection
 from receiver.model.errors import Refused, not_found, problems
 from receiver.model.records import JsonObject, rfc3339
@@ -32,15 +34,16 @@ from receiver.web.filters import DELIVERIES, read_replay, wanted_of
 
 CHUNK = 1024 * 1024
 
-replay_view = partial(shown, ReplayView, dry_run=False)
+replay_view = partial(shown, ReplayView, dry_run=False, until=None)
 
 
 async def deliveries(service: Service, request: Request) -> Response:
     found = await service.store.deliveries(await wanted_of(service.store, request, DELIVERIES))
-    totals = await service.store.counters()
+    counters = await service.store.counters()
+    totals = {name: count for name, count in counters.items() if name.startswith("callbacks_")}
     short = await service.store.short_ids([each.task for each in found.items])
     items = [shown(DeliveryView, delivery) for delivery in found.items]
-    return answer(DeliveryPage(items=items, next=found.next, short=short, totals=totals))
+    return answer(DeliveryPage(items=items, next=found.next, prev=found.prev, short=short, totals=totals))
 
 
 async def delivery_body(service: Service, request: Request) -> Response:
@@ -111,11 +114,21 @@ async def settle_alert(service: Service, request: Request, *, close: bool) -> Re
 
 async def begin_replay(service: Service, request: Request) -> Response:
     order, written = await _with_known(service, *read_replay(await read_object(request)))
+    if order.dry_run and order.filter.until is None:
+        order = replace(order, filter=replace(order.filter, until=_just_after(service.clock())))
+    about(filter={"mode": order.mode.value, **written})
     matched, made = await replay(service.store, service.definitions, order, written, service.clock())
     if made is None:
-        return answer(ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True))
+        counted = ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True)
+        return answer(replace(counted, until=rfc3339(order.filter.until)))
+    about(f"replays/{made.id}", count=matched)
     service.wake()
     return answer(replay_view(made), 202)
+
+
+def _just_after(now: float) -> float:
+    """A time that comes through a text as it is, and after which nothing has been made yet."""
+    return math.floor(now * 1000 + 1) / 1000
 
 
 async def _with_known(service: Service, order: ReplayBody, written: JsonObject) -> tuple[ReplayBody, JsonObject]:

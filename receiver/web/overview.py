@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from receiver import __version__
 from receiver.model.records import ActionState, Filter, TaskState, rfc3339
-from receiver.model.remedies import REMEDIES, unready
+from receiver.model.remedies import remedy, unready
 from receiver.model.views import OverviewView, WrongView
 from receiver.server.service import Service
 from receiver.web.answers import answer
@@ -28,11 +28,11 @@ async def overview(service: Service, _: Request) -> Response:
     reasons = service.problems()
     wrong = [WrongView(alert=None, kind="unready", message=reason, remedy=unready(reason)) for reason in reasons]
     if not service.provider.has_key:
-        remedy = "set RUNNINGHUB_API_KEY and start the server again"
-        wrong.append(WrongView(alert=None, kind="no_api_key", message="nothing can be submitted", remedy=remedy))
+        todo = "set RUNNINGHUB_API_KEY and start the server again"
+        wrong.append(WrongView(alert=None, kind="no_api_key", message="nothing can be submitted", remedy=todo))
     for alert in alerts.items:
-        remedy = REMEDIES.get(alert.kind, "receiver docs operating")
-        wrong.append(WrongView(alert=alert.id, kind=alert.kind, message=alert.message, remedy=remedy))
+        todo = remedy(alert.kind, alert.subject)
+        wrong.append(WrongView(alert=alert.id, kind=alert.kind, message=alert.message, remedy=todo))
     return answer(
         OverviewView(
             ready=not reasons,

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from receiver.model.errors import Refused, StoreUnavailable, invalid, not_found
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMITS
 from receiver.model.shown import shown
+from receiver.model.tallies import BELIEVED, amount_of
 from receiver.model.views import AccountView, AppView, FileNameView, ModelRow, PageView, QueueView, UploadView
 from receiver.orders import upload as uploads
 from receiver.orders.reading import NUMBER
@@ -108,6 +109,11 @@ async def workflow(service: Service, request: Request) -> Response:
 
 async def account(service: Service, _: Request) -> Response:
     found = await service.provider.account()
+    service.meter.balance = {
+        unit: float(amount)
+        for unit, left in (("coins", found.coins), (found.currency or "money", found.money))
+        if (amount := amount_of(left, most=BELIEVED)) is not None
+    }
     return answer(AccountView(**asdict(found), queue=await _queue(service)))
 
 

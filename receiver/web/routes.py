@@ -10,14 +10,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.model import views
+from receiver.model.deeds import DeedView
 from receiver.model.records import Filter, Page
 from receiver.model.shown import action_view, event_view, shown, task_row
 from receiver.model.views import PageView
 from receiver.reconcile import Reconciler
 from receiver.server.service import Service
 from receiver.store import Store
-from receiver.web import files, filters, ledger, overview, pruning, resources, tasks
+from receiver.web import files, filters, ledger, overview, pruning, resources, stream, tasks
 from receiver.web.answers import Handler, answer
+from receiver.web.audited import SAFE, VERBS, audited
 from receiver.web.filters import Filters, refuse_unknown, wanted_of
 
 R = TypeVar("R")
@@ -39,9 +41,14 @@ class Endpoint(Struct, frozen=True):
     def route(self, service: Service) -> Route:
         """The endpoint at the door of a running service."""
 
+        verb = None if self.method in SAFE else VERBS[f"{self.method} {self.path}"]
+
         async def handle(request: Request) -> Response:
+            request.scope["template"] = f"/api{self.path}"
             if self.filters is not None:
                 refuse_unknown(request, self.filters)
+            if verb is not None:
+                return await audited(service, request, verb, self.handler)
             return await self.handler(service, request)
 
         return Route(self.path, handle, methods=[self.method])
@@ -64,7 +71,8 @@ def paged(
         found = await verb(service.store, await wanted_of(service.store, request, filters))
         ids = [getattr(each, task) for each in found.items] if task else []
         short = await service.store.short_ids(ids) if ids else {}
-        return answer(PageView(items=[view(each) for each in found.items], next=found.next, short=short))
+        items = [view(each) for each in found.items]
+        return answer(PageView(items=items, next=found.next, prev=found.prev, short=short))
 
     return Endpoint("GET", path, handler, PageView[item], filters=filters)  # type: ignore[valid-type]
 
@@ -107,7 +115,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/apps/{id}", resources.app, views.AppView),
     Endpoint("GET", "/apps/{id}/styles", resources.styles, PageView[dict[str, object]]),
     Endpoint("GET", "/workflows/{id}", resources.workflow, views.AppView),
+    Endpoint("GET", "/stream", stream.stream, bytes, filters=filters.STREAM),
     Endpoint("GET", "/account", resources.account, views.AccountView),
+    paged("/audit", Store.audit, partial(shown, DeedView), DeedView, filters.AUDIT),
     Endpoint("GET", "/prune", pruning.show, views.PruneView),
     Endpoint("POST", "/prune", pruning.begin, views.PruneView, body=views.PruneBody),
     Endpoint("DELETE", "/prune", pruning.stop, views.PruneView),

@@ -20,7 +20,7 @@ from receiver.actions.orphans import bury_orphans
 from receiver.model import rules
 from receiver.server.address import announce, withdraw
 from receiver.server.logs import redact_logs
-from receiver.server.memory import return_memory
+from receiver.server.memory import avoid_pauses, return_memory
 from receiver.server.service import Service
 from receiver.web.answers import error_answer
 from receiver.web.app import create_app
@@ -108,6 +108,7 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
     if not await _started(service, told):
         return
     redact_logs(service.redact)
+    avoid_pauses()
     door = _door(service)
     server = Server(_config(service, door))
     serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver.model.deeds import about
 from receiver.model.entries import NewTask
 from receiver.model.errors import Refused, problems
 from receiver.model.records import JsonObject, Kind, Price, Task
@@ -42,7 +43,9 @@ async def submit(service: Service, request: Request) -> Response:
         order = await _order(service, document, key)
     if order.unknown and not await _was_taken(service, order.task):
         raise problems(order.unknown)
+    about(f"tasks/{order.task.id}")
     task, new = await accept(service.store, order.task, service.clock())
+    about(f"tasks/{task.id}")
     service.wake()
     return answer(task_view(OrderedView, task, note=order.note, new=new), 202 if new else 200)
 
@@ -192,4 +195,6 @@ async def _sent(service: Service, request: Request) -> tuple[Task, str]:
 async def task_of(service: Service, request: Request) -> Task:
     """The task with the id in the path, or with the one id that begins so. Raises Refused (404, 409)."""
     task_id = request.path_params["task"]
-    return known(await service.store.find_task(task_id), "task", task_id)
+    task = known(await service.store.find_task(task_id), "task", task_id)
+    about(f"tasks/{task.id}")
+    return task

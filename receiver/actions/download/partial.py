@@ -101,9 +101,11 @@ class Part:
         """Throw away what is there: the bytes of `origin` follow. ENOSPC when there is no room for them."""
         with self._lock:
             if not self._over and self._file is not None:
+                noted = self._noted
                 self._empty(self._file)
                 self.origin = origin
-                self._note(origin)
+                if noted:  # else the note vouches for nothing already
+                    self._note(origin)
         self.reserve(origin.total)
 
     def reserve(self, total: int | None) -> None:

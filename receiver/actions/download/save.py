@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from receiver.actions import ActionFailed, Done, Work, cause
-from receiver.actions.download.content import data_bytes, is_data, what_is_wrong
+from receiver.actions.download.content import HEAD, data_bytes, is_data, what_is_wrong
 from receiver.actions.download.folder import CHUNK, Kept, Outside, kept, open_folder
 from receiver.actions.download.names import file_paths
 from receiver.actions.download.partial import Part, Room, free_room, tidy, tidy_stale
@@ -91,6 +91,9 @@ class _Save:
         self._index, self._result = index, work.results[index]
         self._last = work.attempt >= definition.max_attempts
         self._tail = bytearray()
+        """What came and is not written yet."""
+        self._fresh: Origin | None = None
+        """What the tail begins; nothing of it is written yet."""
         self.told: JsonObject = {}
 
     async def __call__(self, path: str) -> Kept:
@@ -129,10 +132,12 @@ class _Save:
         part = Part(path, now=self._clock(), room=self._room)
         try:
             media_type = await self._fill(part)
+            head = bytes((b"" if self._fresh else part.head) + self._tail[:HEAD])[:HEAD]
             # A text is what it is, whatever the provider calls it.
-            if self._result.url and (wrong := what_is_wrong(self._result.type, path.name, media_type, part.head)):
+            if self._result.url and (wrong := what_is_wrong(self._result.type, path.name, media_type, head)):
                 raise Useless(wrong)
-            return await asyncio.to_thread(part.finish)
+            tail, fresh = self._take_tail()
+            return await asyncio.to_thread(_finish, part, tail, fresh)
         except BaseException as error:
             with suppress(OSError):  # it must not hide the error, least of all a cancellation
                 await self._give_up(part, error)
@@ -144,7 +149,7 @@ class _Save:
         if useless or (self._last and not cancelled):
             await asyncio.to_thread(part.discard)
             return
-        size = await asyncio.to_thread(part.put_down, bytes(self._tail))
+        size = await asyncio.to_thread(_put_down, part, *self._take_tail())
         if size:
             self.told["kept"] = size
             error.add_note(f"result {self._index}: {size} bytes of it, with which the next attempt begins")
@@ -160,7 +165,7 @@ class _Save:
         data = await asyncio.to_thread(data_bytes, url) if url else text.encode(errors="replace")
         await asyncio.to_thread(part.open)
         await self._begin(part, Origin(link="", validator=None, total=len(data)))
-        await asyncio.to_thread(part.write, data)
+        self._tail += data
         return ""
 
     async def _draw(self, part: Part, url: str, link: str) -> str:
@@ -197,11 +202,16 @@ class _Save:
 
     async def _begin(self, part: Part, origin: Origin) -> None:
         self._require_size(origin.total or 0, whole=True)
-        await asyncio.to_thread(part.restart, origin)
+        self._fresh = origin
+        if origin.total is None or origin.total > CHUNK:
+            await self._write_tail(part)  # before it is fetched in vain, should there be no room
 
     async def _pour(self, part: Part, stream: Stream, total: int | None) -> None:
-        """All that comes, in pieces large enough that a trip to a thread is cheap; `total` is what it must make."""
-        came = part.size
+        """All that comes, in pieces large enough that a trip to a thread is cheap; `total` is what it must make.
+
+        The last piece is left to whoever ends the file.
+        """
+        came = 0 if self._fresh else part.size
         try:
             async for chunk in stream:
                 came += len(chunk)
@@ -213,14 +223,17 @@ class _Save:
                     await self._write_tail(part)
         except EgressFailed as error:
             raise type(error)(f"{error}; {came} of {'?' if total is None else total} bytes came") from error
-        await self._write_tail(part)
         if total is not None and came != total:
             raise ActionFailed(f"only {came} of {total} bytes came")
 
     async def _write_tail(self, part: Part) -> None:
-        # Out of the tail before it is written, or a cancellation would have it written twice.
-        block, self._tail = self._tail, bytearray()
-        await asyncio.to_thread(part.write, block)
+        await asyncio.to_thread(_write, part, *self._take_tail())
+
+    def _take_tail(self) -> tuple[bytearray, Origin | None]:
+        """What is to be written, and what it begins. Before it is written, or a cancellation would write it twice."""
+        taken = self._tail, self._fresh
+        self._tail, self._fresh = bytearray(), None
+        return taken
 
     def _require_size(self, size: int, *, whole: bool = False) -> None:
         most = self._definition.max_size
@@ -228,6 +241,28 @@ class _Save:
             found = f"has {size} bytes, more" if whole else "is larger"
             remedy = f"raise `max_size` of {self._definition.name} and retry the action"
             raise ActionFailed(f"the file {found} than `max_size`, {most}; {remedy}", permanent=True)
+
+
+def _write(part: Part, tail: bytearray, fresh: Origin | None) -> None:
+    if fresh is not None:
+        part.restart(fresh)
+    part.write(tail)
+
+
+def _finish(part: Part, tail: bytearray, fresh: Origin | None) -> Kept:
+    """A small file is begun, written and ended in one trip to a thread."""
+    _write(part, tail, fresh)
+    return part.finish()
+
+
+def _put_down(part: Part, tail: bytearray, fresh: Origin | None) -> int:
+    """Leaves what can be continued. Returns how many bytes that are."""
+    if fresh is not None:
+        try:
+            part.restart(fresh)
+        except OSError:
+            tail.clear()
+    return part.put_down(bytes(tail))
 
 
 def _refusal(stream: Stream, now: float) -> ActionFailed:

@@ -107,9 +107,11 @@ def batch(
     \b
     Examples:
       receiver batch orders.jsonl --report report.json
-      receiver batch prompts.csv --model alibaba/qwen-image-2.0/text-to-image --set prompt="{_subject}, at dusk"
+      receiver batch prompts.csv --model alibaba/qwen-image-2.0/text-to-image \\
+          --set prompt="{_subject}, at dusk"
       receiver batch orders.csv --label project=north --dry-run
-      receiver batch shots.csv --model vidu/image-to-video-q3-pro-fast --set imageUrl="@photos/{_name}.jpg"
+      receiver batch shots.csv --model vidu/image-to-video-q3-pro-fast \\
+          --set imageUrl="@photos/{_name}.jpg"
     """
     from receiver.cli.batch.rows import Common
 

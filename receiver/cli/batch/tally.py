@@ -3,13 +3,14 @@
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import chain
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from receiver.cli.batch.lines import BatchLine
+from receiver.model.tallies import SPENT, amount_of
 from receiver.model.views import EventView, OrderedView, TaskFacts
 
 UNSENT = "unsent"
@@ -33,8 +34,6 @@ AGAIN = {
 }
 TROUBLE = (REFUSED, "rejected", "failed", "cancelled", IN_DOUBT, LOST, UNSENT)
 """States of which a report says more than how many there are."""
-SPENT = {"consumeMoney": "money", "thirdPartyConsumeMoney": "money", "consumeCoins": "coins"}
-"""What an amount is called in a report. The provider's own charge and a third party's are paid from one balance."""
 
 
 class Why(Struct, frozen=True, kw_only=True):
@@ -196,7 +195,7 @@ def grouped(tasks: Iterable[LineReport]) -> list[Reason]:
 
 def summed(usages: Iterable[Mapping[str, object]]) -> dict[str, str]:
     """What the provider says it took, to the last digit; what it did not say is left out."""
-    amounts = ((name, _amount(usage.get(name))) for usage in usages for name in SPENT)
+    amounts = ((name, amount_of(usage.get(name))) for usage in usages for name in SPENT)
     return _sums((name, amount) for name, amount in amounts if amount is not None)
 
 
@@ -210,14 +209,6 @@ def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, str]:
     for name, amount in amounts:
         sums[name] = sums.get(name, Decimal(0)) + amount
     return {name: f"{amount.normalize():f}" for name, amount in sums.items()}
-
-
-def _amount(value: object) -> Decimal | None:
-    try:
-        amount = Decimal(str(value)) if value is not None else None
-    except InvalidOperation:
-        return None
-    return amount if amount is not None and amount.is_finite() and abs(amount.adjusted()) < 20 else None
 
 
 def _code(each: LineReport) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, get_args, g
 import msgspec
 from msgspec import Struct
 
+from receiver.model.deeds import ACTING, DONE, Deed
 from receiver.model.errors import Refused
 from receiver.model.records import JsonObject
 from receiver.store.ledger.transaction import Row, Transaction
@@ -47,9 +48,25 @@ def writes(verb: Callable[Concatenate[Transaction, P], T]) -> Method[P, T]:
 
     @wraps(verb)
     async def method(store: Access, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await store.write(lambda tx: verb(tx, *args, **kwargs))
+        deed = ACTING.get()
+        if deed is None or deed.row is not None:
+            return await store.write(lambda tx: verb(tx, *args, **kwargs))
+        done, deed.row = await store.write(lambda tx: (verb(tx, *args, **kwargs), _write_down(tx, deed)))
+        return done
 
     return method
+
+
+def _write_down(tx: Transaction, deed: Deed) -> int:
+    """A deed stands in the transaction of the first change that comes of it."""
+    row = tx.one(
+        """
+        insert into audit (at, door, session, verb, object, filter, count, result) values (?, ?, ?, ?, ?, ?, ?, ?)
+        returning id
+        """,
+        *(deed.at, deed.door, deed.session, deed.verb, deed.object, encode(deed.filter), deed.count, DONE),
+    )
+    return int(row["id"])
 
 
 def admits(verb: Callable[Concatenate[Transaction, P], T]) -> Method[P, T]:

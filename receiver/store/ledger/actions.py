@@ -7,10 +7,10 @@ from receiver.model import rules
 from receiver.model.breaker import TRIAL_LOOK
 from receiver.model.entries import Abandoned, Settlement
 from receiver.model.errors import Refused
-from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, Line, Page
+from receiver.model.records import Action, ActionState, AlertKind, Attempt, Claimed, Filter, JsonObject, Line, Page
 from receiver.store.ledger import definitions
 from receiver.store.ledger.access import Conditions, count_up, encode, marks, reads, record, writes
-from receiver.store.ledger.alerts import close_alert, is_alerted, open_alert
+from receiver.store.ledger.alerts import close_alert, open_alert
 from receiver.store.ledger.events import with_files
 from receiver.store.ledger.owing import release_waiting
 from receiver.store.ledger.pages import Range, Table, as_shown, page_of
@@ -34,6 +34,14 @@ name = ? and state = 'owed' and due_at is not null and (crashes = 0 or not exist
   select 1 from actions s where s.state = 'running' and s.crashes > 0))
 """
 """What a crash has hit is tried alone, so that the one that is to blame takes nobody with it again."""
+FOLLOWING = f"""
+event, name,
+exists (select 1 from actions w where w.event = actions.event and coalesce(w.state, '') = 'owed' and w.due_at is null)
+  as is_waited_for,
+exists (select 1 from alerts l where l.kind = '{AlertKind.ACTION_DEAD}' and l.subject = actions.name
+  and l.closed_at is null) as is_alerted
+"""
+"""What must be known of an action that is over. The coalesce keeps the planner from going through all that is owed."""
 
 
 @writes
@@ -47,6 +55,15 @@ def claim_action(tx: Transaction, name: str, now: float, lease: float, *, node: 
     return _claim(tx, name, now, lease, node)
 
 
+@writes
+def settle_and_claim(
+    tx: Transaction, claimed: Claimed, settlement: Settlement, now: float, lease: float, *, node: str = rules.NODE
+) -> tuple[bool, Claimed | None]:
+    """Both in one: they change the same pages, and a page is what a commit costs."""
+    tx.lock(f"definition {claimed.action.name}")
+    return _settle(tx, claimed, settlement, now), _claim(tx, claimed.action.name, now, lease, node)
+
+
 def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> Claimed | None:
     definition = definitions.find(tx, name)
     ready = definitions.ready_at(definition, now)
@@ -57,7 +74,7 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
         update actions set state = 'running', holder = ?, lease_until = ?, fence = fence + 1, attempts = attempts + 1,
           parked = 0, process = null
         where id = ({_first_due(tx, definition, name, now)})
-        returning *
+        returning *, (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(node, now + lease, name, now),
     )
@@ -66,7 +83,7 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
     tx.change("insert into attempts (action, number, started_at) values (?, ?, ?)", row["id"], row["fence"], now)
     if definition is not None:
         definitions.note_begun(tx, definition, row["id"], now)
-    tx.changed("action", row["id"], ActionState.RUNNING)
+    tx.changed("action", row["id"], ActionState.RUNNING, task=row["task_id"])
     try:
         task = task_of(tx.one("select * from tasks where key = ?", row["task"]))
         event = with_files(tx, tx.one("select * from events where key = ?", row["event"]), task.id)
@@ -75,8 +92,7 @@ def _claim(tx: Transaction, name: str, now: float, lease: float, node: str) -> C
     except Refused as problem:
         # It holds nothing up: what comes behind it is claimed in its place.
         _interrupt(tx, row["id"], row["fence"], now)
-        task_id = tx.value("select id as value from tasks where key = ?", row["task"])
-        _bury(tx, row["id"], task_id, name, f"its task or its event is unreadable: {problem}", now)
+        _bury(tx, row["id"], row["task_id"], name, f"its task or its event is unreadable: {problem}", now)
         return _claim(tx, name, now, lease, node)
 
 
@@ -90,6 +106,10 @@ def renew_lease(tx: Transaction, claimed: Claimed, until: float) -> bool:
 @writes
 def settle_action(tx: Transaction, claimed: Claimed, settlement: Settlement, now: float) -> bool:
     """Ends an attempt. False when the lease went to somebody else meanwhile: then nothing changes."""
+    return _settle(tx, claimed, settlement, now)
+
+
+def _settle(tx: Transaction, claimed: Claimed, settlement: Settlement, now: float) -> bool:
     action, outcome = claimed.action, settlement.outcome
     held = tx.change(
         """
@@ -100,6 +120,7 @@ def settle_action(tx: Transaction, claimed: Claimed, settlement: Settlement, now
     )
     if not held:
         return False
+    _count_try(tx, action.name, outcome, settlement.detail)
     definitions.note_ended(tx, action.name, action.id, settlement, now)
     for file in settlement.files:
         tx.change(
@@ -146,6 +167,7 @@ def free_expired_leases(
     )
     for row in rows:
         _interrupt(tx, row["id"], row["fence"], now)
+        _count_try(tx, row["name"], "interrupted")
         if row["crashes"] >= rules.CRASHES:
             died = f"its worker died {row['crashes']} times while it ran; mend what kills it, then retry it"
             _bury(tx, row["id"], row["task_id"], row["name"], died, now)
@@ -158,8 +180,12 @@ def free_expired_leases(
                 *(due_at, row["id"]),
             )
             again = _told(row["name"], row["task_id"], "its worker died while it ran")
-            tx.changed("action", row["id"], ActionState.OWED, again)
+            tx.changed("action", row["id"], ActionState.OWED, again, task=row["task_id"])
     return len(rows)
+
+
+def _count_try(tx: Transaction, name: str, outcome: str, detail: JsonObject = {}) -> None:  # noqa: B006 (only read)
+    count_up(tx, f"action_tries.{outcome}.{detail.get('category', '')}.{name}")
 
 
 def _interrupt(tx: Transaction, action: int, number: int, now: float) -> None:
@@ -247,14 +273,14 @@ def skip_action(tx: Transaction, action_id: int, reason: str, now: float) -> boo
         f"""
         update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?, parked = 0
         where id = ? and state in ({marks(allowed)})
-        returning event, name, (select t.id from tasks t where t.key = actions.task) as task_id
+        returning {FOLLOWING}, (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(now, reason, action_id, *allowed),
     )
     if row is not None:
-        tx.changed("action", action_id, ActionState.SKIPPED, _told(row["name"], row["task_id"], reason))
-        release_waiting(tx, row["event"], now)
-        _close_when_none_is_dead(tx, row["name"], now)
+        told = _told(row["name"], row["task_id"], reason)
+        tx.changed("action", action_id, ActionState.SKIPPED, told, task=row["task_id"])
+        _follow(tx, row, now)
     return row is not None
 
 
@@ -304,16 +330,24 @@ def _are_many_due(tx: Transaction, name: str, now: float) -> bool:
 
 def _finish(tx: Transaction, action: Action, now: float) -> None:
     row = tx.one(
-        """
+        f"""
         update actions set state = 'done', settled_at = ?, due_at = null, holder = null, lease_until = null,
           reason = null
-        where id = ? returning event
+        where id = ? returning {FOLLOWING}
         """,
         *(now, action.id),
     )
-    tx.changed("action", action.id, ActionState.DONE, {**_told(action.name, action.task), "tries": action.attempts})
-    release_waiting(tx, row["event"], now)
-    _close_when_none_is_dead(tx, action.name, now)
+    told = {**_told(action.name, action.task), "tries": action.attempts}
+    tx.changed("action", action.id, ActionState.DONE, told, task=action.task)
+    _follow(tx, row, now)
+
+
+def _follow(tx: Transaction, row: Row, now: float) -> None:
+    """An action that is over lets go of those that come after it, and its definition may have none left to mourn."""
+    if row["is_waited_for"]:
+        release_waiting(tx, row["event"], now)
+    if row["is_alerted"] and not definitions.count(tx, row["name"], ActionState.DEAD):
+        close_alert(tx, AlertKind.ACTION_DEAD, row["name"], now)
 
 
 def _owe_again(tx: Transaction, action: Action, settlement: Settlement) -> None:
@@ -327,13 +361,7 @@ def _owe_again(tx: Transaction, action: Action, settlement: Settlement) -> None:
         *(settlement.due_at, settlement.reason, back, back, action.id),
     )
     told = {**_told(action.name, action.task, settlement.reason), "tries": action.attempts - back}
-    tx.changed("action", action.id, ActionState.OWED, told)
-
-
-def _close_when_none_is_dead(tx: Transaction, name: str, now: float) -> None:
-    """Closes the alert of a definition of whose actions none is dead any more."""
-    if is_alerted(tx, AlertKind.ACTION_DEAD, name) and not definitions.count(tx, name, ActionState.DEAD):
-        close_alert(tx, AlertKind.ACTION_DEAD, name, now)
+    tx.changed("action", action.id, ActionState.OWED, told, task=action.task)
 
 
 def _told(name: str, task: str, reason: str | None = None) -> Line:
@@ -349,6 +377,6 @@ def _bury(tx: Transaction, action: int, task: str, name: str, reason: str, now: 
         """,
         *(now, reason, action),
     )
-    tx.changed("action", action, ActionState.DEAD, _told(name, task, reason))
+    tx.changed("action", action, ActionState.DEAD, _told(name, task, reason), task=task)
     count_up(tx, "actions_dead")
     open_alert(tx, AlertKind.ACTION_DEAD, name, f"action {action} of {name} is dead: {reason}", now)

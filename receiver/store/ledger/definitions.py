@@ -39,12 +39,12 @@ def skip_orphans(tx: Transaction, gone_before: float, now: float) -> int:
         f"""
         update actions set state = 'skipped', settled_at = ?, due_at = null, reason = 'its definition is gone'
         where id in (select id from actions where state = 'owed' and name in ({marks(names)}) limit ?)
-        returning id, event
+        returning id, event, (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(now, *names, REPLAY_SLICE),
     )
     for row in skipped:
-        tx.changed("action", row["id"], "skipped")
+        tx.changed("action", row["id"], "skipped", task=row["task_id"])
     for event in {row["event"] for row in skipped}:
         release_waiting(tx, event, now)
     _alert_orphans(tx, now)

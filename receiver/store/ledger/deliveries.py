@@ -41,7 +41,8 @@ def contradict(tx: Transaction, delivery: int) -> None:
     """The delivery is about another task than its token's: it is kept, and changes nothing."""
     tx.change("update deliveries set contradicting = 1 where id = ?", delivery)
     tx.change(f"{SETS_ARRIVAL} where key = (select task from deliveries where id = ?)", delivery)
-    tx.changed("delivery", delivery, "contradicting")
+    sql = "select t.id as value from deliveries d join tasks t on t.key = d.task where d.id = ?"
+    tx.changed("delivery", delivery, "contradicting", task=tx.value(sql, delivery))
 
 
 @reads

@@ -19,11 +19,13 @@ from receiver.model.records import (
     TaskState,
     event_id,
 )
+from receiver.model.tallies import DELAY, LAG
 from receiver.store.ledger.access import Conditions, encode, encode_some, marks, reads, record, writes
 from receiver.store.ledger.alerts import open_alert
 from receiver.store.ledger.owing import owe, owe_anew, release_waiting, skip_held
 from receiver.store.ledger.pages import Range, Table, as_shown, page_of, words
 from receiver.store.ledger.search import labelled, rarest_first
+from receiver.store.ledger.tallies import note, tallied
 from receiver.store.ledger.tasks import set_state
 from receiver.store.ledger.transaction import Row, Transaction
 
@@ -41,13 +43,14 @@ def record_event(tx: Transaction, new: NewEvent, owed: Sequence[OwedAction], now
     When a callback URL was sent and no callback came, the task stays due, so that the callback is looked for.
     """
     known = tx.one("select * from events where task = ?", new.task.key)
-    if known is None:
-        return _record_first(tx, new, owed, now)
-    if known["confirmed"] or not new.confirmed:
+    if known is not None and (known["confirmed"] or not new.confirmed):
         return Telling.KNOWN
-    if known["state"] == new.state:
-        return _confirm(tx, known, new, owed, now)
-    return _contradict(tx, known, new, owed, now)
+    with tallied(tx, new.task.key):
+        if known is None:
+            return _record_first(tx, new, owed, now)
+        if known["state"] == new.state:
+            return _confirm(tx, known, new, owed, now)
+        return _contradict(tx, known, new, owed, now)
 
 
 @writes
@@ -126,8 +129,17 @@ def _record_first(tx: Transaction, new: NewEvent, owed: Sequence[OwedAction], no
         *(event_id(new.task.id), new.task.key, new.state, new.source, int(new.confirmed), now, *_content(new)),
     )
     owe(tx, row["key"], new.task.key, owed, now)
+    _note_callback(tx, new, now)
     _watch(tx, new, now)
     return Telling.NEW
+
+
+def _note_callback(tx: Transaction, new: NewEvent, now: float) -> None:
+    """The callback told the end, or was here before it was known: how long the event took from there."""
+    came: float | None = tx.value("select delivered_at as value from tasks where key = ?", new.task.key)
+    if came is not None:
+        note(tx, DELAY, 0.0, new.task.kind, new.task.target, now)
+        note(tx, f"{LAG}.{new.source}", now - came, new.task.kind, new.task.target, now)
 
 
 def _confirm(tx: Transaction, known: Row, new: NewEvent, owed: Sequence[OwedAction], now: float) -> Telling:

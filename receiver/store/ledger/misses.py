@@ -24,7 +24,7 @@ def mark_missed(tx: Transaction, task: Task, cause: MissCause, now: float) -> bo
         count_up(tx, "callbacks_missed")
         count_up(tx, f"callbacks_missed.{cause}")
         open_alert(tx, AlertKind.CALLBACK_MISSED, cause, f"callbacks do not arrive: {cause.phrase}", now)
-        tx.changed("task", task.id, task.state)
+        tx.changed("task", task.id, task.state, task=task.id)
     return bool(changed)
 
 

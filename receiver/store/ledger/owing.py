@@ -42,14 +42,15 @@ def owe(
         row = tx.one(
             """
             insert into actions (task, event, name, generation, state, held, after, created_at, replay)
-            values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (event, name, generation) do nothing returning id
+            values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (event, name, generation) do nothing
+            returning id, (select t.id from tasks t where t.key = actions.task) as task_id
             """,
             *(task, event, action.name, generation, ActionState.OWED, int(action.held), encode(action.after)),
             *(now, replay),
         )
         if row is not None:
             written += 1
-            tx.changed("action", row["id"], ActionState.OWED)
+            tx.changed("action", row["id"], ActionState.OWED, task=row["task_id"])
     release_waiting(tx, event, now if due_at is None else due_at)
     return written
 
@@ -83,9 +84,10 @@ def skip_held(tx: Transaction, event: int, reason: str, now: float) -> None:
     rows = tx.all(
         """
         update actions set state = 'skipped', settled_at = ?, due_at = null, reason = ?
-        where event = ? and coalesce(state, '') = 'owed' and held = 1 returning id
+        where event = ? and coalesce(state, '') = 'owed' and held = 1
+        returning id, (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(now, reason, event),
     )
     for row in rows:
-        tx.changed("action", row["id"], "skipped")
+        tx.changed("action", row["id"], "skipped", task=row["task_id"])

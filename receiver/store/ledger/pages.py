@@ -1,7 +1,8 @@
 """Pages of lists, newest first, however long the ledger is.
 
-A list is asked for as ranges: rows that lie side by side in an index, newest last. Each range gives its newest rows,
-and the newest of all are the page. So a page costs as much as it has ranges, however many rows match.
+A list is asked for as ranges: rows that lie side by side in an index, newest last. Each range gives its newest rows, or
+those on one side of a cursor that are nearest to it, and the nearest of all are the page. So a page costs as much as it
+has ranges, however many rows match.
 
 Where no index answers a filter (two labels at once), the rows of a range are walked with a condition, a bounded number
 of them for one page: then a page may be short, and its cursor says where to go on.
@@ -57,24 +58,44 @@ def page_of(
     *,
     key: str = "id",
 ) -> Page[R]:
-    """A page out of its ranges. `select … in ({keys})` gives whole rows for keys, which stand in the column `key`."""
-    after = read_cursor(wanted.cursor)
+    """A page out of its ranges. `select … in ({keys})` gives whole rows for keys, which stand in the column `key`.
+
+    It has the rows that follow a cursor (`after`, or `cursor`), or those that go before it, the nearest ones.
+    """
+    back = wanted.before is not None
+    field = "before" if back else "cursor" if wanted.after is None else "after"
+    start = read_cursor(getattr(wanted, field), field)
     places: set[Place] = set()
     seen_to: Place | None = None  # how far the walk that got the least far has looked
     steps = max(LEAST_WALKED, WALKED // max(1, sum(bool(each.holds) for each in ranges)))
+    nearer = min if back else max
     for each in ranges:
-        found, stopped = _newest(tx, each, wanted, after, steps)
+        found, stopped = _nearest(tx, each, wanted, start, steps, back=back)
         places.update(found)
         if stopped is not None:
-            seen_to = max(seen_to or stopped, stopped)
-    shown = sorted((place for place in places if seen_to is None or place >= seen_to), reverse=True)
+            seen_to = nearer(seen_to or stopped, stopped)
+    seen = [place for place in places if seen_to is None or nearer(place, seen_to) == place]
+    shown = sorted(seen, reverse=not back)
     more = len(shown) > wanted.limit
     shown = shown[: wanted.limit]
     last = shown[-1] if more else seen_to
-    places_shown = [place for _, place in shown]
-    rows = _rows(tx, select, key, places_shown)
-    items = [as_shown(read, rows[place]) for place in places_shown if place in rows]
-    return Page(items=items, next=write_cursor(last) if last else None)
+    if back:
+        shown.reverse()
+    rows = _rows(tx, select, key, [place for _, place in shown])
+    items = [as_shown(read, rows[place]) for _, place in shown if place in rows]
+    return Page(items=items, **_ways_on(shown, start, last, back=back))
+
+
+def _ways_on(shown: Sequence[Place], start: Place | None, last: Place | None, *, back: bool) -> dict[str, str | None]:
+    """The cursors of the pages on both sides: one goes on from the `last` place, the other leads back to the start."""
+    goes_on = write_cursor(last) if last else None
+    if start is None:
+        return {"next": goes_on}
+    # Without a row to begin at, the way back begins at the start, which it must not leave out.
+    at, number = start
+    inside = shown[-1 if back else 0] if shown else (at, number + 1) if back else (at, max(0, number - 1))
+    leads_back = write_cursor(inside)
+    return {"next": leads_back, "prev": goes_on} if back else {"next": goes_on, "prev": leads_back}
 
 
 def as_shown(read: Callable[[Row], R], row: Row) -> R:
@@ -111,26 +132,37 @@ def words(tx: Transaction, table: str, column: str, where: str = "1 = 1", values
     return found
 
 
-def _newest(
-    tx: Transaction, each: Range, wanted: Filter, after: Place | None, steps: int
+def _nearest(
+    tx: Transaction, each: Range, wanted: Filter, start: Place | None, steps: int, *, back: bool
 ) -> tuple[list[Place], Place | None]:
-    """The places of a range's newest rows; and the place at which a walk was stopped, None when it saw them all."""
+    """The places of a range's rows that are nearest to the start, or its newest ones; and the place at which a walk
+    was stopped, None when it saw them all.
+    """
     name, at, key = each.table
     where, values = [each.where], list(each.values)
-    for column, bound in ((f"{at} >= ?", wanted.since), (f"{at} < ?", wanted.until)):
+    since, until = wanted.since, wanted.until
+    way, beyond = ("asc", ">") if back else ("desc", "<")
+    # Of two bounds on one side SQLite seeks by one and walks to the other: so only the narrower is told.
+    if start is not None and back and (since is None or start[0] >= since):
+        since = None
+    elif start is not None and not back and (until is None or start[0] < until):
+        until = None
+    else:
+        start = None
+    for column, bound in ((f"{at} >= ?", since), (f"{at} < ?", until)):
         if bound is not None:
             where.append(column)
             values.append(bound)
-    if after is not None:
-        where.append(f"({at}, {key}) < (?, ?)")
-        values += after
-    order = f"order by {at} desc, {key} desc limit ?"
+    if start is not None:
+        where.append(f"({at}, {key}) {beyond} (?, ?)")
+        values += start
+    order = f"order by {at} {way}, {key} {way} limit ?"
     narrow = f"select {at} as at, {key} as place from {name} where {' and '.join(where)} {order}"
     if not each.holds:
         rows = tx.all(narrow, *values, wanted.limit + 1)
         return [(row["at"], row["place"]) for row in rows], None
     rows = tx.all(
-        f"select w.at, w.place from ({narrow}) w where {each.holds} order by w.at desc, w.place desc limit ?",
+        f"select w.at, w.place from ({narrow}) w where {each.holds} order by w.at {way}, w.place {way} limit ?",
         *(*values, steps, *each.held, wanted.limit + 1),
     )
     found = [(row["at"], row["place"]) for row in rows]
@@ -152,8 +184,8 @@ def write_cursor(place: Place) -> str:
     return f"{at!r}_{key}"
 
 
-def read_cursor(text: str | None) -> Place | None:
-    """Raises Refused (422) for what is no cursor of ours."""
+def read_cursor(text: str | None, field: str = "cursor") -> Place | None:
+    """Raises Refused (422) for what is no cursor of ours, with the field it stands in."""
     if text is None:
         return None
     at, separator, key = text.partition("_")
@@ -164,4 +196,4 @@ def read_cursor(text: str | None) -> Place | None:
                 return place
     except ValueError:
         pass
-    raise invalid("cursor", "expected the text that an earlier page gave as `next`")
+    raise invalid(field, "expected the text that another page gave as `next` or `prev`")

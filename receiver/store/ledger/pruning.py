@@ -12,6 +12,7 @@ from receiver.model.records import AlertKind
 from receiver.model.retention import PRUNE_WALK
 from receiver.model.rules import ENDED
 from receiver.store.ledger.access import marks, reads, record, writes
+from receiver.store.ledger.tallies import tally_before_removal
 from receiver.store.ledger.tasks import ALL_OF_IT
 from receiver.store.ledger.transaction import Transaction
 
@@ -89,6 +90,7 @@ def _delete_actions(tx: Transaction, column: str, keys: Sequence[int]) -> None:
 
 def _delete_events(tx: Transaction, keys: Sequence[int]) -> None:
     """An event without its actions would owe them anew to a replay, so they go together."""
+    tally_before_removal(tx, keys)
     _delete_actions(tx, "event", keys)
     tx.change(f"delete from events where key in ({marks(keys)})", *keys)
 
@@ -171,6 +173,9 @@ KINDS: dict[str, Prunable] = {
         "length(x.message)",
         _delete_alerts,
         task=None,
+    ),
+    "audit": Prunable(
+        *("audit", "id", "at", "x.at < ?", "length(x.filter)"), _delete("audit", "id"), task=None, indexed="1 = 1"
     ),
 }
 """Every kind of row that is ever pruned."""

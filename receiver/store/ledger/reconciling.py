@@ -1,9 +1,11 @@
 """Which task is looked at next, and what looking at it wrote down."""
 
+import sys
+
 from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
 from receiver.store.ledger.access import reads, writes
-from receiver.store.ledger.alerts import open_alert
+from receiver.store.ledger.alerts import is_alerted, open_alert
 from receiver.store.ledger.misses import RESEND_FREE
 from receiver.store.ledger.submissions import PAUSED
 from receiver.store.ledger.tasks import first_readable, known, set_state
@@ -33,29 +35,37 @@ def next_check_at(tx: Transaction) -> float | None:
 
 @writes
 def bound_times(tx: Transaction, now: float, patience: float) -> int:
-    """Brings back every time that only a wrong clock can have set so far ahead. Returns how many tasks and actions.
+    """Brings back every time that only a wrong clock can have set so far ahead. Returns how many made anything due.
 
-    A replay may spread its actions over any time, so those keep theirs, but when it was itself begun in the future.
+    A wrong clock shows in times of what has happened: where they lie in the future, what was counted from them is too
+    far off. A replay may spread its actions over any time, so those keep theirs, but when it was itself begun in the
+    future.
     """
-    furthest = now + max(patience, rules.LOST_REST) + rules.LADDER_REST
+    furthest, wrong = now + max(patience, rules.LOST_REST) + rules.LADDER_REST, now + rules.CLOCK_SLACK
+    ahead = " or ".join(f"{mark} > ?" for mark in MARKS)
     tasks = tx.change("update tasks set check_at = ? where check_at > ?", now, furthest)
+    counted = f"update tasks set check_at = ? where check_at > ? and ({ahead})"
+    tasks += tx.change(counted, now, wrong, *[wrong] * len(MARKS))
     sent = "update tasks set held_until = ? where state = 'submitting' and held_until > ?"
     tx.change(sent, now + rules.SUBMIT_PATIENCE, now + rules.SUBMIT_PATIENCE)
     actions = 0
     for row in tx.all("select name from definitions"):
         owed = """
         update actions set due_at = ? where name = ? and state = 'owed' and due_at > ?
-          and (replay is null or replay in (select id from replays where created_at > ?))
+          and ((replay is null and (due_at > ? or created_at > ?))
+            or replay in (select id from replays where created_at > ?)
+            or exists (select 1 from attempts t where t.action = actions.id and t.number = fence and t.ended_at > ?))
         """
-        actions += tx.change(owed, now, row["name"], now + rules.LINKS_LIVE, now)
+        longest = now + rules.backoff(sys.maxsize, 1.0)
+        actions += tx.change(owed, now, row["name"], longest, now + rules.LINKS_LIVE, wrong, wrong, wrong)
     # What is said to have happened in the future would be waited for as long, and count as in flight.
     marks = ", ".join(f"{mark} = case when {mark} > ? then ? else {mark} end" for mark in MARKS)
-    ahead = " or ".join(f"{mark} > ?" for mark in MARKS)
     times = [now] * len(MARKS)
     tx.change(f"update tasks set {marks} where check_at is not null and ({ahead})", *times, *times, *times)
+    rests = 0
     for name, most in ((PAUSED, rules.BACKOFF_CAP), (RESEND_FREE, rules.RESEND_SPACING)):
-        tx.change("update facts set value = ? where name = ? and value > ?", now, name, now + most)
-    return tasks + actions
+        rests += tx.change("update facts set value = ? where name = ? and value > ?", now, name, now + most)
+    return tasks + actions + rests
 
 
 @writes
@@ -71,7 +81,9 @@ def note_running(tx: Transaction, task: Task, status: str, now: float) -> None:
     tx.change(
         "update tasks set provider_status = ?, unknown_for = 0, unknown_at = null where key = ?", status, task.key
     )
-    set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,), now=now)
+    found = set_state(tx, task.key, "state = 'submitted'", among=(TaskState.LOST,), now=now)
+    if not found and status != task.provider_status:
+        tx.changed("task", task.id, task.state, task=task.id)
 
 
 @writes
@@ -144,14 +156,23 @@ def mark_overdue(tx: Transaction, task: Task, now: float) -> None:
 
 @writes
 def give_up(tx: Transaction, task: Task, now: float) -> None:
-    """Nothing was heard for too long: an open task is lost. It is still asked about, rarely; any news revives it."""
+    """Nothing was heard for too long: an open task is lost. It is still asked about, rarely; any news revives it.
+
+    So is one whose end was only claimed, also without an id of its own: the claim names one.
+    """
     rest(tx, task)
-    old = task.provider_task_id is None or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
+    is_claimed = task.state in rules.ENDED
+    old = not (is_claimed or task.provider_task_id) or now - (task.submitted_at or task.created_at) > rules.LOST_KEPT
     if not old:
         tx.change("update tasks set check_at = ? where key = ? and check_at is null", now + rules.LOST_REST, task.key)
-    is_new = set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST), now=now)
+    message = f"nothing was heard of task {task.id}"
+    if is_claimed:
+        message = f"a callback claims that task {task.id} has {task.state}, and RunningHub does not know the task"
+        is_new = not is_alerted(tx, AlertKind.TASK_LOST, task.id)
+    else:
+        is_new = set_state(tx, task.key, "state = 'lost'", among=rules.sources(TaskState.LOST), now=now)
     if is_new and not tx.is_there("select 1 from tasks where key = ? and repeated = 1", task.key):
-        open_alert(tx, AlertKind.TASK_LOST, task.id, f"nothing was heard of task {task.id}", now)
+        open_alert(tx, AlertKind.TASK_LOST, task.id, message, now)
 
 
 def rest(tx: Transaction, task: Task) -> None:

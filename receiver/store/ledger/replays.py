@@ -5,6 +5,7 @@ it goes on where it was, whoever goes on with it. What a cancelled replay had no
 before, and may be taken up again.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from receiver.model import rules
@@ -162,10 +163,12 @@ def park(tx: Transaction, work: Search, now: float) -> None:
         f"""
         update actions set state = coalesce(before_replay, 'skipped'), due_at = null, settled_at = ?,
           reason = 'its replay was cancelled', parked = 1
-        where id in ({marks(ids)}) returning event
+        where id in ({marks(ids)})
+        returning id, state, event, (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(now, *ids),
     )
+    _tell_actions(tx, parked)
     for event in {row["event"] for row in parked}:
         release_waiting(tx, event, now)
     _end_turn(tx, work, more=bool(ids))
@@ -297,10 +300,12 @@ def _take_up(tx: Transaction, conditions: Conditions, work: Search, due: float) 
           held = case when {UNCERTAIN} then actions.held else 0 end, before_replay = actions.state, replay = ?,
           due_at = ? + p.place * ?
         from (select a.id, row_number() over (order by a.id) - 1 as place from actions a {conditions.where}) p
-        where actions.id = p.id returning actions.id
+        where actions.id = p.id
+        returning actions.id, actions.state, (select t.id from tasks t where t.key = actions.task) as task_id
         """,
         *(work.id, due, spacing(work.rate), *conditions.values),
     )
+    _tell_actions(tx, taken)
     ids = [row["id"] for row in taken]
     tx.change(
         f"""
@@ -311,6 +316,11 @@ def _take_up(tx: Transaction, conditions: Conditions, work: Search, due: float) 
         *ids,
     )
     return len(ids)
+
+
+def _tell_actions(tx: Transaction, rows: Sequence[Row]) -> None:
+    for row in rows:
+        tx.changed("action", row["id"], row["state"], task=row["task_id"])
 
 
 def _turned(tx: Transaction, replay_id: int, change: str, *values: object) -> Replay | None:

@@ -6,6 +6,7 @@ from receiver.model import rules
 from receiver.model.entries import Reading, Search, Selection, Slice
 from receiver.store.ledger.access import Conditions, encode, encode_some, reads, writes
 from receiver.store.ledger.replays import add_matched, advance, narrow, spacing
+from receiver.store.ledger.tallies import tallied
 from receiver.store.ledger.transaction import Transaction
 
 DELIVERIES = "from deliveries d join tasks t on t.key = d.task"
@@ -61,11 +62,15 @@ def _reread(tx: Transaction, reading: Reading, due: float) -> None:
         *(due, due, stored["task"]),
     )
     # An event that rests on the provider's own answer is not touched by what a stranger posted.
-    tx.change(
-        "update events set results = ?, error = ?, usage = ?, extra = ? where task = ? and confirmed = 0 and state = ?",
-        *(encode(reading.results), encode_some(reading.error), encode(reading.usage), encode(reading.extra)),
-        *(stored["task"], reading.claim),
-    )
+    with tallied(tx, stored["task"]):
+        tx.change(
+            """
+            update events set results = ?, error = ?, usage = ?, extra = ?
+            where task = ? and confirmed = 0 and state = ?
+            """,
+            *(encode(reading.results), encode_some(reading.error), encode(reading.usage), encode(reading.extra)),
+            *(stored["task"], reading.claim),
+        )
 
 
 def _delivery_conditions(wanted: Selection) -> Conditions:

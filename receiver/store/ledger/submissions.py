@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from receiver.model import rules
 from receiver.model.records import AlertKind, Task, TaskState
-from receiver.store.ledger.access import fact, keep_fact, marks, reads, writes
+from receiver.store.ledger.access import count_up, fact, keep_fact, marks, reads, writes
 from receiver.store.ledger.alerts import close_alerts_but, open_alert
 from receiver.store.ledger.tasks import first_readable, known, known_of, set_state
 from receiver.store.ledger.transaction import Transaction
@@ -49,7 +49,7 @@ def take_queued_task(
     update tasks set state = 'submitting', sent_at = ?, callback = ?, holder = ?, held_until = ?, site = ?
     where key = ? returning *
     """
-    tx.changed("task", task.id, "submitting")
+    tx.changed("task", task.id, "submitting", task=task.id)
     return known(tx.one(send, now, int(callback), node, now + rules.SUBMIT_PATIENCE, site, task.key))
 
 
@@ -135,7 +135,7 @@ def doubt_interrupted(tx: Transaction, now: float, *, node: str | None = None, i
         *(now + rules.DOUBT_LOOK, now, node, *sending),
     )
     for row in rows:
-        tx.changed("task", row["id"], "in_doubt", {**known_of(row), "reason": INTERRUPTED})
+        tx.changed("task", row["id"], "in_doubt", {**known_of(row), "reason": INTERRUPTED}, task=row["id"])
         tx.change(
             "insert into checks (task, kind, at, seconds, ok, summary) values (?, 'submit', ?, ?, 0, ?)",
             *(row["key"], row["sent_at"], max(0.0, now - row["sent_at"]), INTERRUPTED),
@@ -226,7 +226,12 @@ def _is_anothers(tx: Transaction, key: int, provider_task_id: str) -> bool:
 
 
 def _set_provider_id(tx: Transaction, key: int, provider_task_id: str) -> None:
-    tx.change("update tasks set provider_task_id = coalesce(provider_task_id, ?) where key = ?", provider_task_id, key)
+    taken = tx.one(
+        "update tasks set provider_task_id = ? where key = ? and provider_task_id is null returning kind",
+        *(provider_task_id, key),
+    )
+    if taken is not None:
+        count_up(tx, f"tasks_submitted.{taken['kind']}")
     tx.change(
         """
         update deliveries set contradicting = 1

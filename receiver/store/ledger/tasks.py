@@ -71,7 +71,7 @@ def set_state(
     row = tx.one(sql, *values, key, *among)
     if row is None:
         return False
-    tx.changed("task", row["id"], row["state"], {**known_of(row), **told})
+    tx.changed("task", row["id"], row["state"], {**known_of(row), **told}, task=row["id"])
     if now is not None:
         _close_alerts(tx, row, now)
     return True
@@ -131,7 +131,8 @@ def add_task(tx: Transaction, order: NewTask, now: float) -> Added:
         *(now, order.idempotency_key, order.digest, order.again_of, encode_some(order.uploads or None)),
     )
     if new:
-        tx.changed("task", order.id, "queued", {"target": order.target, "again_of": order.again_of})
+        told: Line = {"target": order.target, "again_of": order.again_of}
+        tx.changed("task", order.id, "queued", told, task=order.id)
     row = tx.one("select * from tasks where id = ?", order.id)
     return Added(task=task_of(row), new=bool(new), conflict=row["digest"] != order.digest)
 

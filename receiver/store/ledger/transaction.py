@@ -69,9 +69,9 @@ class Transaction(ABC):
         """Whether the statement gives any row."""
         return self.one(sql, *values) is not None
 
-    def changed(self, kind: str, id: object, state: str, told: Line | None = None) -> None:
+    def changed(self, kind: str, id: object, state: str, told: Line | None = None, *, task: str | None = None) -> None:
         """Tells, after the commit, that a row came to a state; `id` is the public one, `told` what the log says of it.
 
-        Without `told` it is no outcome: the log does not speak of it.
+        Without `told` it is no outcome: the log does not speak of it. `task` is the id of the task it is about.
         """
-        self.changes.append(Change(kind, str(id), str(state), told))
+        self.changes.append(Change(kind, str(id), str(state), told, task))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import IO, TypeVar
 
+from receiver.model.entries import Storing
 from receiver.model.errors import DatabaseInUse, Failed, Refused, StoreUnavailable
 from receiver.store.grouped import GroupedStore
 from receiver.store.ledger.transaction import Transaction
@@ -26,6 +27,7 @@ class PostgresStore(GroupedStore):
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         parameters(url)
         self._url = url
+        self._version = 0
         self._monotonic = monotonic
         self._ready: Connected | None = None
         super().__init__(PostgresEngine(self._connect), monotonic)
@@ -59,6 +61,9 @@ class PostgresStore(GroupedStore):
         self._readers.close()
         await self._writer.close()
 
+    def storing(self) -> Storing:
+        return self._storing(f"PostgreSQL {self._version}", None)
+
     def problem(self) -> str | None:
         return self._writer.broken if self._writer.alive else "writer_dead"
 
@@ -73,6 +78,7 @@ class PostgresStore(GroupedStore):
         connection = connect_to_own(self._url)
         try:
             migrate(connection)
+            self._version = connection.info.server_version // 10_000
         except BaseException:
             connection.close()
             raise

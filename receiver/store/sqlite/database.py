@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from sqlite_utils import Database
 
+from receiver.model import rules
 from receiver.model.errors import DatabaseInUse, SettingsError, StoreUnavailable
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.engine import SqliteTransaction, storage_failure
@@ -116,7 +117,7 @@ def create_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, log_kept: int = rules.LOG_KEPT) -> sqlite3.Connection:
     """The read-write connection, migrated to the newest schema. Raises SettingsError when SQLite is too old."""
     if sqlite3.sqlite_version_info < OLDEST:
         needed = ".".join(map(str, OLDEST))
@@ -125,7 +126,7 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.row_factory = sqlite3.Row
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
-    connection.execute("pragma journal_size_limit = 67108864")
+    connection.execute(f"pragma journal_size_limit = {log_kept}")
     # A table that others refer to is made anew without its references being looked at.
     migrations.apply(Database(connection))
     connection.execute("pragma foreign_keys = on")

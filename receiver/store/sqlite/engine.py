@@ -1,13 +1,17 @@
 """SQLite behind the writer and the readers: its transactions, its failures, its probe."""
 
+import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from receiver.model import rules
 from receiver.model.errors import StoreUnavailable
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.writer import Engine
@@ -79,12 +83,16 @@ class SqliteEngine(Engine):
     """Give it what opens the read-write connection, and what says why the file must not be written to now, if so."""
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], unfit: Callable[[], str | None] = lambda: None
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        unfit: Callable[[], str | None] = lambda: None,
+        log_kept: int = rules.LOG_KEPT,
     ) -> None:
         self._connect = connect
         self._unfit = unfit
         self._connection: sqlite3.Connection | None = None
-        self._busy_timeout = 0
+        self._log = Path()
+        self._log_kept = self._log_most = log_kept
 
     @property
     def _open(self) -> sqlite3.Connection:
@@ -93,7 +101,8 @@ class SqliteEngine(Engine):
 
     def connect(self) -> None:
         self._connection = self._connect()
-        (self._busy_timeout,) = self._open.execute("pragma busy_timeout").fetchone()
+        (_, _, path) = self._open.execute("pragma database_list").fetchone()
+        self._log = Path(f"{path}-wal")
 
     def begin(self) -> Transaction:
         reason = self._unfit()
@@ -102,8 +111,26 @@ class SqliteEngine(Engine):
             self._open.execute("pragma wal_checkpoint")
         if reason is not None:
             raise StoreUnavailable(reason, "the file is not the one that was opened")
+        self._shorten_log()
         self._open.execute("begin immediate")
         return SqliteTransaction(self._open)
+
+    def _shorten_log(self) -> None:
+        """SQLite begins its log anew when nobody reads in it: where reads overlap without end, they are waited for.
+
+        A read that takes its time, as a backup does, must not hold up every write: after each try the log may double.
+        """
+        try:
+            size = os.stat(self._log).st_size
+        except OSError:
+            return  # it is not there, which is found out elsewhere
+        if size <= self._log_kept:
+            self._log_most = self._log_kept
+        elif size > self._log_most:
+            self._log_most = 2 * size
+            patience = min(rules.LOG_PATIENCE * size / self._log_kept, rules.LOG_PATIENCE_MOST)
+            with self._waiting_for_others(patience):
+                self._open.execute("pragma wal_checkpoint(restart)").fetchall()
 
     def commit(self) -> None:
         self._open.execute("commit")
@@ -119,18 +146,26 @@ class SqliteEngine(Engine):
         return storage_failure(error)
 
     def probe(self) -> str | None:
-        self._open.execute("pragma busy_timeout = 0")  # who waits for an answer gets it at once
-        try:
-            self.begin()
-            self._open.execute("insert into facts (name, value) values ('probe', zeroblob(65536))")
-            self._open.execute("delete from facts where name = 'probe'")
-            self.commit()
-        except (sqlite3.Error, StoreUnavailable) as error:
-            self.roll_back()
-            return storage_failure(error) or "cannot_write"
-        finally:
-            self._open.execute(f"pragma busy_timeout = {self._busy_timeout}")
+        with self._waiting_for_others(0):  # who waits for an answer gets it at once
+            try:
+                self.begin()
+                self._open.execute("insert into facts (name, value) values ('probe', zeroblob(65536))")
+                self._open.execute("delete from facts where name = 'probe'")
+                self.commit()
+            except (sqlite3.Error, StoreUnavailable) as error:
+                self.roll_back()
+                return storage_failure(error) or "cannot_write"
         return None
+
+    @contextmanager
+    def _waiting_for_others(self, seconds: float) -> Iterator[None]:
+        """For so long another connection that is in the way is waited for."""
+        (usual,) = self._open.execute("pragma busy_timeout").fetchone()
+        self._open.execute(f"pragma busy_timeout = {seconds * 1000:.0f}")
+        try:
+            yield
+        finally:
+            self._open.execute(f"pragma busy_timeout = {usual}")
 
     def close(self) -> None:
         self._open.close()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TypeVar
 
+from receiver.model import rules
+from receiver.model.entries import Storing
 from receiver.model.errors import StoreUnavailable
 from receiver.store.grouped import GroupedStore
 from receiver.store.ledger.transaction import Transaction
@@ -23,15 +25,26 @@ LOCK_PATIENCE = 30.0
 
 
 class SqliteStore(GroupedStore):
-    """The ledger in one file. `disk_floor` is the free space in bytes below which nothing new is accepted."""
+    """The ledger in one file. `disk_floor` is the free space in bytes below which nothing new is accepted.
 
-    def __init__(self, path: Path, *, disk_floor: int = 0, monotonic: Callable[[], float] = time.monotonic) -> None:
+    `log_kept` is how long SQLite's log beside the file may grow before reads are waited for, in bytes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        disk_floor: int = 0,
+        log_kept: int = rules.LOG_KEPT,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = path.resolve()
         self._disk_floor = disk_floor
         self._monotonic = monotonic
         self._lock = Lock(self.path)
         self._watch = Watch(path.absolute(), self.path, self._lock, monotonic)
-        super().__init__(SqliteEngine(self._connect, self._watch.problem), monotonic)
+        self._log_kept = log_kept
+        super().__init__(SqliteEngine(self._connect, self._watch.problem, log_kept), monotonic)
         self._readers = Readers(self.path)
         self._copier = Readers(self.path, 1)
         self._room_checked_at = float("-inf")
@@ -62,6 +75,12 @@ class SqliteStore(GroupedStore):
         await self._writer.close()
         self._lock.release()
 
+    def storing(self) -> Storing:
+        # Asked about by name: a file that is opened and closed here would lose SQLite its locks.
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        size = sum(file.stat().st_size for file in files if file.exists())
+        return self._storing(f"SQLite {sqlite3.sqlite_version}", size)
+
     def problem(self) -> str | None:
         if not self._writer.alive:
             return "writer_dead"
@@ -76,7 +95,7 @@ class SqliteStore(GroupedStore):
             raise StoreUnavailable("disk_low", "the disk is below its floor of free space", retry_after=60)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = connect(self.path)
+        connection = connect(self.path, self._log_kept)
         self._watch.begin()
         return connection
 

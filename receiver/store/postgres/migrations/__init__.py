@@ -10,11 +10,13 @@ import psycopg
 
 from receiver.model.errors import SettingsError
 from receiver.store.postgres.connection import Connected
-from receiver.store.postgres.migrations import schema, triggers
+from receiver.store.postgres.migrations import counting, schema, triggers
 
 STEPS: Mapping[str, Sequence[str]] = {
     # All that a file has after its m009.
     "m009_first": (*schema.SCHEMA, *triggers.TRIGGERS),
+    # Ends are tallied, tasks counted by state, and what people did is written down.
+    "m010_counted_and_audited": (*counting.TALLIES, *counting.TASK_COUNTS, *counting.AUDIT),
 }
 """Once released, none is changed: a ledger may have been through it."""
 

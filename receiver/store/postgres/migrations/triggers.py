@@ -1,7 +1,7 @@
 """What follows a change by itself: looking up by labels and targets, and the counts that are kept."""
 
 
-def _trigger(name: str, event: str, table: str, body: str, when: str = "") -> tuple[str, str]:
+def trigger(name: str, event: str, table: str, body: str, when: str = "") -> tuple[str, str]:
     """A trigger for each row, and the function that it runs. A later version replaces the function alone."""
     return (
         f"create or replace function {name}() returns trigger language plpgsql as $$ begin {body} return null; end $$",
@@ -16,7 +16,7 @@ json_each(cast(regexp_replace(new.labels, '(?<!\\)((?:\\\\)*)\\u0000', '\1', 'g'
 """No text of PostgreSQL holds a NUL, so labels are looked up without; the task itself keeps what was given."""
 
 TRIGGERS = (
-    *_trigger(
+    *trigger(
         "tasks_added",
         "insert",
         "tasks",
@@ -30,14 +30,14 @@ TRIGGERS = (
           from {LABELS_OF_NEW} on conflict do nothing;
         """,
     ),
-    *_trigger(
+    *trigger(
         "tasks_moved",
         "update of state",
         "tasks",
         "update task_labels set state = new.state, ended_at = new.ended_at where task = new.key;",
         "when (old.state <> new.state)",
     ),
-    *_trigger(
+    *trigger(
         "actions_added",
         "insert",
         "actions",
@@ -46,7 +46,7 @@ TRIGGERS = (
           on conflict (name, state) do update set n = action_counts.n + 1;
         """,
     ),
-    *_trigger(
+    *trigger(
         "actions_moved",
         "update of state",
         "actions",
@@ -56,14 +56,14 @@ TRIGGERS = (
         """,
         "when (old.state <> new.state)",
     ),
-    *_trigger(
+    *trigger(
         "actions_owed_by_replay",
         "insert",
         "actions",
         "update replays set open = open + 1 where id = new.replay;",
         "when (new.replay is not null)",
     ),
-    *_trigger(
+    *trigger(
         "actions_of_replay_moved",
         "update of state, parked, replay",
         "actions",
@@ -78,7 +78,7 @@ TRIGGERS = (
         """,
         "when (new.replay is not null or old.replay is not null)",
     ),
-    *_trigger(
+    *trigger(
         "actions_removed",
         "delete",
         "actions",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from receiver.store.sqlite.migrations import growth, ledger, lists
+from receiver.store.sqlite.migrations import counting, growth, ledger, lists
 
 migrations = Migrations("receiver")
 
@@ -31,6 +31,8 @@ STEPS: Mapping[str, Sequence[str]] = {
     "m008_in_slices": (*growth.IN_SLICES, *growth.INPUTS_ASIDE),
     # Tasks are found by the beginning of a label's name, as they are by that of its value.
     "m009_names_of_labels": lists.NAMES_OF_LABELS,
+    # Ends are tallied, tasks counted by state, and what people did is written down.
+    "m010_counted_and_audited": (*counting.TALLIES, *counting.TASK_COUNTS, *counting.AUDIT),
 }
 """Once released, none is changed: a ledger may have been through it."""
 

@@ -1,0 +1,86 @@
+"""`receiver tasks --follow`: a line for every task that changes, until it is interrupted."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from receiver.cli.show import RAW_IN_JSON, clean, note
+from receiver.model import sentences
+
+if TYPE_CHECKING:
+    from receiver.client import Client
+    from receiver.model.views import TaskRow
+
+REMEMBERED = 10_000
+"""Tasks whose last line is remembered, so that none is printed twice."""
+Show = Callable[["TaskRow", str], None]
+"""Prints a task, under the beginning of its id that is enough to name it."""
+
+
+class Watch:
+    """Prints tasks as they change: those that a list has under the filters `narrow`."""
+
+    def __init__(self, client: "Client", narrow: Mapping[str, Any], show: Show) -> None:
+        from receiver.client.patience import ALONE, USUAL, Patience
+
+        self._client = client
+        self._narrow = narrow
+        self._show = show
+        self._asked = Patience(USUAL, longest=ALONE, on_away=lambda: self._tell_away(self._asked.away or ""))
+        self._seen: dict[str, tuple[str, str | None]] = {}
+        self._away = False
+
+    def run(self) -> None:
+        """Has no end but an interruption, and a server that stays away."""
+        from receiver.model.streaming import RESET
+
+        self._print_new()
+        with self._client.stream(kind="task", on_away=self._tell_away) as changes:
+            for change in changes:
+                self._away = False
+                self._print_new(**({} if change.kind == RESET else {"q": change.id, "limit": 1}))
+
+    def _print_new(self, **narrow: Any) -> None:  # noqa: ANN401 (filters have the types of the list's)
+        """Prints what is new of the list's first page, the newest last."""
+        page = self._asked.ask(partial(self._client.tasks, **{**self._narrow, **narrow}))
+        for task in reversed(page.items):
+            now = task.state, task.provider_status
+            if self._seen.pop(task.id, None) != now:
+                self._show(task, page.short.get(task.id, task.id))
+            self._seen[task.id] = now
+        while len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+
+    def _tell_away(self, why: str) -> None:
+        if not self._away:
+            note(f"waiting for the server: {why}")
+        self._away = True
+
+
+def watch(client: "Client", narrow: Mapping[str, Any], *, wide: bool, as_json: bool) -> None:
+    """Prints what changes among the tasks of a list, until somebody interrupts it."""
+    show = print_json if as_json else partial(print_line, wide=wide, clock=time.time)
+    try:
+        Watch(client, narrow, show).run()
+    except KeyboardInterrupt:
+        note("")
+
+
+def print_json(task: "TaskRow", _: str) -> None:
+    import msgspec
+
+    text = msgspec.json.encode(task).decode()
+    click.echo(RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def print_line(task: "TaskRow", short: str, *, wide: bool, clock: Callable[[], float]) -> None:
+    from receiver.model.records import rfc3339
+
+    error = f"{task.error.code} {task.error.name}" if task.error else ""
+    labels = " ".join(f"{name}={value}" for name, value in task.labels.items())
+    now = sentences.moment(rfc3339(clock())) or ""
+    words = (now, task.id if wide else short, f"{sentences.task_state(task):<10}", task.target, labels, error)
+    click.echo(clean("  ".join(filter(None, words))))
