@@ -44,6 +44,7 @@ def test_a_url_that_cannot_be_read_is_told_and_not_shown(tmp_path: Path) -> None
 def test_where_a_ledger_is_is_told_without_its_password() -> None:
     assert described(URL) == "ledger at db.example"
     assert password_of(URL) == "sentinel word"
+    assert password_of("postgresql://receiver:receiver@db/receiver") is None, "the word itself is no secret"
 
 
 @pytest.mark.parametrize(

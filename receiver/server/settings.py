@@ -108,12 +108,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     secrets: Annotated[
         tuple[str, ...],
         Setting(_SECRETS, variables=("RECEIVER_SECRETS",), secret=True),
-        "sign callback URLs; newest first, all are accepted; generated and kept in the database if not set",
+        "sign callback URLs; newest first, all are accepted; generated and kept in the database file if not set",
     ] = ()
     admin_token: Annotated[
         str | None,
         Setting(_TOKEN, variables=("RECEIVER_ADMIN_TOKEN",), secret=True),
-        "needed to use the API; generated and kept in the database if not set; `receiver token` prints it",
+        "needed to use the API; generated and kept in the database file if not set; `receiver token` prints it",
     ] = None
     api_key: Annotated[
         str | None,

@@ -11,6 +11,8 @@ __all__ = ["Store", "database_path", "described", "is_server", "local_place", "o
 SQLITE_PREFIX = "sqlite:///"
 POSTGRES_PREFIXES = ("postgresql://", "postgres://")
 INSTALL = "PostgreSQL needs the extra `receiver[postgres]`: `pip install 'psycopg[binary]>=3.2,<4'`"
+SHORTEST_PASSWORD = 12
+"""Characters of what is masked wherever it stands."""
 NO_FILE = Path("receiver")
 """What stands for the database file, in the working directory, where the database is no file."""
 
@@ -63,9 +65,10 @@ def described(url: str) -> str:
 
 
 def password_of(url: str) -> str | None:
-    """The secret in a database URL, if there is one."""
+    """The secret in a database URL, if there is one. Not a short one: it may be a word, which others say as well."""
     if not is_server(url):
         return None
     from receiver.store.postgres.connection import parameters
 
-    return parameters(url).get("password")
+    password: str = parameters(url).get("password") or ""
+    return password if len(password) >= SHORTEST_PASSWORD else None
