@@ -11,7 +11,7 @@ from servers import ADMIN_TOKEN, PATIENCE
 
 
 class Told(NamedTuple):
-    """An event of the stream. A place that came without an event has no kind."""
+    """An event of the stream."""
 
     place: str
     kind: str
@@ -29,15 +29,15 @@ class Listener:
         self._writer = writer
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.told: list[Told] = []
+        self.events: list[Told] = []
         self.beats = 0
-        self.text = ""
-        """All that was written to it."""
+        self._texts: list[str] = []
         self._place = ""
 
     @property
-    def events(self) -> list[Told]:
-        return [each for each in self.told if each.kind]
+    def text(self) -> str:
+        """All that was written to it."""
+        return "".join(self._texts)
 
     @property
     def numbers(self) -> list[int]:
@@ -46,7 +46,7 @@ class Listener:
     @property
     def place(self) -> str:
         """What it gives back when it comes again."""
-        return self.told[-1].place if self.told else self._place
+        return self._place
 
     async def begin(self) -> None:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -54,7 +54,7 @@ class Listener:
         named = (line.partition(":") for line in head[1:])
         self.headers = {name.lower(): value.strip() for name, _, value in named}
         if self.status == 200:
-            await self.until(lambda: "retry:" in self.text)
+            await self.until(lambda: bool(self._texts))
 
     async def until(self, over: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Reads on until something is so. Raises EOFError at the end."""
@@ -77,7 +77,7 @@ class Listener:
         content = (await self._reader.readexactly(size + 2))[:-2].decode()
         if not size:
             raise EOFError
-        self.text += content
+        self._texts.append(content)
         for block in content.split("\n\n"):
             self._take(block)
 
@@ -87,7 +87,7 @@ class Listener:
         self._place = said.get("id", self._place)
         if "event" in said:
             data = json.loads(said["data"])
-            self.told.append(Told(self._place, said["event"], data.get("id", ""), data.get("state", "")))
+            self.events.append(Told(self._place, said["event"], data.get("id", ""), data.get("state", "")))
 
     def close(self) -> None:
         self._writer.close()

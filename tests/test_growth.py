@@ -9,6 +9,7 @@ from counting import Counting
 from long_ledger import NOW, make
 
 from receiver.actions.settings import HttpDefinition
+from receiver.model.deeds import ACTING, Deed
 from receiver.model.entries import (
     Added,
     Candidate,
@@ -315,6 +316,13 @@ async def keep_house(store: Store) -> None:
     await store.clear_alert(AlertKind.DISK_LOW, "one", LATER)
     await store.counters()
     await store.count("callbacks_received")
+    deed = Deed(LATER, "api", None, "pause", "definitions/hook")
+    acting = ACTING.set(deed)
+    await store.set_paused("hook", LATER, paused=False)
+    ACTING.reset(acting)
+    await store.end_deed(deed, "done")
+    assert (await store.audit(Filter())).items
+    await store.audit(Filter(verb="pause"))
     await store.figures()
     await store.tally_older()
     assert await store.is_tallied()

@@ -40,7 +40,7 @@ NOW = 1_790_000_000.0
 HOOK = Definition(name="hook", kind=ActionKind.HTTP, timeout=30)
 TASK = "019a0000-0000-7000-8000-000000000000"
 SAID = re.compile(r'"id":"(.*?)"|event: (reset)')
-ALL = 4200
+ALL = 3600
 """Changes in all, of which a reader that reads nothing cannot be told a half: nobody holds so much for it."""
 ANSWERS = 2
 """Seconds for which the door lets an answer wait for a reader who does not read on."""
@@ -274,7 +274,7 @@ async def posting(server: Server) -> AsyncIterator[Connection]:
 
 async def hear(listeners: Sequence[Listener], count: int) -> None:
     """All of them hear of so many deliveries."""
-    await asyncio.gather(*(each.until(lambda each=each: len(each.events) >= count, 60) for each in listeners))  # type: ignore[misc]
+    await asyncio.gather(*(each.until(lambda each=each: len(each.events) >= count, 150) for each in listeners))  # type: ignore[misc]
 
 
 async def burst(server: Server, tasks: Sequence[Ordered], numbers: Sequence[int]) -> None:
@@ -323,6 +323,18 @@ async def test_a_server_that_stops_tells_its_readers_and_ends_in_peace(tmp_path:
         await ending
         assert {"the server is being stopped" in each.text for each in readers} == {True}
     assert indiscretions(server) == []
+
+
+@pytest.mark.slow
+async def test_a_reader_who_hears_nothing_for_longer_than_others_may_be_idle_is_kept(tmp_path: Path) -> None:
+    _, tasks = await prepared(tmp_path, 1)
+    limits = ("idle", "header", "body", "answer")
+    (tmp_path / "receiver.toml").write_text("\n".join(["[door]", *(f"{each}_seconds = 1" for each in limits)]))
+    async with running(tmp_path) as server, listening(server.port, "?kind=delivery") as listener:
+        await listener.until(lambda: listener.beats > 0)
+        async with posting(server) as connection:
+            await post(connection, tasks[0], 0)
+        await listener.until(lambda: len(listener.events) > 0)
 
 
 @pytest.mark.slow

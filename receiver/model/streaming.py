@@ -22,8 +22,8 @@ SILENCE = 3 * HEARTBEAT
 """After which a reader that hears nothing knows that nobody is there, or that a proxy keeps all for itself."""
 PIECE = 256
 """Changes that are written at once to a reader who has to catch up, some 30 KB."""
-UNREAD = 64 * 1024
-"""Bytes that the system holds for a reader who does not read on; about as many wait in this process."""
+UNREAD = 32 * 1024
+"""Bytes that the system is told to hold for a reader who does not read on (Linux doubles it); 64 KiB wait here."""
 VANISHED = 60.0
 """After which a reader is gone whose machine confirms nothing: it would hold its place for a quarter of an hour."""
 FULL_RETRY = 10

@@ -33,7 +33,7 @@ async def named_uploads(store: Store, document: JsonObject, site: str, now: floa
 
 
 async def _known(store: Store, names: Collection[str], site: str, now: float) -> Named:
-    found = await store.uploads(names)
+    found = await store.uploads(names) if names else {}
     return {
         name: upload if is_fresh(upload, now, site) else _too_old(name, upload, site) for name, upload in found.items()
     }

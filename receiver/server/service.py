@@ -52,7 +52,7 @@ log = structlog.get_logger()
 ADMIN_TOKEN = "admin_token"
 WORKERS = 4
 """Of those who submit, and of those who reconcile."""
-RECONCILER, HOUSEKEEPER, PRUNER, TALLIER = "reconcile", "housekeep", "prune", "tally"
+RECONCILER, REPLAYER, HOUSEKEEPER, PRUNER, TALLIER = "reconcile", "replay", "housekeep", "prune", "tally"
 HOUSEKEEPING = 10.0
 """Seconds between two rounds of housekeeping."""
 TALLY_REST = 0.1
@@ -294,15 +294,20 @@ class Service:
             if loop.name == only or (only is None and loop.name not in (HOUSEKEEPER, PRUNER, TALLIER)):
                 loop.wake()
 
+    def _step_made(self) -> None:
+        """The same after a step of a loop: no task and no action begins a replay."""
+        for loop in self._loops:
+            if loop.name not in (REPLAYER, HOUSEKEEPER, PRUNER, TALLIER):
+                loop.wake()
+
     # ------------------------------------------------------------ loops
 
     def _start_loops(self) -> None:
+        made, clock = self._step_made, self.clock
         self._loops = [
-            Loop("submit", self.submit_next, self._submit_due, self.clock, workers=WORKERS, after=self.wake),
-            Loop(
-                RECONCILER, self.reconcile_next, self.store.next_check_at, self.clock, workers=WORKERS, after=self.wake
-            ),
-            Loop("replay", self.replay_next, self._replay_due, self.clock, after=self.wake),
+            Loop("submit", self.submit_next, self._submit_due, clock, workers=WORKERS, after=made),
+            Loop(RECONCILER, self.reconcile_next, self.store.next_check_at, clock, workers=WORKERS, after=made),
+            Loop(REPLAYER, self.replay_next, self._replay_due, self.clock, after=self.wake),
             Loop(HOUSEKEEPER, self.housekeep, self.housekeeping_due, self.clock),
             Loop(TALLIER, self.tally_next, self._tally_due, self.clock),
             Loop(PRUNER, self.pruner.step, self.pruner.due, self.clock),
@@ -319,7 +324,7 @@ class Service:
             return await self.store.next_action_at(name, self.clock())
 
         waited_for = any(name in other.after for other in self.definitions)
-        after = self.wake if waited_for or definition.kind == "download" else None
+        after = self._step_made if waited_for or definition.kind == "download" else None
         workers = [Worker(lambda: not self._stopping) for _ in range(definition.concurrency)]
         self._workers += workers
         steps = [partial(self.dispatch_next, definition, worker) for worker in workers]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -13,12 +14,12 @@ from typing import Any
 import structlog
 import uvloop
 
-from benchmarks import actions, idle, lists, overload, pipeline, prune, receiving, replays, starting, sweep
+from benchmarks import actions, idle, lists, overload, pipeline, prune, receiving, replays, starting, stream, sweep
 from benchmarks.machine import machine
 from benchmarks.measuring import MEASUREMENTS, Measurement, Row, Run, Scale
 from receiver.web.door import raise_file_limit
 
-ALL = (receiving, overload, pipeline, sweep, lists, starting, idle, actions, prune, replays)
+ALL = (receiving, overload, pipeline, sweep, lists, starting, idle, actions, prune, replays, stream)
 """Where the measurements are, in their order; importing them makes them known."""
 
 
@@ -57,6 +58,7 @@ def main(argv: Sequence[str], about: str) -> int:
     else:
         wanted = {MEASUREMENTS[given.measurement]: given.size}
     raise_file_limit()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended on the way
     report: dict[str, Any] = {"machine": machine(), "scale": str(given.scale)}
     print("\n".join(f"{what}: {value}" for what, value in report["machine"].items()), flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:

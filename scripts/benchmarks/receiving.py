@@ -53,7 +53,7 @@ async def receiving(run: Run) -> Result:
                     except Missing as what:
                         missing[each.name] = f"left out: {what} is not installed"
         shutil.rmtree(directory)
-    figures = {"connections": CONNECTIONS, "turns": turns, "rows": ledger_rows(long), "left_out": missing}
+    figures = {"connections": CONNECTIONS, "turns": turns, "long_ledger": ledger_rows(long), "left_out": missing}
     return Result({**figures, "runs": runs, **_medians(runs)}, _rows(runs, missing))
 
 

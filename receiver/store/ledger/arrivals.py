@@ -13,10 +13,9 @@ from msgspec import Struct
 from receiver.model import rules
 from receiver.model.entries import NewDelivery, Recorded
 from receiver.model.records import Purpose, TaskState
-from receiver.model.tallies import DELAY
 from receiver.store.ledger.access import admits_together, count_up, encode
 from receiver.store.ledger.misses import close_miss, note_open_door
-from receiver.store.ledger.tallies import note
+from receiver.store.ledger.tallies import note_delay
 from receiver.store.ledger.transaction import Transaction
 
 DIGEST = 32
@@ -39,9 +38,6 @@ class Known(Struct, frozen=True, array_like=True):
     miss: str | None
     miss_cause: str | None
     sent_at: float | None
-    ended_at: float | None
-    kind: str
-    target: str
     twin: int | None
 
 
@@ -102,7 +98,7 @@ def _look_up(tx: Transaction, batch: Sequence[Arrival]) -> list[Known]:
         Known,
         f"""
         select a.number, t.key as task, t.state, t.provider_task_id, t.bodies, t.delivered_at, t.queried_at, t.settled,
-          t.miss, t.miss_cause, t.sent_at, t.ended_at, t.kind, t.target, d.id as twin
+          t.miss, t.miss_cause, t.sent_at, d.id as twin
         from ({tx.each_row("id text", "purpose text")}) a join tasks t on t.id = a.id
           left join deliveries d on d.task = t.key and d.purpose = a.purpose
             and d.digest = substr(?, {DIGEST} * a.number + 1, {DIGEST})
@@ -119,8 +115,8 @@ def _decide(tx: Transaction, task: Known, new: NewDelivery, now: float) -> Fate:
     if not contradicting:
         if task.miss is not None:
             close_miss(tx, task.task, task.miss, task.miss_cause, now)
-            if task.delivered_at is None and task.ended_at is not None:
-                note(tx, DELAY, now - task.ended_at, task.kind, task.target, now)
+            if task.delivered_at is None:
+                note_delay(tx, task.task, now)
         if not task.settled and task.state != TaskState.QUEUED:
             due = now if task.delivered_at is None else max(now, (task.queried_at or 0.0) + rules.QUERY_SPACING)
     return Fate(new, now, task, kept, contradicting, due)

@@ -45,7 +45,7 @@ def record_event(tx: Transaction, new: NewEvent, owed: Sequence[OwedAction], now
     known = tx.one("select * from events where task = ?", new.task.key)
     if known is not None and (known["confirmed"] or not new.confirmed):
         return Telling.KNOWN
-    with tallied(tx, new.task.key):
+    with tallied(tx, new.task.key, is_first=known is None):
         if known is None:
             return _record_first(tx, new, owed, now)
         if known["state"] == new.state:
@@ -138,8 +138,8 @@ def _note_callback(tx: Transaction, new: NewEvent, now: float) -> None:
     """The callback told the end, or was here before it was known: how long the event took from there."""
     came: float | None = tx.value("select delivered_at as value from tasks where key = ?", new.task.key)
     if came is not None:
-        note(tx, DELAY, 0.0, new.task.kind, new.task.target, now)
-        note(tx, f"{LAG}.{new.source}", now - came, new.task.kind, new.task.target, now)
+        measured = {DELAY: 0.0, f"{LAG}.{new.source}": now - came}
+        note(tx, measured, new.task.kind, new.task.target, now)
 
 
 def _confirm(tx: Transaction, known: Row, new: NewEvent, owed: Sequence[OwedAction], now: float) -> Telling:

@@ -4,12 +4,25 @@ They are written with the event. The events of a ledger that is older than its t
 at a time and in the order of their keys: one that has not had its turn counts as nothing when it is corrected.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
-from receiver.model.tallies import Ended, Span, Sums, Tally, bucket, difference, is_countable, spread, tallies_of, total
+from receiver.model.tallies import (
+    DELAY,
+    MICRO,
+    Ended,
+    Span,
+    Sums,
+    Tally,
+    bucket,
+    difference,
+    is_countable,
+    spread,
+    tallies_of,
+    total,
+)
 from receiver.store.ledger.access import Conditions, decode, encode, marks, reads, record, writes
 from receiver.store.ledger.transaction import Row, Transaction
 
@@ -24,17 +37,28 @@ LATER = "(select 1 from tallied w where w.key = 1 and e.key > w.place and e.key 
 
 
 @contextmanager
-def tallied(tx: Transaction, task: int) -> Iterator[None]:
-    """What changes here of the event of a task, by the task's key, is changed in the tallies too."""
-    before = _tallies(tx, task)
+def tallied(tx: Transaction, task: int, *, is_first: bool = False) -> Iterator[None]:
+    """What changes here of the event of a task, by the task's key, is changed in the tallies too.
+
+    The first event is not looked for before it is there.
+    """
+    before = {} if is_first else _tallies(tx, task)
     yield
     add(tx, difference(_tallies(tx, task), before))
 
 
-def note(tx: Transaction, measure: str, seconds: float, kind: str, target: str, now: float) -> None:
-    """Counts one more of a measure, now."""
-    length = max(0.0, seconds)
-    add(tx, spread(kind, target, now, {bucket(measure, length): (1, round(length * 1e6))}))
+def note(tx: Transaction, measured: Mapping[str, float], kind: str, target: str, now: float) -> None:
+    """Counts one more of some measures, each with its seconds, now."""
+    lengths = {measure: max(0.0, seconds) for measure, seconds in measured.items()}
+    counts = {bucket(measure, length): (1, round(length * MICRO)) for measure, length in lengths.items()}
+    add(tx, spread(kind, target, now, counts))
+
+
+def note_delay(tx: Transaction, task: int, now: float) -> None:
+    """A task's first callback came after its end was known."""
+    row = tx.one("select kind, target, ended_at from tasks where key = ? and ended_at is not null", task)
+    if row is not None:
+        note(tx, {DELAY: now - row["ended_at"]}, row["kind"], row["target"], now)
 
 
 def add(tx: Transaction, sums: Sums) -> None:
