@@ -34,6 +34,8 @@ SETTINGS = {
     "max_wal_senders": "4",
     "log_min_messages": "warning",
 }
+END_OURS = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'receiver'"
+"""Ends all sessions of a server of ours."""
 _numbers = itertools.count()
 
 

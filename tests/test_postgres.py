@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from pooler import Pooler
-from postgres import execute, new_ledger
+from postgres import END_OURS, execute, new_ledger
 from psycopg.rows import dict_row
 from uuid_utils import uuid7
 
@@ -144,7 +144,7 @@ async def test_one_server_has_a_ledger_and_the_next_one_waits_for_its_end(store:
 
 async def test_a_server_that_was_cut_off_has_its_ledger_back_at_once(store: PostgresStore, url: str) -> None:
     await store.add_task(order(), NOW)
-    await execute(url, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'receiver'")
+    await execute(url, END_OURS)
     await store.add_task(order(), NOW)
     assert len((await store.tasks(Filter())).items) == 2
 
