@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from receiver.actions import ActionFailed, Done, Performer, Work, left_behind
 from receiver.events import event_body, idempotency_key, without_input
-from receiver.exchange import until_written
 from receiver.model import rules
 from receiver.model.definitions import ActionKind, Definition, FailureClass
 from receiver.model.entries import Settlement
 from receiver.model.errors import StoreUnavailable
 from receiver.model.records import Claimed, JsonObject, Line
 from receiver.model.redaction import Redactor
+from receiver.orders.exchange import until_written
 from receiver.store import Store
 
 T = TypeVar("T")

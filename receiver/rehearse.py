@@ -274,7 +274,7 @@ async def _settled(work: Work, egress: Egress, event_at: float) -> tuple[Settlem
 def _redactor(definition: Definition, settings: Settings | None) -> Redactor:
     if settings is None:
         return Redactor(secrets_of((definition,)))
-    own = [settings.api_key, settings.admin_token, *settings.secrets]
+    own = [settings.api_key, settings.admin_token, settings.view_token, *settings.secrets]
     return Redactor([*own, *secrets_of((definition, *settings.definitions))])
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from receiver.exchange import Asker, until_written
 from receiver.model import rules
 from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, NewTask
@@ -25,6 +24,7 @@ from receiver.model.records import (
     TaskError,
 )
 from receiver.orders.attachments import refreshed
+from receiver.orders.exchange import Asker, until_written
 from receiver.runninghub.client import Reply, Submission
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.requests import submit_request

@@ -9,14 +9,14 @@ import httpx
 import msgspec
 
 from receiver.actions import Done, Work
+from receiver.console import create_app
 from receiver.model.definitions import ActionKind
 from receiver.model.records import JsonObject, Purpose
 from receiver.model.views import DeliveryPage, TaskDetail
 from receiver.server.service import Service
-from receiver.server.settings import load_settings
+from receiver.server.settings import load_settings, sources
 from receiver.simulator import DeliveryAnswer, Fault, Options, Simulator, asgi_deliver
 from receiver.store import open_store
-from receiver.web.app import create_app
 
 START = 1_790_000_000.0
 ADMIN_TOKEN = "admin-token-for-tests"
@@ -103,7 +103,7 @@ class House:
         )
         await self.service.start(loops=False)
         self.store = self.service.store
-        self.app = create_app(self.service)
+        self.app = create_app(self.service, sources(self._given, self._directory))
         self._posted = asgi_deliver(self.app)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://receiver.test")
         self.api = httpx.AsyncClient(

@@ -8,8 +8,6 @@ from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 import httpcore
 from msgspec import Struct
 
-from receiver.egress import network
-
 TLS = SSLContext(PROTOCOL_TLS_CLIENT)
 PUBLIC = "93.184.216.34"
 
@@ -138,7 +136,7 @@ class Network(httpcore.AsyncNetworkBackend):
         self.inhabitants = inhabitants or {}
         self.deaf = deaf
         self.called: list[tuple[str, int]] = []
-        self._real = network.Network()
+        self._real = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,

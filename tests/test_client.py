@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from receiver.actions import ActionFailed, Done, Work
 from receiver.client import ApiError, Client, Unreachable, has_ended
+from receiver.console import create_app
 from receiver.model.definitions import ActionKind
 from receiver.model.errors import ReceiverError
 from receiver.model.views import TaskDetail
@@ -27,7 +28,6 @@ from receiver.server.service import Service
 from receiver.server.settings import load_settings
 from receiver.simulator import Fault, Options, Simulator
 from receiver.simulator import create_app as create_simulator
-from receiver.web.app import create_app
 from receiver.web.server import Server, listen, url_of
 
 pytestmark = pytest.mark.story

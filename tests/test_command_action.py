@@ -78,11 +78,19 @@ async def test_the_server_s_own_environment_is_the_default() -> None:
 
 
 async def test_an_exit_code_is_a_failed_try() -> None:
-    told = await failure(command("sh", "-c", "echo why >&2; exit 3"))
+    told = await failure(command("sh", "-c", "exit 3"))
     assert told.reason == "the program ended with exit code 3"
+    told = await failure(command("sh", "-c", "echo because; echo why >&2; exit 3"))
+    assert told.reason == "the program ended with exit code 3: why"
     assert not told.permanent
     assert told.detail["exit_code"] == 3
     assert told.detail["stderr"] == "why\n"
+
+
+async def test_the_last_words_of_a_program_are_its_reason_whatever_they_are() -> None:
+    told = await failure(command("sh", "-c", r"printf 'first\n \377%0300d\n\n' 7 >&2; exit 1"))
+    assert told.reason.startswith("the program ended with exit code 1: \N{REPLACEMENT CHARACTER}000")
+    assert len(told.reason) < 250
 
 
 async def test_a_program_ended_by_a_signal_is_a_failed_try() -> None:

@@ -34,7 +34,7 @@ def row(field: Field) -> str:
     if default is None:
         default = "none"
     elif default == ():
-        default = "made"
+        default = "made" if field.secret else "none"
     elif isinstance(default, bool):
         default = str(default).lower()
     elif isinstance(default, float):

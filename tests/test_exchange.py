@@ -8,11 +8,11 @@ import pytest
 from ledgers import end_tasks
 from targets import TLS
 
-from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.errors import StoreUnavailable
 from receiver.model.records import AlertKind, CheckKind, Filter, Task
 from receiver.model.redaction import Redactor
+from receiver.orders.exchange import Asker
 from receiver.runninghub.client import Reply, RunningHub, open_http
 from receiver.runninghub.errors import ProviderError
 from receiver.store.ledger.transaction import Transaction

@@ -198,3 +198,10 @@ def test_a_log_that_is_looked_at_has_short_lines_and_no_colours_for_whoever_want
     assert re.fullmatch(r"\d\d:\d\d:\d\dZ \[info\] task   state=queued", said["dumb"])
     assert "\x1b" not in said["1"]
     assert "\x1b" in said["xterm"]
+
+
+def test_a_list_of_commands_has_their_first_sentences_whole() -> None:
+    groups = [(path, command) for path, command in COMMANDS if isinstance(command, click.Group)]
+    for path, group in groups:
+        assert "Commands:" in group.get_help(click.Context(group)) or path == ()
+        assert [line for line in group.get_help(click.Context(group)).splitlines()[1:] if line.endswith("...")] == []

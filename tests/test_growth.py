@@ -251,7 +251,9 @@ async def act(store: Store) -> None:
     assert await store.settle_action(one, Settlement(outcome="retry", due_at=LATER + 9, reason="later"), LATER)
     assert await store.settle_action(await claimed(store, "hook"), Settlement(outcome="dead", reason="no"), LATER)
     assert await store.settle_action(await claimed(store, "hook"), Settlement(outcome="done"), LATER)
-    await claimed(store, "shop")
+    shop = await claimed(store, "shop")
+    settled, _ = await store.settle_and_claim(shop, Settlement(outcome="done"), LATER, 60)
+    assert settled
     assert await store.free_expired_leases(LATER + 61, {"shop": 9}) == 1
     download = await claimed(store, "keep-files")
     await store.ask_for_new_links(download, LATER)

@@ -12,13 +12,13 @@ from test_stories import callback_of
 from uuid_utils import uuid7
 
 from receiver.actions import ActionFailed, Done, Work
-from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.entries import NewTask
 from receiver.model.errors import StoreUnavailable
 from receiver.model.links import Links
 from receiver.model.records import Filter, Kind, Task
 from receiver.model.redaction import Redactor
+from receiver.orders.exchange import Asker
 from receiver.runninghub.client import RunningHub
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service

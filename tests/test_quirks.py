@@ -13,10 +13,10 @@ import pytest
 from house import API_KEY, INPUT, MODEL, TLS, House, open_house
 
 from receiver.egress.client import Egress
-from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.records import Api, End, Json, JsonObject, Kind, Result, TaskError
 from receiver.model.rules import InDoubt, Later, Rejected
+from receiver.orders.exchange import Asker
 from receiver.runninghub import wire
 from receiver.runninghub.client import RunningHub, Submission, open_http
 from receiver.runninghub.errors import CODES, ProviderError, told

@@ -12,6 +12,7 @@ import pytest
 from house import MODEL, ON_END, TLS, House, open_house
 
 from receiver.actions import ActionFailed, Done, Work
+from receiver.console import create_app
 from receiver.model.definitions import ActionKind
 from receiver.model.records import Purpose
 from receiver.server.logs import configure_logging, redact_logs
@@ -19,7 +20,6 @@ from receiver.server.service import Service
 from receiver.server.settings import load_settings
 from receiver.simulator import Fault, Options, Simulator, asgi_deliver
 from receiver.simulator.workflows import ANIMATED
-from receiver.web.app import create_app
 
 pytestmark = pytest.mark.story
 

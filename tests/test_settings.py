@@ -87,6 +87,8 @@ public_url = "https://file.example"
 database = "sqlite:///file.db"
 secrets = ["{SECRET}-file", "{SECRET}-older"]
 admin_token = "{TOKEN}-file"
+view_token = "{TOKEN}-view"
+hosts = ["studio.lan"]
 host = "192.0.2.1"
 port = 8001
 metrics_public = true
@@ -138,6 +140,8 @@ FROM_FILE = Settings(
     api_key=f"{KEY}-file",
     base_url="https://www.runninghub.cn",
     max_in_flight=50,
+    view_token=f"{TOKEN}-view",
+    hosts=("studio.lan",),
     host="192.0.2.1",
     port=8001,
     confirm=False,
@@ -176,6 +180,8 @@ VARIABLES: dict[str, tuple[str, str, object]] = {
     "DATABASE_URL": ("sqlite:///platform.db", "database", "sqlite:///platform.db"),
     "RECEIVER_SECRETS": (f"{SECRET}-new, {SECRET}-old,", "secrets", (f"{SECRET}-new", f"{SECRET}-old")),
     "RECEIVER_ADMIN_TOKEN": (f"{TOKEN}-new", "admin_token", f"{TOKEN}-new"),
+    "RECEIVER_VIEW_TOKEN": (f"{TOKEN}-looks", "view_token", f"{TOKEN}-looks"),
+    "RECEIVER_HOSTS": ("a.lan, b.lan", "hosts", ("a.lan", "b.lan")),
     "RUNNINGHUB_API_KEY": (KEY, "api_key", KEY),
     "RUNNINGHUB_BASE_URL": ("http://127.0.0.1:9000", "base_url", "http://127.0.0.1:9000"),
     "RUNNINGHUB_MAX_IN_FLIGHT": ("12", "max_in_flight", 12),
@@ -354,9 +360,9 @@ WRONG = [
     ("metrics_public = 0", "metrics_public: expected true or false, got 0"),
     ("keep_files = []", "keep_files: expected true or false, got []"),
     ("colour = 1", "colour: there is no such setting"),
-    ("confirm = true", "confirm: there is no such setting"),
+    ("confirm = true", "confirm: there is no such setting; did you mean callbacks.confirm?"),
     ("callbacks = 5", "callbacks: there is no such setting"),
-    ("callbacks.confrim = true", "callbacks.confrim: there is no such setting"),
+    ("callbacks.confrim = true", "callbacks.confrim: there is no such setting; did you mean callbacks.confirm?"),
     ("reconcile.deep.deeper = 1", "reconcile.deep.deeper: there is no such setting"),
     ("[[runninghub]]\nmax_in_flight = 4", "runninghub: there is no such setting"),
     ('[[alerts]]\nname = "mail"', "alerts: there is no such setting"),

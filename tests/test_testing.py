@@ -235,7 +235,7 @@ async def test_an_answer_is_judged_as_the_server_would(run_action: ActionRunner)
 
 def test_a_program_is_really_run(run_action: ActionRunner) -> None:
     outcome = run_action({"kind": "command", "command": ["sh", "-c", "cat; echo $RECEIVER_ATTEMPT >&2; exit 3"]})
-    assert (outcome.state, outcome.reason) == ("retry", "the program ended with exit code 3")
+    assert (outcome.state, outcome.reason) == ("retry", "the program ended with exit code 3: 1")
     assert msgspec.json.decode(outcome.detail["stdout"]) == outcome.event
     assert outcome.detail["stderr"] == "1\n"
 

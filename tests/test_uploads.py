@@ -12,6 +12,7 @@ import pytest
 from house import ADMIN_TOKEN, API_KEY, INPUT, MODEL, TLS, Clock
 from offering import APP, WORKFLOW, Offering, beginning
 
+from receiver.console import create_app
 from receiver.model.records import JsonObject, rfc3339
 from receiver.model.rules import UPLOAD_KEPT, UPLOAD_LIMIT
 from receiver.model.views import AppView, PreviewView, UploadView
@@ -21,7 +22,6 @@ from receiver.runninghub.validation import file_problem
 from receiver.server.service import Service
 from receiver.server.settings import load_settings
 from receiver.store import database_path
-from receiver.web.app import create_app
 
 pytestmark = pytest.mark.story
 

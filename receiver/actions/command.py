@@ -18,6 +18,9 @@ SECRET_VARIABLES = frozenset(
     {"RUNNINGHUB_API_KEY", "RECEIVER_SECRETS", "RECEIVER_ADMIN_TOKEN", "RECEIVER_DATABASE", "DATABASE_URL"}
 )
 
+LAST_WORDS = 200
+"""Letters of the last line of standard error that are told as the reason; all of it stands in the attempt."""
+
 
 class Runner(Struct, frozen=True):
     """Exit code 0 is done, any other is tried again. `environment` is the server's own (None: as it is then).
@@ -82,7 +85,13 @@ def _judged(status: ExitStatus, seconds: float) -> Done:
     }
     if status.code == 0:
         return Done(detail=detail)
-    raise ActionFailed(f"the program ended with {_ending(status.code)}", detail=detail)
+    raise ActionFailed(f"the program ended with {_ending(status.code)}{_last_words(status.err)}", detail=detail)
+
+
+def _last_words(err: bytes) -> str:
+    """The last line that it wrote to its standard error, where programs say why."""
+    lines = readable(err).strip().splitlines()
+    return f": {lines[-1].strip()[:LAST_WORDS]}" if lines else ""
 
 
 def _ending(code: int) -> str:

@@ -8,7 +8,7 @@ COMMANDS = {
     **dict.fromkeys(("run", "create", "order", "generate"), "receiver submit MODEL"),
     **dict.fromkeys(("start", "up", "server"), "receiver serve"),
     **dict.fromkeys(("health", "ready", "overview", "stats"), "receiver status"),
-    **dict.fromkeys(("follow", "watch"), "receiver wait ID"),
+    **dict.fromkeys(("follow", "watch"), "receiver task ID --follow"),
     **dict.fromkeys(("fetch", "files", "results"), "receiver download ID"),
     **dict.fromkeys(("webhooks", "callbacks"), "receiver deliveries"),
     **dict.fromkeys(("retry", "redo", "rerun"), "receiver replay --name NAME, or receiver actions retry ID"),
@@ -38,15 +38,24 @@ COMMANDS = {
 OPTIONS = {
     "submit --model": "the model comes first, without an option: receiver submit MODEL KEY=VALUE",
     "submit --prompt": "an input is written as KEY=VALUE: receiver submit MODEL prompt=TEXT",
-    "tasks --follow": "use receiver wait ID, which follows a task to its end",
-    "tasks --watch": "use receiver wait ID, which follows a task to its end",
+    "tasks --watch": "use --follow",
     "tasks --status": "use --state",
     "replay --everything": "use --all",
 }
 
 
+SENTENCE = 200
+"""Letters of a help's first sentence that a list of commands shows: all of them, in as many lines as it takes."""
+
+
 class Guessed(click.Group):
     """A group of commands that knows what its commands are also called by those who guess."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does, but with the whole first sentence of each."""
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(SENTENCE)) for name, command in commands])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

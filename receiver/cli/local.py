@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from receiver.cli.connect import database_file, made_token
+from receiver.cli.guesses import Guessed
 from receiver.cli.options import json_option
 from receiver.cli.outcome import USED_WRONGLY, Ended
 from receiver.cli.show import answer, note, table
@@ -56,7 +57,7 @@ def check(as_json: bool) -> None:
         click.get_current_context().exit(USED_WRONGLY)
 
 
-@click.group()
+@click.group(cls=Guessed)
 def config() -> None:
     """About the settings.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import click
 
-from receiver.cli.guesses import Guessed, with_guess
+from receiver.cli.guesses import SENTENCE, Guessed, with_guess
 from receiver.cli.variables import add_variables
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Root(Guessed):
         width = max(map(len, self.commands))
         for title, commands in self._sections.items():
             with formatter.section(title):
-                rows = [((each.name or "").ljust(width), each.get_short_help_str(90)) for each in commands]
+                rows = [((each.name or "").ljust(width), each.get_short_help_str(SENTENCE)) for each in commands]
                 formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> object:

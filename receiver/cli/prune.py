@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver.cli.connect import connect
+from receiver.cli.guesses import Guessed
 from receiver.cli.options import is_for_subcommand, json_option
 from receiver.cli.outcome import Ended
 from receiver.cli.show import answer, note, table
@@ -35,7 +36,7 @@ def _print(found: "PruneView") -> None:
         note("it goes on; to stop it: receiver prune stop")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Guessed, invoke_without_command=True)
 @click.option("--dry-run", is_flag=True, help="Only count what would go, by kind.")
 @json_option
 def prune(dry_run: bool, as_json: bool) -> None:

@@ -3,12 +3,13 @@
 import click
 
 from receiver.cli.connect import connect
+from receiver.cli.guesses import Guessed
 from receiver.cli.options import json_option
 from receiver.cli.show import answer
 from receiver.model.sentences import moment
 
 
-@click.group()
+@click.group(cls=Guessed)
 def secrets() -> None:
     """About the secret that signs callback URLs.
 

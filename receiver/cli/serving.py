@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,18 +42,20 @@ def serve(host: str | None, port: int | None, workers: int) -> None:
     from msgspec.structs import replace
 
     from receiver.server.logs import configure_logging
-    from receiver.server.settings import load_settings
+    from receiver.server.settings import load_settings, sources
 
     settings = load_settings(os.environ, Path.cwd())
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     configure_logging(level=logging.getLevelNamesMapping()[settings.log_level.upper()], form=settings.log_format)
-    _serve(replace(settings, **given))
+    told = {name: f"--{name}" for name in given}
+    _serve(replace(settings, **given), {**sources(os.environ, Path.cwd()), **told})
 
 
-def _serve(settings: "Settings") -> None:
+def _serve(settings: "Settings", sources: dict[str, str]) -> None:
     import uvloop
 
     from receiver.cli.check import whence
+    from receiver.console import create_app
     from receiver.model.errors import DatabaseInUse
     from receiver.server.service import Service
     from receiver.web.server import listen
@@ -64,7 +67,8 @@ def _serve(settings: "Settings") -> None:
         raise cannot_listen(settings.host, settings.port, error, whence(settings.host)) from error
     with listener:
         try:
-            uvloop.run(run(Service(settings), listener, ready=lambda url: _announce(url, settings)))
+            create = partial(create_app, sources=sources)
+            uvloop.run(run(Service(settings), listener, ready=partial(_announce, settings=settings), create=create))
         except DatabaseInUse as error:
             raise Ended(f"{error}; one process serves a database, so stop that one first", USED_WRONGLY) from error
         except OSError as error:

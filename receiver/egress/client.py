@@ -12,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ssl import SSLContext
 
+import anyio
 import httpcore
 import httpx
 from msgspec import Struct
@@ -19,7 +20,6 @@ from msgspec import Struct
 from receiver import __version__
 from receiver.egress.addresses import Address, is_name, is_near, is_public, literal
 from receiver.egress.guard import Guard, GuardedTransport, Judge, NotAdmitted, Resolver, look_up
-from receiver.egress.network import Network
 from receiver.egress.sending import send
 from receiver.egress.unpack import Unpackable, packings, unpacked
 from receiver.model.definitions import FailureClass
@@ -36,6 +36,9 @@ _NETWORK_ERRORS = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
     OSError,
 )
 
@@ -134,7 +137,7 @@ class Egress:
         self._allowed = frozenset((host.lower(), port) for host, port in hosts_allowed)
         self._patience = patience
         tls = tls or httpx.create_ssl_context()
-        network = network or Network()
+        network = network or httpcore.AnyIOBackend()
 
         def client(admits: Judge) -> httpx.AsyncClient:
             return _client(GuardedTransport(Guard(admits, resolve, network), tls), patience)

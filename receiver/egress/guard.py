@@ -6,8 +6,7 @@ connection is judged; none is made, not even for a moment, before all addresses 
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from ssl import SSLContext
@@ -17,7 +16,6 @@ import httpcore
 import httpx
 
 from receiver.egress.addresses import Address, literal
-from receiver.egress.network import Network
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """Name and port to addresses, the best first. Raises OSError for a name that leads nowhere."""
@@ -119,13 +117,12 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     """httpx's HTTP over httpcore's connections, with a guard at their door.
 
     How many connections there are at once is decided by whoever asks: a limit here would let slow hosts starve others.
-    Where all go to one host there may be a `most`.
     """
 
-    def __init__(self, guard: Guard, tls: SSLContext, *, most: int | None = None) -> None:
+    def __init__(self, guard: Guard, tls: SSLContext) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
-            max_connections=most,
+            max_connections=None,
             max_keepalive_connections=KEPT_IDLE,
             keepalive_expiry=IDLE_SECONDS,
             network_backend=guard,
@@ -158,47 +155,3 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._answer.aclose()
-
-
-class OpenTransport(httpx.AsyncBaseTransport):
-    """The same for an address of the settings, which nobody judges, with at `most` so many connections.
-
-    Its errors are httpx's, as whoever uses a transport of httpx expects them.
-    """
-
-    def __init__(self, tls: SSLContext, *, most: int) -> None:
-        self._transport = GuardedTransport(Guard(lambda host, port, address: True, look_up, Network()), tls, most=most)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        with _as_httpx():
-            response = await self._transport.handle_async_request(request)
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _OpenBody(response.stream)
-        return response
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-class _OpenBody(httpx.AsyncByteStream):
-    def __init__(self, body: httpx.AsyncByteStream) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx():
-            async for part in self._body:
-                yield part
-
-    async def aclose(self) -> None:
-        with _as_httpx():
-            await self._body.aclose()
-
-
-@contextmanager
-def _as_httpx() -> Iterator[None]:
-    try:
-        yield
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-        # Each error of httpcore has its namesake in httpx.
-        namesake: type[httpx.TransportError] = getattr(httpx, type(error).__name__, httpx.TransportError)
-        raise namesake(str(error)) from error

@@ -33,6 +33,7 @@ UNREADY: Mapping[str, str] = {
     "lock_gone": "two servers use the database: stop one of them",
     "stopping": "the server is being stopped; start it again",
 }
+GIVE_KEY = "set RUNNINGHUB_API_KEY and start the server again"
 RESTART = "start the server again; its log says what broke"
 PLACE = re.compile(r"\b(NAME|ID)\b")
 """Stands for what an alert is about: the name of a definition, or the id of a task."""

@@ -1,1 +1,1 @@
-"""What may be ordered, and the files inside an order."""
+"""What may be ordered, the files inside an order, and the exchanges with the provider about it."""

@@ -20,13 +20,13 @@ A delivery is a hint: the event is recorded from the provider's own answer. Only
 
 from collections.abc import Callable, Sequence
 
-from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.definitions import Definition
 from receiver.model.entries import NewEvent, Telling
 from receiver.model.errors import Refused, not_found
 from receiver.model.links import Links
 from receiver.model.records import End, Line, Source, Task, TaskState
+from receiver.orders.exchange import Asker
 from receiver.reconcile.inquiry import Inquiry
 from receiver.reconcile.missed import MissedCallbacks
 from receiver.reconcile.recording import Recorder

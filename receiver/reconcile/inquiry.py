@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.entries import Saying, Telling
 from receiver.model.links import Links
 from receiver.model.records import End, Kind, Source, Task
+from receiver.orders.exchange import Asker
 from receiver.reconcile.recording import Recorder
 from receiver.runninghub.errors import ProviderError
 from receiver.runninghub.wire import TaskReport

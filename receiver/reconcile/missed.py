@@ -5,11 +5,11 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from receiver.exchange import Asker
 from receiver.model import rules
 from receiver.model.errors import Refused
 from receiver.model.links import Links
 from receiver.model.records import End, MissCause, MissState, Purpose, Source, Task
+from receiver.orders.exchange import Asker
 from receiver.runninghub.errors import ProviderError
 from receiver.store import Store
 

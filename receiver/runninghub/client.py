@@ -19,7 +19,6 @@ import httpx
 import msgspec
 import stamina
 
-from receiver.egress.guard import OpenTransport
 from receiver.egress.sending import send
 from receiver.model.records import Account, Json, JsonObject
 from receiver.model.retry_after import seconds_asked
@@ -53,7 +52,7 @@ REPEATED_WITHIN = 30.0
 90. It is asked again later, and meanwhile others are."""
 SITE_PATIENCE = 10.0
 """Seconds for a site's answer while somebody waits."""
-CONNECTIONS = 32
+LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
 
 
 class FileToSend(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +87,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 def transport_of(tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
     """The network to the provider, with limits, and without a proxy from the environment."""
-    return OpenTransport(tls, most=CONNECTIONS)
+    return httpx.AsyncHTTPTransport(verify=tls, limits=LIMITS, trust_env=False)
 
 
 def open_http(transport: httpx.AsyncBaseTransport | None, tls: ssl.SSLContext) -> httpx.AsyncClient:

@@ -21,7 +21,6 @@ from receiver.actions.download.partial import free_room
 from receiver.actions.kinds import performers
 from receiver.dispatch import Worker, dispatch
 from receiver.egress.client import Egress
-from receiver.exchange import Asker
 from receiver.housekeep import housekeep
 from receiver.model import rules
 from receiver.model.announcement import Announcement
@@ -32,6 +31,7 @@ from receiver.model.links import Links
 from receiver.model.measures import Meter
 from receiver.model.records import AlertKind, Line
 from receiver.model.redaction import Redactor
+from receiver.orders.exchange import Asker
 from receiver.reconcile import Reconciler
 from receiver.replay import go_on_with_any
 from receiver.runninghub.client import RunningHub, fingerprint, open_http, transport_of
@@ -136,8 +136,14 @@ class Service:
         await self.store.begin_signing(self.clock(), given=bool(self.settings.secrets))
         self._secrets = await self._all_secrets()
         self.links = Links(self._secrets, self.settings.public_url)
-        known = [self.settings.api_key, self.admin_token, password_of(self.settings.database)]
-        known += [*self._secrets, *secrets_of(self.definitions)]
+        known = [
+            self.settings.api_key,
+            self.admin_token,
+            self.settings.view_token,
+            password_of(self.settings.database),
+            *self._secrets,
+            *secrets_of(self.definitions),
+        ]
         self.redact = Redactor(known)
         self.asker = Asker(self.provider, self.store, self.redact, self.clock)
         self.reconciler = Reconciler(

@@ -69,6 +69,10 @@ _TOKEN = Condition(
     "a token of at least 16 characters, without spaces or quotes around it",
     lambda text: len(text) >= 16 and _is_word(text),
 )
+_HOSTS = Condition(
+    "names of this server, without scheme and port",
+    lambda hosts: all(_is_word(host) and not set(host) & set("/:@*") for host in hosts),
+)
 _KEY = Condition("a key of printable characters, without spaces, line ends or quotes around it", _is_word)
 _PORT = Condition("a port from 0 to 65535", lambda port: 0 <= port <= 65535)
 _DAYS = Condition(
@@ -115,6 +119,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         Setting(_TOKEN, variables=("RECEIVER_ADMIN_TOKEN",), secret=True),
         "needed to use the API; generated and kept in the database file if not set; `receiver token` prints it",
     ] = None
+    view_token: Annotated[
+        str | None,
+        Setting(_TOKEN, variables=("RECEIVER_VIEW_TOKEN",), secret=True),
+        "lets its bearer look at everything, in the console and the API, and change nothing",
+    ] = None
+    hosts: Annotated[
+        tuple[str, ...],
+        Setting(_HOSTS, variables=("RECEIVER_HOSTS",)),
+        "further names by which browsers reach the console; localhost, addresses and public_url's name are known",
+    ] = ()
     api_key: Annotated[
         str | None,
         Setting(_KEY, table="runninghub", variables=("RUNNINGHUB_API_KEY",), secret=True),
@@ -284,6 +298,14 @@ def load_settings(environment: Mapping[str, str], directory: Path) -> Settings:
     return settings
 
 
+def _meant(key: str) -> str:
+    from difflib import get_close_matches
+
+    words = {field.key.rpartition(".")[2]: field.key for field in FIELDS}
+    near = get_close_matches(key.rpartition(".")[2], words, 1, 0.75)
+    return f"; did you mean {words[near[0]]}?" if near else ""
+
+
 def read_settings(environment: Mapping[str, str], directory: Path) -> tuple[Settings, list[str]]:
     """The settings as far as they can be read, and every problem; what is wrong stands at its default."""
     source, document, problems = _read_file(environment, directory)
@@ -296,7 +318,7 @@ def read_settings(environment: Mapping[str, str], directory: Path) -> tuple[Sett
             problems += [f"{place}: {problem}" for problem in found]
     problems += _not_given(values)
     definitions = read_definitions(document.pop("actions", []), source, problems)
-    problems += [f"{source}: {key}: there is no such setting" for key in _flat(document)]
+    problems += [f"{source}: {key}: there is no such setting{_meant(key)}" for key in _flat(document)]
     if "host" not in values and environment.get("PORT"):
         values["host"] = "0.0.0.0"
     if not definitions and values.get("keep_files", True):
@@ -311,6 +333,13 @@ def _not_given(values: Mapping[str, object]) -> list[str]:
     asked_for = (("RECEIVER_SECRETS", "secrets"), ("RECEIVER_ADMIN_TOKEN", "admin_token"))
     why = "must be given with PostgreSQL, which may be read by others: `openssl rand -hex 32` makes one"
     return [f"{variable}: {name}: {why}" for variable, name in asked_for if not values.get(name)]
+
+
+def sources(environment: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """Where each setting that is given is given, by its key: the name of a variable or of the file."""
+    source, document, _ = _read_file(environment, directory)
+    found = {field.key: _take(field, environment, document, source) for field in FIELDS}
+    return {key: place for key, (place, given) in found.items() if given is not UNSET}
 
 
 def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[str, dict[str, object], list[str]]:

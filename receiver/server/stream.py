@@ -89,6 +89,11 @@ class Stream:
         self.readers.add(reader)
         return reader
 
+    @property
+    def place(self) -> str:
+        """Where the stream is now, as the id of an event says it: who reads on from here misses nothing."""
+        return f"{self.start}-{self.last}"
+
     def _place_of(self, last_event_id: str) -> int | None:
         """The number in an event's id; None for one that says nothing here."""
         if not last_event_id:

@@ -119,6 +119,8 @@ class Store(Access):
     counters = ledger.alerts.counters
     count = ledger.alerts.count
 
+    session_epoch = ledger.secrets.session_epoch
+    end_sessions = ledger.secrets.end_sessions
     figures = ledger.figures.figures
     tallies = ledger.tallies.tallies
     tally_older = ledger.tallies.tally_older

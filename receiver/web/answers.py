@@ -1,7 +1,7 @@
 """How the API reads requests and writes answers: JSON by msgspec, bounded bodies, one form of error."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -49,8 +49,9 @@ async def failed(_: Request, error: Exception) -> Response:
     """The answer to a request that could not be granted, for whatever reason."""
     match error:
         case Refused():
-            again = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-            return error_answer(error.status, error.code, error.message, error.details, again)
+            headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+            headers |= {"www-authenticate": "Bearer"} if error.status == 401 else {}
+            return error_answer(error.status, error.code, error.message, error.details, headers)
         case StoreUnavailable():
             return error_answer(503, error.reason, str(error), headers={"retry-after": str(error.retry_after)})
         case ProviderError():
@@ -59,12 +60,23 @@ async def failed(_: Request, error: Exception) -> Response:
         case ClientDisconnect():
             return error_answer(CLIENT_CLOSED, "client_closed", "the request broke off before its end")
         case HTTPException():
-            code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-            return error_answer(error.status_code, code, error.detail, headers=error.headers)
-        case ClientDisconnect():
-            return error_answer(499, "broken_off", "the request broke off before its end")
+            return _astray(error)
     log.error("request", exc_info=error)
     return error_answer(500, "internal", "something broke here; the server's log says what")
+
+
+def _astray(error: HTTPException) -> Response:
+    """The answer to a request for which there is no route."""
+    if error.status_code == 404:
+        return error_answer(404, "not_found", "there is no such route; `receiver docs api` lists them")
+    code = "method_not_allowed" if error.status_code == 405 else "http_error"
+    return error_answer(error.status_code, code, error.detail, headers=error.headers)
+
+
+def wrong_method(method: str, taken: Iterable[str]) -> HTTPException:
+    """What a request's method is refused with where others are taken."""
+    takes = ", ".join(sorted(taken))
+    return HTTPException(405, f"this route takes {takes}, not {method[:20]}", {"Allow": takes})
 
 
 async def read_object(request: Request) -> JsonObject:

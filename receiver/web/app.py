@@ -1,22 +1,23 @@
 """The ASGI application over a running service: routes, authentication, one form of error."""
 
-import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Match, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver.model.errors import Refused, StoreUnavailable
 from receiver.model.measures import Meter
 from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
-from receiver.web.answers import error_answer, failed
+from receiver.web.answers import failed, wrong_method
 from receiver.web.callbacks import PATH, CallbackDoor
+from receiver.web.guard import Armour, Guard, Keeper
 from receiver.web.metrics import Metrics
 from receiver.web.routes import ENDPOINTS
 
@@ -25,22 +26,17 @@ OPEN = ("/", "/healthz", "/readyz", "/metrics")
 FAILURES = (Refused, StoreUnavailable, ProviderError, HTTPException, ClientDisconnect, 500)
 
 
-class BearerToken:
-    """Lets through what carries the admin token. Pure ASGI, for BaseHTTPMiddleware costs eight requests (measured)."""
+class Methods(Router):
+    """Names every method that a path takes when it refuses another: each of them is a route of its own here."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
-        if scheme.lower() == b"bearer" and secrets.compare_digest(token.strip(), self._expected):
-            await self._app(scope, receive, send)
-            return
-        message = "send the admin token as Authorization: Bearer TOKEN"
-        response = error_answer(401, "unauthorized", message, headers={"www-authenticate": "Bearer"})
-        await response(scope, receive, send)
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().app(scope, receive, send)
+        except HTTPException as error:
+            if error.status_code != 405:
+                raise
+            near = [each for each in self.routes if isinstance(each, Route) and each.matches(scope)[0] is Match.PARTIAL]
+            raise wrong_method(scope["method"], {each for route in near for each in route.methods or ()}) from None
 
 
 class FrontDoor:
@@ -78,8 +74,9 @@ class FrontDoor:
         return measured
 
 
-def create_app(service: Service) -> ASGIApp:
-    """The application over a service that was started."""
+def create_app(service: Service, pages: Callable[[Service, Keeper], ASGIApp] | None = None) -> ASGIApp:
+    """The application over a service that was started; `pages` makes what is shown to people."""
+    keeper = Keeper(service)
 
     async def alive(request: Request) -> Response:
         challenge = request.query_params.get("challenge")
@@ -96,20 +93,17 @@ def create_app(service: Service) -> ASGIApp:
             found = service.problems()
         return JSONResponse({"status": "unready" if found else "ready", "reasons": found}, 503 if found else 200)
 
-    def closed(inner: ASGIApp) -> ASGIApp:
-        return BearerToken(inner, service.admin_token)
-
-    api = Router([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
+    api = Methods([each.route(service) for each in ENDPOINTS], redirect_slashes=False)
     metrics = Metrics(service)
     app = Starlette(
         routes=[
-            Route("/", alive),
             Route("/healthz", alive),
             Route("/readyz", ready),
-            Route("/metrics", metrics if service.settings.metrics_public else closed(metrics), methods=["GET"]),
-            Mount("/api", closed(api)),
+            Route("/metrics", metrics if service.settings.metrics_public else Guard(metrics, keeper), methods=["GET"]),
+            Mount("/api", Guard(api, keeper)),
+            Mount("", pages(service, keeper)) if pages else Route("/", alive),
         ],
         exception_handlers=dict.fromkeys(FAILURES, failed),
     )
     app.router.redirect_slashes = False
-    return FrontDoor(CallbackDoor(service), app, service.meter)
+    return FrontDoor(CallbackDoor(service), Armour(app), service.meter)

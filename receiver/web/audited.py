@@ -68,5 +68,5 @@ def _door(request: Request) -> str:
 def _object(request: Request) -> str:
     """The folder of the path and the name in it, such as actions/17. A handler may know it better."""
     parts = [*request.path_params.values()]
-    folder = request.url.path.removeprefix("/api/").partition("/")[0]
+    folder = request.url.path.removeprefix("/api").strip("/").partition("/")[0]
     return "/".join([folder, *(str(part)[:100] for part in parts)]) if parts else ""

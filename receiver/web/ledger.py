@@ -88,7 +88,7 @@ async def skip(service: Service, request: Request) -> Response:
 
 
 async def definitions(service: Service, _: Request) -> Response:
-    return answer(PageView(items=await _definitions(service), next=None))
+    return answer(PageView(items=await all_definitions(service), next=None))
 
 
 async def set_paused(service: Service, request: Request, *, paused: bool) -> Response:
@@ -97,10 +97,10 @@ async def set_paused(service: Service, request: Request, *, paused: bool) -> Res
         raise not_found("definition", name[:64])
     if not paused:
         service.wake()
-    return answer(next(each for each in await _definitions(service) if each.name == name))
+    return answer(next(each for each in await all_definitions(service) if each.name == name))
 
 
-async def _definitions(service: Service) -> list[DefinitionView]:
+async def all_definitions(service: Service) -> list[DefinitionView]:
     configured = {definition.name: definition for definition in service.definitions}
     now = service.clock()
     return [definition_view(each, configured.get(each.name), now) for each in await service.store.definition_states()]
@@ -113,17 +113,23 @@ async def settle_alert(service: Service, request: Request, *, close: bool) -> Re
 
 
 async def begin_replay(service: Service, request: Request) -> Response:
-    order, written = await _with_known(service, *read_replay(await read_object(request)))
+    begun = await replayed(service, await read_object(request))
+    return answer(begun, 200 if begun.dry_run else 202)
+
+
+async def replayed(service: Service, document: JsonObject) -> ReplayView:
+    """Begins a replay, or counts what one would be about. Raises Refused (409, 422)."""
+    order, written = await _with_known(service, *read_replay(document))
     if order.dry_run and order.filter.until is None:
         order = replace(order, filter=replace(order.filter, until=_just_after(service.clock())))
     about(filter={"mode": order.mode.value, **written})
     matched, made = await replay(service.store, service.definitions, order, written, service.clock())
     if made is None:
         counted = ReplayView(mode=order.mode, matched=matched, rate=order.rate, filter=written, dry_run=True)
-        return answer(replace(counted, until=rfc3339(order.filter.until)))
+        return replace(counted, until=rfc3339(order.filter.until))
     about(f"replays/{made.id}", count=matched)
     service.wake()
-    return answer(replay_view(made), 202)
+    return replay_view(made)
 
 
 def _just_after(now: float) -> float:

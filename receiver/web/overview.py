@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from receiver import __version__
 from receiver.model.records import ActionState, Filter, TaskState, rfc3339
-from receiver.model.remedies import remedy, unready
+from receiver.model.remedies import GIVE_KEY, remedy, unready
 from receiver.model.views import OverviewView, WrongView
 from receiver.server.service import Service
 from receiver.web.answers import answer
@@ -20,6 +20,11 @@ LISTED = 50
 
 
 async def overview(service: Service, _: Request) -> Response:
+    return answer(await standing(service))
+
+
+async def standing(service: Service) -> OverviewView:
+    """How the server stands."""
     store = service.store
     actions: Counter[str] = Counter()
     for definition in await store.definition_states():
@@ -28,23 +33,20 @@ async def overview(service: Service, _: Request) -> Response:
     reasons = service.problems()
     wrong = [WrongView(alert=None, kind="unready", message=reason, remedy=unready(reason)) for reason in reasons]
     if not service.provider.has_key:
-        todo = "set RUNNINGHUB_API_KEY and start the server again"
-        wrong.append(WrongView(alert=None, kind="no_api_key", message="nothing can be submitted", remedy=todo))
+        wrong.append(WrongView(alert=None, kind="no_api_key", message="nothing can be submitted", remedy=GIVE_KEY))
     for alert in alerts.items:
         todo = remedy(alert.kind, alert.subject)
         wrong.append(WrongView(alert=alert.id, kind=alert.kind, message=alert.message, remedy=todo))
-    return answer(
-        OverviewView(
-            ready=not reasons,
-            version=__version__,
-            public_url=service.settings.public_url,
-            tasks=await store.count_tasks(WAITING, COUNTED),
-            counted_to=COUNTED,
-            actions=dict(actions),
-            submits_again_at=rfc3339(await _paused_until(service)),
-            wrong=wrong,
-            more_wrong=alerts.next is not None,
-        )
+    return OverviewView(
+        ready=not reasons,
+        version=__version__,
+        public_url=service.settings.public_url,
+        tasks=await store.count_tasks(WAITING, COUNTED),
+        counted_to=COUNTED,
+        actions=dict(actions),
+        submits_again_at=rfc3339(await _paused_until(service)),
+        wrong=wrong,
+        more_wrong=alerts.next is not None,
     )
 
 

@@ -82,12 +82,18 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(service: Service, listener: socket.socket, *, ready: Callable[[str], None]) -> None:
+async def serve(
+    service: Service,
+    listener: socket.socket,
+    *,
+    ready: Callable[[str], None],
+    create: Callable[[Service], ASGIApp] = create_app,
+) -> None:
     """Starts the service, serves until SIGTERM or SIGINT, and stops within ten seconds.
 
-    `ready` is told the URL when requests are taken. A second signal ends the process at once, and so does the first
-    one after a while: a user's function may refuse to end, and Python waits for its threads. Raises what
-    `Service.start` raises.
+    `ready` is told the URL when requests are taken, `create` makes the application. A second signal ends the process at
+    once, and so does the first one after a while: a user's function may refuse to end, and Python waits for its
+    threads. Raises what `Service.start` raises.
     """
     stopping = asyncio.Event()
     closed = threading.Event()
@@ -110,7 +116,7 @@ async def serve(service: Service, listener: socket.socket, *, ready: Callable[[s
     redact_logs(service.redact)
     avoid_pauses()
     door = _door(service)
-    server = Server(_config(service, door))
+    server = Server(_config(create(service), door))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     rounds = [asyncio.create_task(door.watch()), asyncio.create_task(bury_orphans())]
     url = url_of(listener)
@@ -154,9 +160,9 @@ def _door(service: Service) -> Door:
     return Door(replace(limits, connections=connections), clock=time.monotonic)
 
 
-def _config(service: Service, door: Door) -> uvicorn.Config:
+def _config(app: ASGIApp, door: Door) -> uvicorn.Config:
     return uvicorn.Config(
-        Interruptible(create_app(service)),
+        Interruptible(app),
         http=cast(Any, partial(Connection, door)),
         access_log=False,
         log_config=None,

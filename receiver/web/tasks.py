@@ -55,7 +55,7 @@ async def preview(service: Service, request: Request) -> Response:
     order = await _order(service, await read_object(request), None)
     if order.unknown:
         raise problems(order.unknown)
-    price, why_not = await _price(service, order.task)
+    price, why_not = await price_of(service, order.task)
     return answer(shown(PreviewView, order.task, note=order.note, price=price, price_problem=why_not))
 
 
@@ -100,7 +100,7 @@ async def _was_taken(service: Service, order: NewTask) -> bool:
     return key is not None and await service.store.task_by_idempotency_key(key) is not None
 
 
-async def _price(service: Service, order: NewTask) -> tuple[Price | None, str | None]:
+async def price_of(service: Service, order: NewTask | Task) -> tuple[Price | None, str | None]:
     """A price is told where it can be, else why not; without it an order is as good."""
     if order.kind is not Kind.MODEL:
         return None, "RunningHub tells prices of models alone"
@@ -111,12 +111,17 @@ async def _price(service: Service, order: NewTask) -> tuple[Price | None, str | 
 
 
 async def submit_again(service: Service, request: Request) -> Response:
+    """The same order once more."""
+    ordered = await order_again(service, await task_of(service, request), request.headers.get("idempotency-key"))
+    return answer(ordered, 202 if ordered.new else 200)
+
+
+async def order_again(service: Service, task: Task, key: str | None) -> OrderedView:
     """A new task with the same order: the old one stays as it is, for it may still end.
 
-    The same Idempotency-Key makes no second one. Its uploads get the links that they have now.
+    The same idempotency key makes no second one. Its uploads get the links that they have now.
     Raises Refused (422) for those that are too old.
     """
-    task = await task_of(service, request)
     if task.state not in AGAIN_FROM:
         raise Refused(409, "not_ended", f"the task is {task.state}; it may be submitted again when that has changed")
     refuse_without_key(service.provider)
@@ -132,11 +137,10 @@ async def submit_again(service: Service, request: Request) -> Response:
         "labels": dict(task.labels),
         "validate": False,  # it was checked when it was ordered first
     }
-    key = request.headers.get("idempotency-key")
     order = read_order(document, _new_id(service), key, again_of=task.id)
     again, new = await accept(service.store, replace(order.task, uploads=uploads), now)
     service.wake()
-    return answer(task_view(OrderedView, again, note=order.note, new=new), 202 if new else 200)
+    return task_view(OrderedView, again, note=order.note, new=new)
 
 
 async def show(service: Service, request: Request) -> Response:

@@ -1,11 +1,26 @@
 """Secrets of the database's own. One that signs callback URLs and is replaced is accepted for a while."""
 
 from receiver.model.rules import SECRET_KEPT
-from receiver.store.ledger.access import reads, writes
+from receiver.store.ledger.access import fact, keep_fact, reads, writes
 from receiver.store.ledger.transaction import Transaction
 
 SIGNING = "link_secret"
 """The secret that signs. Those it replaced have a name that begins so, and the time at which they were replaced."""
+
+
+EPOCH = "session_epoch"
+
+
+@reads
+def session_epoch(tx: Transaction) -> int:
+    """Sessions of another epoch have ended."""
+    return int(fact(tx, EPOCH) or 0)
+
+
+@writes
+def end_sessions(tx: Transaction) -> None:
+    """Everybody is signed out everywhere."""
+    keep_fact(tx, EPOCH, (fact(tx, EPOCH) or 0) + 1)
 
 
 @writes

@@ -45,4 +45,5 @@ AUDIT = (
     ) strict
     """,
     "create index audit_by_time on audit (at)",
+    "create index audit_by_verb on audit (verb, at)",
 )
