@@ -6,7 +6,7 @@ from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 
 import pytest
 import pytest_asyncio
-from engines import ENGINES
+from engines import ENGINES, PARAMETERS
 from house import House, open_house
 from targets import Target
 from test_cli import Operator
@@ -16,7 +16,7 @@ from receiver.egress.client import Egress
 from receiver.store import Store
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=PARAMETERS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """A new ledger, open, on every engine there is."""
     store = ENGINES[request.param](tmp_path)

@@ -100,6 +100,12 @@ class Server:
         self.signal(signal.SIGTERM)
         assert await self.ended() == 0, self.err
 
+    async def well(self) -> None:
+        """Waits until it says that it is ready."""
+        async with asyncio.timeout(PATIENCE):
+            while (await self.get("/readyz")).status != 200:  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.1)
+
     async def get(self, path: str) -> "Answer":
         return await self.ask(request("GET", path))
 
@@ -246,11 +252,12 @@ async def prepared(directory: Path, tasks: int, actions: str = "", *, floor: int
     believed = "confirm = false" if actions else ""
     (directory / "receiver.toml").write_text(f"[callbacks]\ndisk_floor = {floor}\n{believed}\n{actions}")
     database = directory / "receiver.db"
-    return database, await _fill(database, tasks)
+    return database, await filled(f"sqlite:///{database}", tasks)
 
 
-async def _fill(database: Path, count: int) -> list[Ordered]:
-    store, links = open_store(f"sqlite:///{database}"), Links([SECRET], None)
+async def filled(url: str, count: int) -> list[Ordered]:
+    """Tasks that wait for their callbacks, in the ledger behind a URL."""
+    store, links = open_store(url), Links([SECRET], None)
     await store.open()
     try:
         return list(await asyncio.gather(*(order(store, number, links) for number in range(count))))

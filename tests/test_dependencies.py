@@ -31,6 +31,15 @@ def test_a_dependency_has_both_bounds_and_its_locked_version_is_within_them(name
     assert not named.extras
 
 
+def test_what_an_extra_needs_is_bounded_and_the_tests_have_it() -> None:
+    named = [Requirement(each) for extra in PROJECT["project"]["optional-dependencies"].values() for each in extra]
+    assert named
+    for each in named:
+        assert {bound.operator for bound in each.specifier} == {">=", "<"}
+        assert each.specifier.contains(LOCKED[canonicalize_name(each.name)])
+        assert canonicalize_name(each.name) not in RUNNING
+
+
 def test_what_running_needs_is_locked_in_the_same_versions() -> None:
     assert RUNNING.items() < LOCKED.items()
     assert {canonicalize_name(Requirement(each).name) for each in PROJECT["project"]["dependencies"]} < RUNNING.keys()

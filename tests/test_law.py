@@ -97,6 +97,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "markupsafe": ("console",),
     "msgspec": ("",),
     "prometheus_client": ("web.metrics",),
+    "psycopg": ("store.postgres",),
     "pytest": ("testing",),
     "python_multipart": ("web.forms",),
     "rich": ("cli", "demo"),
@@ -118,8 +119,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pickle": (),
     "unittest": (),
     "urllib.request": ("demo",),
-    # The backend behind the store's verbs.
+    # The engines behind the store's verbs.
     "receiver.store.sqlite": ("store", "cli", "demo"),
+    "receiver.store.postgres": ("store", "cli"),
 }
 SPAWNERS = ("actions.child",)
 SPAWNING = {"subprocess", "subprocess_exec", "subprocess_shell", "create_subprocess_exec", "create_subprocess_shell"}
@@ -137,7 +139,7 @@ SPAWNING_OF_OS = {
 }
 
 PATCHING_WORDS = ("mock", "pytest_mock", "mocker", "monkeypatch", "MonkeyPatch", "freezegun", "sleep")
-REAL_TIME = {"servers", "dying_worker", "soaking", "soaked_server", "hook"}
+REAL_TIME = {"servers", "dying_worker", "soaking", "soaked_server", "hook", "postgres"}
 """Test modules that wait for processes which nothing else announces, or break one for seconds: the soak's."""
 
 Sources = Mapping[str, str]
@@ -419,7 +421,7 @@ def test_the_law_looks_at_the_whole_house() -> None:
     """A checker that is given nothing finds nothing."""
     assert {"receiver", "receiver.receive", "receiver.store.writer", "receiver.web.callbacks"} <= house().keys()
     assert len(house()) > 60
-    assert "receiver.store.writer" in edges("receiver.store.sqlite.store", house())
+    assert "receiver.store.writer" in edges("receiver.store.grouped", house())
     assert {"receiver.model.links", "receiver.runninghub.wire"} <= edges("receiver.receive", house())
     assert "test_law" in suite()
 

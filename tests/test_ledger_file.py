@@ -19,13 +19,13 @@ from uuid_utils import uuid7
 
 from receiver.cli.check import examine
 from receiver.model.entries import NewTask
-from receiver.model.errors import Failed, SettingsError, StoreUnavailable
+from receiver.model.errors import DatabaseInUse, Failed, SettingsError, StoreUnavailable
 from receiver.model.records import Kind
 from receiver.server.settings import Settings
 from receiver.store import open_store
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.copies import restore
-from receiver.store.sqlite.database import DatabaseInUse, Readers, connect
+from receiver.store.sqlite.database import Readers, connect
 from receiver.store.sqlite.engine import SqliteEngine
 from receiver.store.sqlite.file import make_ready, refuse_place
 from receiver.store.sqlite.log import changes_nothing

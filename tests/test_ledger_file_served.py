@@ -28,8 +28,8 @@ from servers import (
     success,
 )
 
+from receiver.model.errors import DatabaseInUse
 from receiver.store import open_store
-from receiver.store.sqlite.database import DatabaseInUse
 
 pytestmark = pytest.mark.slow
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from postgres import new_ledger
 from uuid_utils import uuid7
 from world import LongWorld, World
 
@@ -70,12 +71,16 @@ class Ledger(RuleBasedStateMachine):
         self.replays: list[int] = []
         self.store = self.opened()
 
-    def opened(self) -> Store:
+    def url(self) -> str:
+        """Where the ledger is, the same each time."""
         template = _template()
         target = self.directory / "receiver.db"
         if not target.exists():
             target.write_bytes(template)
-        store = open_store(f"sqlite:///{target}")
+        return f"sqlite:///{target}"
+
+    def opened(self) -> Store:
+        store = open_store(self.url())
 
         async def begin() -> None:
             await store.open()
@@ -303,6 +308,16 @@ class Ledger(RuleBasedStateMachine):
         assert left == []
 
 
+class LedgerOnPostgres(Ledger):
+    """The same on a server: fewer plays, for each step takes longer."""
+
+    ledger: str | None = None
+
+    def url(self) -> str:
+        self.ledger = self.ledger or new_ledger()
+        return self.ledger
+
+
 def key_of(action: Action) -> Key:
     return (action.task, action.name, action.generation)
 
@@ -329,6 +344,8 @@ TestLedger = pytest.mark.slow(Ledger.TestCase)
 TestLedger.settings = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+TestLedgerOnPostgres = pytest.mark.slow(pytest.mark.timeout(300)(LedgerOnPostgres.TestCase))
+TestLedgerOnPostgres.settings = settings(TestLedger.settings, max_examples=6, stateful_step_count=25)
 # Without shrinking, which plays for minutes: what failed is printed as it was played.
 PLAYED = settings(
     deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate]

@@ -294,7 +294,8 @@ URL_WANTED = "expected an http:// or https:// address without a query"
 ROOT_WANTED = f"{URL_WANTED}, and without the /callbacks behind it"
 KEY_WANTED = "expected a key of printable characters, without spaces, line ends or quotes around it, got [secret]"
 SQLITE_WANTED = (
-    "expected sqlite:///PATH, a plain path without ~, ?, # or % (other databases are not supported yet), got [secret]"
+    "expected sqlite:///PATH, a plain path without ~, ?, # or %, or postgresql://USER:PASSWORD@HOST/DATABASE,"
+    " got [secret]"
 )
 TOKEN_WANTED = (
     "admin_token: expected a token of at least 16 characters, without spaces or quotes around it, got [secret]"
@@ -329,7 +330,7 @@ WRONG = [
     ('database = "sqlite:///:memory:"', f"database: {SQLITE_WANTED}"),
     ('database = "sqlite:///data/"', f"database: {SQLITE_WANTED}"),
     ('database = "sqlite:///r.db\\n"', f"database: {SQLITE_WANTED}"),
-    ('database = "postgres://user:sentinel@host/db"', f"database: {SQLITE_WANTED}"),
+    ('database = "postgresql+psycopg://user:sentinel@host/db"', f"database: {SQLITE_WANTED}"),
     ("database = 1", "database: expected a text, got [secret]"),
     ('secrets = "sentinel-that-is-no-list"', "secrets: expected a list, got [secret]"),
     ("secrets = [1]", "secrets: expected a list, got [secret]"),

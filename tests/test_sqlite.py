@@ -10,17 +10,17 @@ import pytest
 from uuid_utils import uuid7
 
 from receiver.model.entries import NewTask
-from receiver.model.errors import StoreUnavailable
+from receiver.model.errors import DatabaseInUse, StoreUnavailable
 from receiver.model.records import AlertKind, Kind
 from receiver.store import open_store
-from receiver.store.sqlite.database import DatabaseInUse, connect, connect_read_only
+from receiver.store.sqlite.database import connect, connect_read_only
 from receiver.store.sqlite.offline import read_secret, summary
 from receiver.store.sqlite.store import SqliteStore
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'ledger' / 'receiver.db'}")
+    store = SqliteStore(tmp_path / "ledger" / "receiver.db")
     await store.open()
     yield store
     await store.close()

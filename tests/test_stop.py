@@ -24,9 +24,9 @@ from servers import (
     until,
 )
 
+from receiver.model.errors import DatabaseInUse
 from receiver.server.address import address_file
 from receiver.store import open_store
-from receiver.store.sqlite.database import DatabaseInUse
 
 SEED = 20_261_122
 TASKS = 1500

@@ -48,11 +48,15 @@ def restore(path: Path, as_json: bool) -> None:
     Example:
       receiver restore receiver-2026-11-22.db
     """
+    from receiver.model.errors import DatabaseInUse
     from receiver.server.settings import load_settings
+    from receiver.store import is_server
     from receiver.store.sqlite.copies import restore as put_in_place
-    from receiver.store.sqlite.database import DatabaseInUse
 
-    database = database_file(load_settings(os.environ, Path.cwd()), Path.cwd())
+    settings = load_settings(os.environ, Path.cwd())
+    if is_server(settings.database):
+        raise Ended("the ledger is in PostgreSQL: `pg_restore`, or `psql`, puts a copy back", USED_WRONGLY)
+    database = database_file(settings, Path.cwd())
     try:
         kept = put_in_place(path, database, datetime.now(UTC))
     except DatabaseInUse as error:

@@ -21,11 +21,14 @@ from receiver.cli.connect import database_file
 from receiver.cli.outcome import why_not_listening
 from receiver.egress.addresses import is_near
 from receiver.model.definitions import Definition
+from receiver.model.errors import Failed, SettingsError
 from receiver.runninghub import catalogue
 from receiver.runninghub.client import ask_site, fingerprint, site_of
 from receiver.runninghub.errors import ProviderError
 from receiver.server.settings import MIB, Settings
-from receiver.store.ledger.submissions import told_elsewhere
+from receiver.store import is_server, local_place
+from receiver.store.ledger.submissions import open_by_site as open_at
+from receiver.store.ledger.submissions import sites_of, told_elsewhere
 from receiver.store.sqlite.file import open_to_others, private_files
 from receiver.store.sqlite.offline import open_by_site, sites_of_key
 from receiver.web.server import listen
@@ -60,22 +63,20 @@ def examine(
 
     `ask` raises ProviderError for an unfit base URL.
     """
-    database = database_file(settings, directory)
     return [
         *(Finding(ok=False, what="settings", found=problem) for problem in problems),
-        _finding("database", partial(_file, database)),
-        *(Finding(ok=True, warning=True, what="database", found=each) for each in _open_beside(database)),
+        *_database(settings, directory),
         _finding("host", partial(_address, settings.host)),
         *([_site(settings.base_url, ask)] if settings.api_key else []),
-        *_elsewhere(settings, database),
+        *_elsewhere(settings, directory),
         *examine_running(settings, directory),
     ]
 
 
 def examine_running(settings: Settings, directory: Path) -> Iterator[Finding]:
     """What a server may lack and run without, so that nobody notices before it is needed."""
-    database = database_file(settings, directory)
-    yield _finding("callbacks.disk_floor", partial(_room, database, settings.disk_floor))
+    place = directory / local_place(settings.database)
+    yield _finding("callbacks.disk_floor", partial(_room, place, settings.disk_floor))
     yield _given("public_url", settings.public_url, "no callback URL is sent, RunningHub is asked instead")
     key = settings.api_key and "given"
     yield _given("runninghub.api_key", key, "callbacks are taken, but nothing can be submitted")
@@ -101,12 +102,42 @@ def _site(base_url: str, ask: Callable[[str], Awaitable[None]]) -> Finding:
     return asyncio.run(asked())
 
 
-def _elsewhere(settings: Settings, database: Path) -> Iterator[Finding]:
-    known = sites_of_key(database, fingerprint(settings.api_key)) if settings.api_key else []
-    for site, count in open_by_site(database).items():
+def _database(settings: Settings, directory: Path) -> Iterator[Finding]:
+    if is_server(settings.database):
+        yield _finding("database", partial(_server, settings.database))
+        return
+    database = database_file(settings, directory)
+    yield _finding("database", partial(_file, database))
+    for each in _open_beside(database):
+        yield Finding(ok=True, warning=True, what="database", found=each)
+
+
+def _server(url: str) -> str:
+    from receiver.store.postgres.offline import look
+
+    try:
+        return look(url)
+    except (SettingsError, Failed) as error:
+        raise _Wrong(str(error).removeprefix("database: ")) from error
+
+
+def _elsewhere(settings: Settings, directory: Path) -> Iterator[Finding]:
+    known, counts = _sites(settings, directory)
+    for site, count in counts.items():
         if site != site_of(settings.base_url):
             found = told_elsewhere(site, count, asked=site in known)
             yield Finding(ok=True, warning=True, what=SITE, found=found)
+
+
+def _sites(settings: Settings, directory: Path) -> tuple[list[str], dict[str, int]]:
+    """The sites at which the key was used, and how many open tasks were sent to each."""
+    key = fingerprint(settings.api_key) if settings.api_key else None
+    if is_server(settings.database):
+        from receiver.store.postgres.offline import read
+
+        return read(settings.database, lambda tx: (sites_of(tx, key or ""), open_at(tx, but=""))) or ([], {})
+    database = database_file(settings, directory)
+    return sites_of_key(database, key) if key else [], open_by_site(database)
 
 
 def _finding(what: str, look: Callable[[], str]) -> Finding:

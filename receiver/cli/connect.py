@@ -58,9 +58,10 @@ def _found_here(url: str | None, environment: Mapping[str, str], directory: Path
     """The server by the settings here. With both given they are not read: a laptop may have none, or others."""
     from receiver.server.address import address_file, announced
     from receiver.server.settings import load_settings
+    from receiver.store import local_place
 
     settings = load_settings(environment, directory)
-    known = partial(announced, address_file(database_file(settings, directory)))
+    known = partial(announced, address_file(directory / local_place(settings.database)))
     left = _left(known)
     given = settings.admin_token
     if url is None or (given is None and left is not None and _is_same(url, left.url)):
@@ -72,7 +73,7 @@ def _found_here(url: str | None, environment: Mapping[str, str], directory: Path
 
 
 def database_file(settings: "Settings", directory: Path) -> Path:
-    """The file of the configured database."""
+    """The file of the configured database. Raises SettingsError when it is no file."""
     from receiver.store import database_path
 
     return directory / database_path(settings.database)
@@ -80,9 +81,10 @@ def database_file(settings: "Settings", directory: Path) -> Path:
 
 def made_token(settings: "Settings", directory: Path) -> str | None:
     """The admin token that was generated in the database; None when there is no such database here."""
+    from receiver.store import is_server
     from receiver.store.sqlite.offline import read_secret
 
-    return read_secret(database_file(settings, directory), ADMIN_TOKEN)
+    return None if is_server(settings.database) else read_secret(database_file(settings, directory), ADMIN_TOKEN)
 
 
 def _left(known: "Callable[[], Announcement]") -> "Announcement | None":

@@ -56,8 +56,8 @@ def _serve(settings: "Settings", sources: dict[str, str]) -> None:
 
     from receiver.cli.check import whence
     from receiver.console import create_app
+    from receiver.model.errors import DatabaseInUse
     from receiver.server.service import Service
-    from receiver.store.sqlite.database import DatabaseInUse
     from receiver.web.server import listen
     from receiver.web.server import serve as run
 
@@ -70,7 +70,7 @@ def _serve(settings: "Settings", sources: dict[str, str]) -> None:
             create = partial(create_app, sources=sources)
             uvloop.run(run(Service(settings), listener, ready=partial(_announce, settings=settings), create=create))
         except DatabaseInUse as error:
-            raise Ended(f"{error}; one process owns a SQLite file, so stop that one first", USED_WRONGLY) from error
+            raise Ended(f"{error}; one process serves a database, so stop that one first", USED_WRONGLY) from error
         except OSError as error:
             raise Ended(f"the database cannot be used: {error}") from error
 

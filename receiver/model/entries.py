@@ -251,13 +251,16 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 class Storing(NamedTuple):
-    """How the storage fares: its version, seconds and writes of each commit, writes that wait, bytes of its files."""
+    """How the storage fares: what it is, seconds and writes of each commit, writes that wait, bytes of its files.
+
+    Of a server's files nothing is known.
+    """
 
     version: str
     commits: Histogram
     writes: Histogram
     waiting: int
-    size: int
+    size: int | None
 
 
 class Old(NamedTuple):

@@ -4,6 +4,7 @@ ReceiverError
 ├── Refused            somebody asked for what cannot be: their fault, with an HTTP status and a code
 ├── Failed             the world did not do its part: may be tried again
 │   ├── StoreUnavailable   nothing can be written now
+│   ├── DatabaseInUse      another server has the database
 │   └── ProviderError      (in runninghub.errors) RunningHub did not answer, or answered no
 └── SettingsError      the configuration is wrong: carries every problem at once
 """
@@ -49,6 +50,10 @@ class StoreUnavailable(Failed):
         super().__init__(message)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class DatabaseInUse(Failed):
+    """Another process serves the database: one may."""
 
 
 class SettingsError(ReceiverError):

@@ -44,7 +44,7 @@ from receiver.server.pruner import Pruner
 from receiver.server.refusals import Refusals
 from receiver.server.settings import Settings
 from receiver.server.stream import Stream
-from receiver.store import Store, database_path, open_store
+from receiver.store import Store, described, local_place, open_store, password_of
 from receiver.submit import submit_next
 
 log = structlog.get_logger()
@@ -96,10 +96,12 @@ class Service:
         self.store.listen(teller())
         self.stream = Stream(secrets.token_hex(4))
         self.store.listen(self.stream.publish)
-        self.database = database_path(settings.database)
-        self.scratch = self.database.parent
+        self.database = described(settings.database)
+        """Where the ledger is, for people."""
+        place = local_place(settings.database)
+        self.scratch = place.parent
         """The directory for files that are in hand: beside the database, where there is room."""
-        self.address_file = address_file(self.database)
+        self.address_file = address_file(place)
         """The file in which the command line finds the URL of this server."""
         self.announced: Announcement | None = None
         self._jitter = jitter
@@ -138,6 +140,7 @@ class Service:
             self.settings.api_key,
             self.admin_token,
             self.settings.view_token,
+            password_of(self.settings.database),
             *self._secrets,
             *secrets_of(self.definitions),
         ]

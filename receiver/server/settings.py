@@ -19,6 +19,7 @@ from receiver.model.fields import Condition, Field, Setting, at_least, fields_of
 from receiver.model.retention import KEPT_LEAST, Keep
 from receiver.model.rules import DoorLimits, Policy
 from receiver.server.definitions import KEEP_FILES, read_definitions
+from receiver.store import is_server, unfit
 
 CONFIG_VARIABLE = "RECEIVER_CONFIG"
 CONFIG_FILE = "receiver.toml"
@@ -58,7 +59,8 @@ def _names_a_file(url: str) -> bool:
 
 
 _DATABASE = Condition(
-    "sqlite:///PATH, a plain path without ~, ?, # or % (other databases are not supported yet)", _names_a_file
+    "sqlite:///PATH, a plain path without ~, ?, # or %, or postgresql://USER:PASSWORD@HOST/DATABASE",
+    lambda url: is_server(url) or _names_a_file(url),
 )
 _SECRETS = Condition(
     "secrets of at least 16 characters each, newest first", lambda secrets: all(len(secret) >= 16 for secret in secrets)
@@ -103,17 +105,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         "where RunningHub reaches this server; without it no callback URL is sent, and RunningHub is polled",
     ] = None
     database: Annotated[
-        str, Setting(_DATABASE, variables=("RECEIVER_DATABASE", "DATABASE_URL"), secret=True), "the database file"
+        str,
+        Setting(_DATABASE, variables=("RECEIVER_DATABASE", "DATABASE_URL"), secret=True, problems=unfit),
+        "the database: a file, or postgresql://USER:PASSWORD@HOST/DATABASE",
     ] = "sqlite:///receiver.db"
     secrets: Annotated[
         tuple[str, ...],
         Setting(_SECRETS, variables=("RECEIVER_SECRETS",), secret=True),
-        "sign callback URLs; newest first, all are accepted; generated and kept in the database if not set",
+        "sign callback URLs; newest first, all are accepted; generated and kept in the database file if not set",
     ] = ()
     admin_token: Annotated[
         str | None,
         Setting(_TOKEN, variables=("RECEIVER_ADMIN_TOKEN",), secret=True),
-        "needed to use the API; generated and kept in the database if not set; `receiver token` prints it",
+        "needed to use the API; generated and kept in the database file if not set; `receiver token` prints it",
     ] = None
     view_token: Annotated[
         str | None,
@@ -312,6 +316,7 @@ def read_settings(environment: Mapping[str, str], directory: Path) -> tuple[Sett
             value, found = field.read(given, from_text=place != source)
             values |= {} if found else {field.name: value}
             problems += [f"{place}: {problem}" for problem in found]
+    problems += _not_given(values)
     definitions = read_definitions(document.pop("actions", []), source, problems)
     problems += [f"{source}: {key}: there is no such setting{_meant(key)}" for key in _flat(document)]
     if "host" not in values and environment.get("PORT"):
@@ -319,6 +324,15 @@ def read_settings(environment: Mapping[str, str], directory: Path) -> tuple[Sett
     if not definitions and values.get("keep_files", True):
         definitions = [KEEP_FILES]
     return Settings(**values, definitions=tuple(definitions)), problems  # type: ignore[arg-type]
+
+
+def _not_given(values: Mapping[str, object]) -> list[str]:
+    """What is made and kept in a database file, and must be given where the database is a server."""
+    if not is_server(str(values.get("database", ""))):
+        return []
+    asked_for = (("RECEIVER_SECRETS", "secrets"), ("RECEIVER_ADMIN_TOKEN", "admin_token"))
+    why = "must be given with PostgreSQL, which may be read by others: `openssl rand -hex 32` makes one"
+    return [f"{variable}: {name}: {why}" for variable, name in asked_for if not values.get(name)]
 
 
 def sources(environment: Mapping[str, str], directory: Path) -> dict[str, str]:

@@ -84,7 +84,7 @@ async def _stand(service: Service, now: float) -> Stand:
 def _free_bytes(service: Service) -> dict[str, int]:
     """By place; files may be saved to a disk of their own. A folder that is made later is on the disk of its parent."""
     downloads = [each for each in service.definitions if isinstance(each, DownloadDefinition)]
-    places = {"database": service.database.parent}
+    places = {"database": service.scratch}
     if downloads:
         places["results"] = Path(downloads[0].directory).absolute()
     return {place: shutil.disk_usage(_there(folder)).free for place, folder in places.items()}
@@ -101,10 +101,11 @@ def families_of(stand: Stand) -> Iterator[Metric]:
 
 def _store(stand: Stand) -> Iterator[Metric]:
     versions = [__version__, stand.storing.version]
-    yield gauge("build_info", "The running version.", ("version", "sqlite"), [(versions, 1)])
+    yield gauge("build_info", "The running version.", ("version", "database"), [(versions, 1)])
     writable = stand.service.store.problem() is None
     yield gauge("store_writable", "1 when the database can be written.", (), [((), writable)])
-    yield gauge("store_size_bytes", "Bytes of the database and its log.", (), [((), stand.storing.size)])
+    sizes = [] if stand.storing.size is None else [((), stand.storing.size)]
+    yield gauge("store_size_bytes", "Bytes of the database and its log.", (), sizes)
     free = [((place,), size) for place, size in stand.free.items()]
     yield gauge("disk_free_bytes", "Free bytes on the disk of a place.", ("place",), free)
     commits = [((), stand.storing.commits)]

@@ -141,7 +141,7 @@ async def serve(
 
 async def _started(service: Service, told: asyncio.Task[bool]) -> bool:
     """Starts the service. False when it was told to stop meanwhile: the database may be in use for half a minute."""
-    log.info("open", database=str(service.database))
+    log.info("open", database=service.database)
     starting = asyncio.create_task(service.start())
     await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():

@@ -148,7 +148,7 @@ def _keep(tx: Transaction, fates: Sequence[Fate]) -> None:
         tx.changed("delivery", id_, kind, task=new.task)
     each = tx.each_row(
         *("id bigint", "task bigint", "purpose text", "at double precision", "size bigint", "named text", "claim text"),
-        *("problem text", "contradicting bigint", "start bigint", "length bigint"),
+        *("problem text", "contradicting bigint", "start integer", "length integer"),
     )
     tx.change(
         f"""

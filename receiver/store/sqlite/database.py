@@ -17,7 +17,7 @@ from typing import TypeVar
 from sqlite_utils import Database
 
 from receiver.model import rules
-from receiver.model.errors import Failed, SettingsError, StoreUnavailable
+from receiver.model.errors import DatabaseInUse, SettingsError, StoreUnavailable
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.engine import SqliteTransaction, storage_failure
 from receiver.store.sqlite.migrations import migrations
@@ -33,10 +33,6 @@ SHARED_LOCKS = (510, 0x40000002)
 """The bytes of the file, and where they begin, on which every open connection of SQLite holds a lock."""
 OLDEST = (3, 39, 0)
 """Of SQLite: the first one that knows `is not distinct from`."""
-
-
-class DatabaseInUse(Failed):
-    """Another process owns the file."""
 
 
 class Lock:

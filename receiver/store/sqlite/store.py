@@ -4,29 +4,27 @@ import asyncio
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TypeVar
 
 from receiver.model import rules
-from receiver.model.entries import Change, Storing
+from receiver.model.entries import Storing
 from receiver.model.errors import StoreUnavailable
+from receiver.store.grouped import GroupedStore
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.copies import back_up
 from receiver.store.sqlite.database import Lock, Readers, connect
 from receiver.store.sqlite.engine import SqliteEngine
 from receiver.store.sqlite.file import Watch, make_ready, refuse_place
-from receiver.store.verbs import Listener, Store
-from receiver.store.writer import Writer
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741
 
 ROOM_CHECK_SPACING = 1.0
 LOCK_PATIENCE = 30.0
 
 
-class SqliteStore(Store):
+class SqliteStore(GroupedStore):
     """The ledger in one file. `disk_floor` is the free space in bytes below which nothing new is accepted.
 
     `log_kept` is how long SQLite's log beside the file may grow before reads are waited for, in bytes.
@@ -45,26 +43,15 @@ class SqliteStore(Store):
         self._monotonic = monotonic
         self._lock = Lock(self.path)
         self._watch = Watch(path.absolute(), self.path, self._lock, monotonic)
-        self._listeners: list[Listener] = []
         self._log_kept = log_kept
-        engine = SqliteEngine(self._connect, self._watch.problem, log_kept)
-        self._writer = Writer(engine, monotonic=monotonic, publish=self._publish)
+        super().__init__(SqliteEngine(self._connect, self._watch.problem, log_kept), monotonic)
         self._readers = Readers(self.path)
         self._copier = Readers(self.path, 1)
         self._room_checked_at = float("-inf")
         self._has_room = True
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        return await self._writer.run(work)
-
-    async def write_together(self, verb: Callable[[Transaction, Sequence[I]], Sequence[T]], item: I) -> T:
-        return await self._writer.run_together(verb, item)
-
     async def read(self, work: Callable[[Transaction], T]) -> T:
         return await self._readers.run(work)
-
-    def listen(self, listener: Listener) -> None:
-        self._listeners.append(listener)
 
     async def open(self, patience: float = LOCK_PATIENCE, waiting: Callable[[str], None] = lambda why: None) -> None:
         """Locks the file, waiting up to `patience` seconds, and brings its schema up to date. `waiting` is told why.
@@ -88,14 +75,11 @@ class SqliteStore(Store):
         await self._writer.close()
         self._lock.release()
 
-    def refused(self) -> Mapping[str, int]:
-        return dict(self._writer.refused)
-
     def storing(self) -> Storing:
         # Asked about by name: a file that is opened and closed here would lose SQLite its locks.
         files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
         size = sum(file.stat().st_size for file in files if file.exists())
-        return Storing(sqlite3.sqlite_version, self._writer.commits, self._writer.writes, self._writer.waiting, size)
+        return self._storing(f"SQLite {sqlite3.sqlite_version}", size)
 
     def problem(self) -> str | None:
         if not self._writer.alive:
@@ -114,15 +98,6 @@ class SqliteStore(Store):
         connection = connect(self.path, self._log_kept)
         self._watch.begin()
         return connection
-
-    def _publish(self, changes: Sequence[Change]) -> None:
-        for listener in self._listeners:
-            try:
-                listener(changes)
-            except Exception as error:
-                # The others are told all the same.
-                told = {"message": "a listener to the ledger failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(told)
 
     def _room(self) -> bool:
         now = self._monotonic()
