@@ -47,4 +47,5 @@ AUDIT = (
     )
     """,
     "create index audit_by_time on audit (at)",
+    "create index audit_by_verb on audit (verb, at)",
 )
