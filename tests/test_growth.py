@@ -325,6 +325,8 @@ async def keep_house(store: Store) -> None:
     await store.end_deed(deed, "done")
     assert (await store.audit(Filter())).items
     await store.audit(Filter(verb="pause"))
+    await store.session_epoch()
+    await store.end_sessions()
     await store.figures()
     await store.tally_older()
     assert await store.is_tallied()
