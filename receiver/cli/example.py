@@ -15,6 +15,7 @@ HEAD = """\
 PLACEHOLDERS = {
     "public_url": "https://receiver.example.com",
     "admin_token": "at-least-16-characters",
+    "view_token": "another-of-16-characters",
     "runninghub.api_key": "the-key-of-your-account",
 }
 """What is shown for a setting that has no default."""
