@@ -344,13 +344,8 @@ def grown(small: dict[str, int], large: dict[str, int]) -> dict[str, tuple[int, 
     return {verb: (small[verb], steps) for verb, steps in large.items() if steps > most[verb] and verb not in COUNTS}
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("growth")
-
-
-async def test_every_verb_costs_as_much_in_a_middling_ledger_as_in_a_small_one(directory: Path) -> None:
-    small, middle = await costs(directory, SMALL), await costs(directory, MIDDLE)
+async def test_every_verb_costs_as_much_in_a_middling_ledger_as_in_a_small_one(tmp_path: Path) -> None:
+    small, middle = await costs(tmp_path, SMALL), await costs(tmp_path, MIDDLE)
     assert set(small) == {name for name, each in vars(Store).items() if callable(each) and name[0] != "_"} - NO_VERBS
     assert {verb: steps for verb, steps in grown(small, middle).items() if verb not in WALKS} == {}
     counting = "count_kept_deliveries"
@@ -359,6 +354,6 @@ async def test_every_verb_costs_as_much_in_a_middling_ledger_as_in_a_small_one(d
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # a machine that others use needs long to make that ledger
-async def test_every_verb_costs_as_much_in_a_ledger_of_a_million_tasks_as_in_a_middling_one(directory: Path) -> None:
-    middle, large = await costs(directory, MIDDLE), await costs(directory, LARGE)
+async def test_every_verb_costs_as_much_in_a_ledger_of_a_million_tasks_as_in_a_middling_one(tmp_path: Path) -> None:
+    middle, large = await costs(tmp_path, MIDDLE), await costs(tmp_path, LARGE)
     assert grown(middle, large) == {}

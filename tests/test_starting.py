@@ -50,7 +50,7 @@ async def test_the_log_is_written_as_the_settings_say(tmp_path: Path) -> None:
     (tmp_path / "receiver.toml").write_text(LACKING)
     given = {"RECEIVER_LOG_FORMAT": "text", "RECEIVER_LOG_LEVEL": "warning"}
     lines = await said_at_start(tmp_path, **BARE, **given)
-    assert all(" [warning  ] check " in line and "found=" in line for line in lines)
+    assert all(" [warning] check " in line and "found=" in line for line in lines)
     async with running(tmp_path, given=environment(**given, RECEIVER_DATABASE="sqlite:///other.db")) as server:
         await server.stop()
     assert "serve" not in server.err

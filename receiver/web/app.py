@@ -54,8 +54,7 @@ class FrontDoor:
         path: str = scope.get("path", "")
         if "//" in path or (path[-1:] == "/" and path != "/"):
             path = scope["path"] = "/" + "/".join(filter(None, path.split("/")))
-        folder, _, token = path.rpartition("/")
-        if folder == PATH and token:
+        if path == PATH or path.startswith(f"{PATH}/"):
             await self._callbacks(scope, receive, send)
         else:
             await self._rest(scope, receive, self._measured(scope, send))

@@ -50,7 +50,7 @@ class CallbackDoor:
         service = self._service
         if scope["method"] != "POST":
             return 405, _error("method_not_allowed", "callbacks are POSTed"), [(b"allow", b"POST"), CLOSE]
-        link = service.links.read(scope["path"].rpartition("/")[2])
+        link = service.links.read(scope["path"][len(PATH) + 1 :])
         if link is None:
             return self._not_found()
         inbound = await _read(receive_, service.settings.max_body)
