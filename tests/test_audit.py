@@ -19,7 +19,8 @@ from receiver.model.retention import Keep
 from receiver.store import Store
 from receiver.store.ledger.transaction import Transaction
 from receiver.store.sqlite.store import SqliteStore
-from receiver.web.audited import SAFE, VERBS
+from receiver.web.audited import VERBS
+from receiver.web.origins import SAFE
 from receiver.web.routes import ENDPOINTS
 
 T = TypeVar("T")

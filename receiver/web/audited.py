@@ -12,7 +12,6 @@ from receiver.runninghub.errors import ProviderError
 from receiver.server.service import Service
 from receiver.web.answers import Handler
 
-SAFE = ("GET", "HEAD")
 VERBS: Mapping[str, str] = {
     "POST /tasks": "submit",
     "POST /previews": "preview",

@@ -19,8 +19,9 @@ from receiver.server.service import Service
 from receiver.store import Store
 from receiver.web import files, filters, ledger, overview, pruning, resources, stream, tasks
 from receiver.web.answers import Handler, answer
-from receiver.web.audited import SAFE, VERBS, audited
+from receiver.web.audited import VERBS, audited
 from receiver.web.filters import Filters, refuse_unknown, wanted_of
+from receiver.web.origins import SAFE
 
 R = TypeVar("R")
 
